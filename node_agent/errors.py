@@ -1,0 +1,222 @@
+"""Every error the agent raises on purpose, in one tree.
+
+::
+
+    NodeAgentError
+    ├── ConfigError                     a file or an object specification is wrong
+    ├── ProtocolError
+    │   ├── LocalProtocolError          we misused the protocol core
+    │   └── RemoteProtocolError         the peer broke the rules; carries the code to send
+    ├── NetworkError
+    │   ├── ConnectError                the address can't be reached
+    │   ├── HandshakeError              TLS or Hello failed: wrong trust, revoked, wrong ALPN
+    │   ├── WriteStalled                the peer stopped reading
+    │   └── LinkClosed                  the link ended while something waited on it
+    ├── DeadlineExceeded                also a TimeoutError
+    │   ├── ConnectTimeout
+    │   ├── AcquireTimeout              no free link or credit in time
+    │   └── CallTimeout                 no answer in time
+    ├── Unavailable                     nobody can serve it now; says when to come back
+    ├── PolicyDenied                    the one decision point said no
+    ├── RequestRefused                  the request itself can't be granted as written
+    │   ├── CsrRefused
+    │   ├── ProfileViolation
+    │   └── LintFailed                  what would be signed breaks a rule; carries findings
+    ├── StoreError
+    │   ├── NotFound
+    │   └── Conflict
+    ├── TokenError                      a crypto token is locked or its passphrase is missing
+    └── RemoteError                     the peer answered with a problem
+
+Attributes carry data; the message is for people. Library errors are translated once, at the
+boundary, with ``raise … from``. The number on the wire and the HTTP status of each error live in
+``wire/codes.py`` and ``web/problems.py`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AcquireTimeout",
+    "CallTimeout",
+    "ConfigError",
+    "Conflict",
+    "ConnectError",
+    "ConnectTimeout",
+    "CsrRefused",
+    "DeadlineExceeded",
+    "HandshakeError",
+    "LinkClosed",
+    "LintFailed",
+    "LocalProtocolError",
+    "NetworkError",
+    "NodeAgentError",
+    "NotFound",
+    "PolicyDenied",
+    "ProfileViolation",
+    "ProtocolError",
+    "RemoteError",
+    "RemoteProtocolError",
+    "RequestRefused",
+    "StoreError",
+    "TokenError",
+    "Unavailable",
+    "WriteStalled",
+]
+
+
+class NodeAgentError(Exception):
+    """Root of every deliberate error."""
+
+
+class ConfigError(NodeAgentError):
+    """A configuration value can't be used.
+
+    ``where`` names the file or object and the key (``node.yaml: listen.peer``), ``remedy`` says
+    what to write instead.
+    """
+
+    def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
+        self.where = where
+        self.remedy = remedy
+        parts = [f"{where}: {message}" if where else message]
+        if remedy:
+            parts.append(remedy)
+        super().__init__(". ".join(parts))
+
+
+class ProtocolError(NodeAgentError):
+    """The peer protocol was broken by one side."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This node tried something that the protocol's state doesn't allow."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something it must not send; ``code`` is what GOAWAY or CANCEL will carry."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class NetworkError(NodeAgentError):
+    """A connection could not be made or kept."""
+
+
+class ConnectError(NetworkError):
+    """The address can't be resolved or reached."""
+
+
+class HandshakeError(NetworkError):
+    """TLS or the Hello exchange failed."""
+
+
+class WriteStalled(NetworkError):
+    """The peer stopped reading for longer than the write-stall timeout."""
+
+
+class LinkClosed(NetworkError):
+    """The link ended while a call or a stream still needed it."""
+
+
+class DeadlineExceeded(NodeAgentError, TimeoutError):
+    """Something did not happen in the time that its caller gave."""
+
+
+class ConnectTimeout(DeadlineExceeded):
+    """No connection within the dial timeout."""
+
+
+class AcquireTimeout(DeadlineExceeded):
+    """No link with a free credit within the request's deadline."""
+
+
+class CallTimeout(DeadlineExceeded):
+    """No answer within the request's deadline."""
+
+
+class Unavailable(NodeAgentError):
+    """Nobody can serve the request now; ``retry_after_seconds`` says when to try again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class PolicyDenied(NodeAgentError):
+    """The decision point said no. ``rule`` names the rule or the missing grant."""
+
+    def __init__(self, reason: str, *, rule: str = "") -> None:
+        self.rule = rule
+        self.reason = reason
+        super().__init__(reason)
+
+
+class RequestRefused(NodeAgentError):
+    """The request can't be granted as written.
+
+    ``field`` names the part at fault (``csr``, ``subject.common_name``), ``remedy`` what to do.
+    """
+
+    code = "request-refused"
+
+    def __init__(self, detail: str, *, field: str = "", remedy: str = "") -> None:
+        self.detail = detail
+        self.field = field
+        self.remedy = remedy
+        super().__init__(detail)
+
+
+class CsrRefused(RequestRefused):
+    """The CSR is malformed, not self-signed by its key, or its key is weak or not allowed."""
+
+    code = "bad-csr"
+
+
+class ProfileViolation(RequestRefused):
+    """The request asks for something that the profile doesn't allow."""
+
+    code = "profile-violation"
+
+
+class LintFailed(RequestRefused):
+    """What would be signed breaks a rule; ``findings`` lists each as text."""
+
+    code = "lint-failed"
+
+    def __init__(self, findings: Sequence[str], *, field: str = "") -> None:
+        self.findings = tuple(findings)
+        super().__init__("; ".join(findings), field=field, remedy="change the profile or the request")
+
+
+class StoreError(NodeAgentError):
+    """The store can't do what was asked."""
+
+
+class NotFound(StoreError):
+    """No such object, certificate or entry."""
+
+
+class Conflict(StoreError):
+    """The write contradicts what is stored (same request id with another content, for example)."""
+
+
+class TokenError(NodeAgentError):
+    """A crypto token can't be opened: locked, wrong passphrase, missing passphrase source."""
+
+
+class RemoteError(NodeAgentError):
+    """The peer answered with a problem. ``status`` is its wire status, ``problem`` a code word."""
+
+    def __init__(
+        self, detail: str, *, status: int, problem: str = "", field: str = "", remedy: str = ""
+    ) -> None:
+        self.status = status
+        self.problem = problem
+        self.field = field
+        self.remedy = remedy
+        self.detail = detail
+        super().__init__(detail)

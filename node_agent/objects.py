@@ -1,0 +1,284 @@
+"""Specifications of the objects that a node is made of: what the admin API takes and returns.
+
+A specification is what an operator *wrote*; what the node made of it (keys, certificates, link
+states) is state and never part of it. Names are unique per kind. Unknown fields are refused, so
+that a typing error never becomes a silent default. This module only states shapes; cross-object
+rules (a role that names an unknown CA) are checked where a plan is made.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+__all__ = [
+    "KINDS",
+    "AccessRule",
+    "AuthenticatorSpec",
+    "CertificateProfileSpec",
+    "CertificationAuthoritySpec",
+    "CrlSpec",
+    "CryptoTokenSpec",
+    "NodeSpecification",
+    "ObjectSpec",
+    "PeerConnectorSpec",
+    "PeerRoleSpec",
+    "PublisherSpec",
+    "RequesterSpec",
+    "SanRule",
+    "SignerSpec",
+    "SubjectRule",
+]
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$")]
+KeyKind = Literal[
+    "rsa-2048",
+    "rsa-3072",
+    "rsa-4096",
+    "ec-p256",
+    "ec-p384",
+    "ec-p521",
+    "ed25519",
+    "ml-dsa-44",
+    "ml-dsa-65",
+    "ml-dsa-87",
+]
+SanKind = Literal["dns", "ip", "email", "uri"]
+PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
+
+
+class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class CryptoTokenSpec(_Spec, frozen=True):
+    """Where keys live. ``on_demand`` keys are decrypted for one operation and dropped again, the
+    soft form of an offline token; ``automatic`` keys stay open while the agent runs.
+    """
+
+    name: Name
+    kind: Literal["soft"] = "soft"
+    activation: Literal["automatic", "on_demand"] = "automatic"
+
+
+class AuthenticatorSpec(_Spec, frozen=True):
+    """The node's TLS identity. ``peer``: the identity on peer links (URI SAN from the node's own
+    name); ``server``: the certificate of the node's REST port (``dns_names``, ``ip_addresses``).
+
+    ``certificate`` is the PEM chain from the Management CA, leaf first; absent until certified.
+    ``trust_anchors`` are PEM CA certificates, ``crls`` PEM CRLs of those.
+    """
+
+    name: Name
+    purpose: Literal["peer", "server"] = "peer"
+    crypto_token: Name = "default"
+    key_kind: KeyKind = "ec-p256"
+    dns_names: tuple[str, ...] = ()
+    ip_addresses: tuple[str, ...] = ()
+    certificate: str | None = None
+    trust_anchors: tuple[str, ...] = ()
+    crls: tuple[str, ...] = ()
+
+
+class CrlSpec(_Spec, frozen=True):
+    """When CRLs are made. Overlap: the next CRL is made this long before the last one expires."""
+
+    validity_seconds: PositiveInt = 7 * 86400
+    overlap_seconds: PositiveInt = 86400
+    delta_validity_seconds: int = 0
+    """0 means: no delta CRLs."""
+    on_revocation: bool = True
+
+
+class CertificationAuthoritySpec(_Spec, frozen=True):
+    """A CA. ``root`` signs itself; ``issuing`` is signed by ``issuer``, a CA of the same node;
+    ``management`` is a self-signed CA that only issues authenticators, only on local request.
+
+    ``subject`` is RFC 4514 text (``CN=Example Root,O=Example``). ``profiles`` names the
+    certificate profiles it may be asked for. URLs go into issued certificates.
+    """
+
+    name: Name
+    kind: Literal["root", "issuing", "management"]
+    subject: str
+    issuer: Name | None = None
+    crypto_token: Name = "default"
+    key_kind: KeyKind = "ec-p256"
+    validity_days: PositiveInt = 3650
+    path_length: int | None = None
+    profiles: tuple[Name, ...] = ()
+    crl: CrlSpec = CrlSpec()
+    ocsp_urls: tuple[str, ...] = ()
+    issuer_urls: tuple[str, ...] = ()
+    crl_urls: tuple[str, ...] = ()
+
+
+class SubjectRule(_Spec, frozen=True):
+    """One subject attribute: from the CSR and matching ``pattern`` (a whole-string regular
+    expression), or the fixed ``value``. Attributes stand in the certificate in the listed order;
+    an attribute that isn't listed is refused.
+    """
+
+    attribute: Literal[
+        "common_name",
+        "organization",
+        "organizational_unit",
+        "country",
+        "state_or_province",
+        "locality",
+        "serial_number",
+        "email_address",
+        "domain_component",
+        "user_id",
+    ]
+    required: bool = False
+    pattern: str | None = None
+    value: str | None = None
+
+
+class SanRule(_Spec, frozen=True):
+    """How many names of one kind a certificate may carry, and what each must match."""
+
+    kind: SanKind
+    pattern: str | None = None
+    minimum: int = 0
+    maximum: int = 100
+
+
+class CertificateProfileSpec(_Spec, frozen=True):
+    """What a certificate may contain. Key usages are RFC 5280 bit names, extended key usages are
+    names (``server_auth``) or dotted OIDs, policies dotted OIDs.
+    """
+
+    name: Name
+    subject: tuple[SubjectRule, ...] = ()
+    san: tuple[SanRule, ...] = ()
+    key_kinds: tuple[KeyKind, ...] = (
+        "ec-p256",
+        "ec-p384",
+        "ec-p521",
+        "rsa-2048",
+        "rsa-3072",
+        "rsa-4096",
+        "ed25519",
+    )
+    key_usage: tuple[str, ...] = ("digital_signature",)
+    extended_key_usage: tuple[str, ...] = ("server_auth",)
+    validity_days: PositiveInt = 90
+    backdate_seconds: int = 300
+    policies: tuple[str, ...] = ()
+    include_ocsp_url: bool = True
+    include_issuer_url: bool = True
+    include_crl_url: bool = True
+
+
+class AccessRule(_Spec, frozen=True):
+    """Allow or deny one resource path; ``*`` stands for one segment, a last ``**`` for all below."""
+
+    resource: str
+    effect: Literal["allow", "deny"] = "allow"
+
+
+class PeerRoleSpec(_Spec, frozen=True):
+    """Members and what they may do. A member is ``spiffe://…``, ``fingerprint:<sha256 hex>``,
+    ``spki:<sha256 hex>`` or ``serial:<hex>@<RFC 4514 issuer>``.
+    """
+
+    name: Name
+    members: tuple[str, ...] = ()
+    rules: tuple[AccessRule, ...] = ()
+
+
+class PeerConnectorSpec(_Spec, frozen=True):
+    """An outgoing link: ``address`` is ``host:port``, ``peer`` the identity that must answer."""
+
+    name: Name
+    address: str
+    peer: str
+    authenticator: Name = "peer"
+    enabled: bool = True
+    min_connections: PositiveInt = 1
+    max_connections: PositiveInt = 4
+    max_parallel_requests: PositiveInt = 50
+    max_age_seconds: PositiveInt = 3600
+    idle_seconds: PositiveInt = 60
+
+
+class PublisherSpec(_Spec, frozen=True):
+    """The standing order "what these CAs record goes to that peer"."""
+
+    name: Name
+    peer: str
+    authorities: tuple[Name, ...]
+    content: tuple[Literal["certificate", "status", "crl"], ...] = ("certificate", "status", "crl")
+
+
+class SignerSpec(_Spec, frozen=True):
+    """A VA's OCSP signing key and certificate for one CA, certified over the peer link.
+
+    ``unknown_serial``: what is answered for a serial the CA never recorded here.
+    """
+
+    name: Name
+    authority: Name
+    crypto_token: Name = "default"
+    key_kind: KeyKind = "ec-p256"
+    validity_seconds: PositiveInt = 3600
+    renew_before_seconds: PositiveInt = 7 * 86400
+    unknown_serial: Literal["unknown", "unauthorized", "revoked"] = "unknown"
+
+
+class RequesterSpec(_Spec, frozen=True):
+    """Someone who may ask at this RA: by API token (``token_sha256``: hexadecimal SHA-256 of a
+    token of at least 128 random bits) or by client certificate (``certificate_sha256``).
+
+    ``rules`` use the same resources as peer roles (``/ra/enroll``, ``/ca/issuing``, …).
+    """
+
+    name: Name
+    token_sha256: str | None = None
+    certificate_sha256: str | None = None
+    rules: tuple[AccessRule, ...] = ()
+    client_trust_anchors: tuple[str, ...] = ()
+
+
+class NodeSpecification(_Spec, frozen=True):
+    """Every object of a node. With ``purge``, an object that isn't listed is deleted."""
+
+    crypto_tokens: tuple[CryptoTokenSpec, ...] = ()
+    authenticators: tuple[AuthenticatorSpec, ...] = ()
+    certificate_profiles: tuple[CertificateProfileSpec, ...] = ()
+    certification_authorities: tuple[CertificationAuthoritySpec, ...] = ()
+    peer_roles: tuple[PeerRoleSpec, ...] = ()
+    peer_connectors: tuple[PeerConnectorSpec, ...] = ()
+    publishers: tuple[PublisherSpec, ...] = ()
+    signers: tuple[SignerSpec, ...] = ()
+    requesters: tuple[RequesterSpec, ...] = ()
+    purge: bool = False
+
+
+ObjectSpec = (
+    CryptoTokenSpec
+    | AuthenticatorSpec
+    | CertificateProfileSpec
+    | CertificationAuthoritySpec
+    | PeerRoleSpec
+    | PeerConnectorSpec
+    | PublisherSpec
+    | SignerSpec
+    | RequesterSpec
+)
+
+KINDS: dict[str, type[ObjectSpec]] = {
+    "crypto_tokens": CryptoTokenSpec,
+    "authenticators": AuthenticatorSpec,
+    "certificate_profiles": CertificateProfileSpec,
+    "certification_authorities": CertificationAuthoritySpec,
+    "peer_roles": PeerRoleSpec,
+    "peer_connectors": PeerConnectorSpec,
+    "publishers": PublisherSpec,
+    "signers": SignerSpec,
+    "requesters": RequesterSpec,
+}
+"""Every kind in the order in which a plan creates them (and, reversed, deletes them)."""

@@ -1,0 +1,306 @@
+"""Every operation of the peer protocol: its name, its messages, and the resources it needs.
+
+There is no management operation here, and none can be added without being seen: the dispatcher
+knows these and nothing else. Method names never change meaning after release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+__all__ = [
+    "CATALOGUE",
+    "CERTIFY_SIGNER",
+    "ENROLL",
+    "OPERATIONS",
+    "PUBLISH",
+    "PUBLISH_POSITION",
+    "REVOKE",
+    "SEARCH",
+    "STATUS",
+    "AuthorityDescription",
+    "CatalogueAnswer",
+    "CatalogueRequest",
+    "CertificateAnswer",
+    "CertificateDescription",
+    "CertifySignerRequest",
+    "EnrollRequest",
+    "Operation",
+    "PositionAnswer",
+    "PositionRequest",
+    "PublishAnswer",
+    "PublishRequest",
+    "PublishedEntry",
+    "RevokeAnswer",
+    "RevokeRequest",
+    "SearchAnswer",
+    "SearchRequest",
+    "StatusRequest",
+]
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class EnrollRequest(_Message, frozen=True):
+    """Ask ``authority`` for a certificate after ``profile``. ``csr`` is DER.
+
+    ``protocol`` is the enrolment protocol at the RA (rest, est, acme, cmp).
+    """
+
+    authority: str
+    profile: str
+    csr: bytes
+    protocol: str = "rest"
+    validity_seconds: int | None = None
+
+
+class CertificateAnswer(_Message, frozen=True):
+    """A certificate and its chain without the root, DER, leaf first."""
+
+    chain: tuple[bytes, ...]
+    repeated: bool = False
+
+
+class RevokeRequest(_Message, frozen=True):
+    """Revoke, hold or release. ``reason`` is an RFC 5280 CRLReason number; 8 releases a hold."""
+
+    authority: str
+    serial: int
+    reason: int = 0
+    invalidity_at: int | None = None
+    protocol: str = "rest"
+
+
+class RevokeAnswer(_Message, frozen=True):
+    """The status after the request, and the change-log position at which it stands."""
+
+    status: str
+    revoked_at: int | None
+    position: int
+
+
+class StatusRequest(_Message, frozen=True):
+    """Ask for one certificate of ``authority``."""
+
+    authority: str
+    serial: int
+    protocol: str = "rest"
+
+
+class CertificateDescription(_Message, frozen=True):
+    """A certificate as search and status return it."""
+
+    authority: str
+    serial: int
+    subject: str
+    names: tuple[str, ...]
+    profile: str
+    requester: str
+    not_before: int
+    not_after: int
+    status: str
+    revoked_at: int | None
+    reason: int | None
+    der: bytes
+
+
+class SearchRequest(_Message, frozen=True):
+    """Search the certificates of ``authority``; absent fields don't restrict."""
+
+    authority: str
+    name: str | None = None
+    status: str | None = None
+    profile: str | None = None
+    requester: str | None = None
+    expires_before: int | None = None
+    limit: int = 100
+    after: tuple[int, str, int] | None = None
+    protocol: str = "rest"
+
+
+class SearchAnswer(_Message, frozen=True):
+    """Matches, newest first; ``after`` continues the search, None at its end."""
+
+    certificates: tuple[CertificateDescription, ...]
+    after: tuple[int, str, int] | None
+
+
+class CatalogueRequest(_Message, frozen=True):
+    """Ask what this peer may ask for."""
+
+
+class AuthorityDescription(_Message, frozen=True):
+    """A CA that the asker may use: chain with root (DER, issuer first) and granted profiles."""
+
+    name: str
+    chain: tuple[bytes, ...]
+    profiles: tuple[str, ...]
+
+
+class CatalogueAnswer(_Message, frozen=True):
+    """Only what the whole chain of askers is granted."""
+
+    authorities: tuple[AuthorityDescription, ...]
+
+
+class CertifySignerRequest(_Message, frozen=True):
+    """A VA asks for the certificate of its OCSP signing key for ``authority``. ``csr`` is DER."""
+
+    authority: str
+    csr: bytes
+
+
+class PublishedEntry(_Message, frozen=True):
+    """A change-log entry on its way. ``payload`` as in ``functions/change_payloads.py``."""
+
+    position: int
+    kind: str
+    authority_id: str
+    serial: int | None
+    at: int
+    payload: bytes
+
+
+class PublishRequest(_Message, frozen=True):
+    """A batch of change-log entries of ``source``, in order, complete above ``after``.
+
+    ``source`` is the identity of the node (or shared store) whose log it is. ``position`` is the
+    position that the reader reaches with this batch: it may lie above the last entry's where the
+    entries between were filtered out.
+    """
+
+    source: str
+    after: int
+    position: int
+    authorities: tuple[str, ...]
+    entries: tuple[PublishedEntry, ...]
+
+
+class PublishAnswer(_Message, frozen=True):
+    """The position that is committed at the receiver."""
+
+    position: int
+
+
+class PositionRequest(_Message, frozen=True):
+    """Ask up to where the log of ``source`` has been applied."""
+
+    source: str
+    authorities: tuple[str, ...]
+
+
+class PositionAnswer(_Message, frozen=True):
+    """The position that is committed at the receiver; 0 when it knows nothing of the source."""
+
+    position: int
+
+
+RequestT = TypeVar("RequestT", bound=msgspec.Struct)
+AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[RequestT, AnswerT]):
+    """One operation. ``resources`` lists what *every* identity of the chain must be granted;
+    ``audience`` names whom a signed request is for: ``ca/<name>`` is whoever holds that CA, None
+    the node at the other end of the link.
+    """
+
+    method: str
+    request_type: type[RequestT]
+    answer_type: type[AnswerT]
+    resources: Callable[[RequestT], tuple[str, ...]]
+    audience: Callable[[RequestT], str | None]
+    changes_state: bool = False
+
+
+def _at_authority(verb: str) -> Callable[[Any], tuple[str, ...]]:
+    return lambda request: (
+        f"/ra/{verb}",
+        f"/ca/{request.authority}",
+        f"/protocol/{request.protocol}",
+    )
+
+
+def _authority_audience(request: Any) -> str:
+    return f"ca/{request.authority}"
+
+
+def _publish_resources(request: PublishRequest) -> tuple[str, ...]:
+    kinds = sorted({_PUBLISH_RESOURCE.get(entry.kind, "unknown") for entry in request.entries})
+    return (
+        *(f"/peer/publish/{kind}" for kind in kinds),
+        *(f"/ca/{name}" for name in request.authorities),
+    )
+
+
+_PUBLISH_RESOURCE = {
+    "authority": "certificate",
+    "certificate": "certificate",
+    "status": "status",
+    "crl": "crl",
+}
+
+ENROLL: Operation[EnrollRequest, CertificateAnswer] = Operation(
+    "ra.enroll",
+    EnrollRequest,
+    CertificateAnswer,
+    lambda r: (
+        "/ra/enroll",
+        f"/ca/{r.authority}",
+        f"/profile/{r.profile}",
+        f"/protocol/{r.protocol}",
+    ),
+    _authority_audience,
+    changes_state=True,
+)
+REVOKE: Operation[RevokeRequest, RevokeAnswer] = Operation(
+    "ra.revoke", RevokeRequest, RevokeAnswer, _at_authority("revoke"), _authority_audience, True
+)
+STATUS: Operation[StatusRequest, CertificateDescription] = Operation(
+    "ra.status", StatusRequest, CertificateDescription, _at_authority("status"), _authority_audience
+)
+SEARCH: Operation[SearchRequest, SearchAnswer] = Operation(
+    "ra.search", SearchRequest, SearchAnswer, _at_authority("search"), _authority_audience
+)
+CATALOGUE: Operation[CatalogueRequest, CatalogueAnswer] = Operation(
+    "ra.catalogue", CatalogueRequest, CatalogueAnswer, lambda r: ("/ra/status",), lambda r: "upstream"
+)
+CERTIFY_SIGNER: Operation[CertifySignerRequest, CertificateAnswer] = Operation(
+    "signer.certify",
+    CertifySignerRequest,
+    CertificateAnswer,
+    lambda r: (f"/signer/{r.authority}/renew", f"/ca/{r.authority}"),
+    _authority_audience,
+    changes_state=True,
+)
+PUBLISH: Operation[PublishRequest, PublishAnswer] = Operation(
+    "publish.batch", PublishRequest, PublishAnswer, _publish_resources, lambda r: None, True
+)
+PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
+    "publish.position",
+    PositionRequest,
+    PositionAnswer,
+    lambda r: ("/peer/publish/read", *(f"/ca/{name}" for name in r.authorities)),
+    lambda r: None,
+)
+
+OPERATIONS: dict[str, Operation[Any, Any]] = {
+    operation.method: operation
+    for operation in (
+        ENROLL,
+        REVOKE,
+        STATUS,
+        SEARCH,
+        CATALOGUE,
+        CERTIFY_SIGNER,
+        PUBLISH,
+        PUBLISH_POSITION,
+    )
+}

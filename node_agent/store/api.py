@@ -1,0 +1,159 @@
+"""What the store promises: a Reader that can't write and a Writer that commits before it answers.
+
+Status serving is given a Reader by type, so that a checker proves that the OCSP path can't write.
+Every coroutine may raise StoreError; writes raise it only when nothing of them was stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from node_agent.store.records import (
+    AuditEntry,
+    AuditRecord,
+    CertificateQuery,
+    CertificateRecord,
+    ChangeEntry,
+    CrlRecord,
+    IssuanceOutcome,
+    KeyRecord,
+    ObjectChange,
+    ObjectRecord,
+    RevokedEntry,
+    StatusChange,
+)
+
+__all__ = ["Reader", "Writer"]
+
+
+class Reader(Protocol):
+    """Read-only access."""
+
+    async def objects(self, kind: str | None = None) -> list[ObjectRecord]:
+        """Return all objects (of ``kind``), ordered by kind and name."""
+        ...
+
+    async def object(self, kind: str, name: str) -> ObjectRecord | None:
+        """Return one object or None."""
+        ...
+
+    async def keys(self) -> list[KeyRecord]:
+        """Return every key of every token, still encrypted."""
+        ...
+
+    async def certificate(self, authority_id: str, serial: int) -> CertificateRecord | None:
+        """Return one certificate or None."""
+        ...
+
+    async def certificate_by_request(self, origin: str, request_id: bytes) -> CertificateRecord | None:
+        """Return what a request id was answered with, or None."""
+        ...
+
+    async def search(self, query: CertificateQuery) -> list[CertificateRecord]:
+        """Return matches, newest first, at most ``query.limit``."""
+        ...
+
+    def revoked(
+        self, authority_id: str, *, since: int | None = None
+    ) -> AsyncIterator[list[RevokedEntry]]:
+        """Yield revoked and held certificates in chunks, by serial; flat memory."""
+        ...
+
+    async def latest_crl(self, authority_id: str, *, delta: bool = False) -> CrlRecord | None:
+        """Return the newest full (or delta) CRL."""
+        ...
+
+    async def changes(
+        self, after: int, *, limit: int, authority_ids: Sequence[str] | None = None
+    ) -> list[ChangeEntry]:
+        """Return change-log entries with a position above ``after``, in order."""
+        ...
+
+    async def last_position(self) -> int:
+        """Return the newest change-log position, 0 for an empty log."""
+        ...
+
+    async def publisher_position(self, publisher: str) -> int:
+        """Return what the publisher's peer has acknowledged."""
+        ...
+
+    async def source_position(self, source: str) -> int:
+        """Return the newest position applied here from ``source`` (the VA's side)."""
+        ...
+
+    async def audit_entries(self, *, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
+        """Return audit entries with a sequence above ``after``, in order."""
+        ...
+
+
+class Writer(Reader, Protocol):
+    """Read and write. Concurrent writes share a transaction; each returns after its commit."""
+
+    async def record_issuance(
+        self, certificate: CertificateRecord, payload: bytes, audit: AuditRecord
+    ) -> IssuanceOutcome:
+        """Commit certificate, change-log entry (``payload``), request id and audit entry together.
+
+        Raises Conflict when the request id was used with another ``request_digest``.
+        """
+        ...
+
+    async def record_status(self, change: StatusChange, payload: bytes, audit: AuditRecord) -> int:
+        """Commit a status change with its change-log entry; return the position.
+
+        Raises NotFound for an unknown certificate, Conflict for a revoked one (a hold may be
+        released or become a revocation; a revocation is final).
+        """
+        ...
+
+    async def record_crl(self, crl: CrlRecord, payload: bytes) -> int:
+        """Commit a CRL with its change-log entry. Raises Conflict unless its number is new."""
+        ...
+
+    async def next_crl_number(self, authority_id: str) -> int:
+        """Return a CRL number never returned before for this authority."""
+        ...
+
+    async def apply_plan(
+        self,
+        changes: Sequence[ObjectChange],
+        *,
+        keys: Sequence[KeyRecord] = (),
+        entries: Sequence[tuple[str, bytes]] = (),
+        certificates: Sequence[tuple[CertificateRecord, bytes]] = (),
+        audit: Sequence[AuditRecord] = (),
+    ) -> None:
+        """Commit a management plan in one transaction.
+
+        ``entries`` are AUTHORITY change-log entries (authority_id, payload), ``certificates``
+        the CA certificates issued by the plan with their change-log payloads.
+        """
+        ...
+
+    async def append_audit(self, records: Sequence[AuditRecord]) -> int:
+        """Append to the audit log; return the newest sequence."""
+        ...
+
+    async def set_publisher_position(self, publisher: str, position: int) -> None:
+        """Remember what the publisher's peer has acknowledged; never goes backward."""
+        ...
+
+    async def apply_published(
+        self,
+        source: str,
+        position: int,
+        *,
+        certificates: Sequence[CertificateRecord] = (),
+        statuses: Sequence[StatusChange] = (),
+        crls: Sequence[CrlRecord] = (),
+        entries: Sequence[ChangeEntry] = (),
+    ) -> int:
+        """Commit a batch from an upstream change log, idempotently; return the applied position.
+
+        Certificates without ``der`` are status-only. A status for an absent certificate creates a
+        status-only row. ``entries`` (the batch as received) are appended to this node's own change
+        log, so that a VA can feed another VA. A batch at or below the applied position changes
+        nothing.
+        """
+        ...

@@ -1,0 +1,206 @@
+"""Rows of the store as values: what every layer above hands in and gets back."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+__all__ = [
+    "AuditEntry",
+    "AuditRecord",
+    "CertificateQuery",
+    "CertificateRecord",
+    "CertificateStatus",
+    "ChangeEntry",
+    "ChangeKind",
+    "CrlRecord",
+    "IssuanceOutcome",
+    "KeyRecord",
+    "ObjectChange",
+    "ObjectRecord",
+    "RevokedEntry",
+    "StatusChange",
+]
+
+
+class CertificateStatus(enum.StrEnum):
+    """RFC 5280 section 5.3.1 in three words: a hold can be released, a revocation can't."""
+
+    GOOD = "good"
+    ON_HOLD = "on_hold"
+    REVOKED = "revoked"
+
+
+class ChangeKind(enum.StrEnum):
+    """What a change-log entry tells its readers."""
+
+    AUTHORITY = "authority"
+    CERTIFICATE = "certificate"
+    STATUS = "status"
+    CRL = "crl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRecord:
+    """One issued certificate. Times are whole seconds since the epoch.
+
+    ``authority_id`` names the issuing key, not the CA's changeable name: the first 32 hexadecimal
+    digits of SHA-256 over issuer name DER + SubjectPublicKeyInfo DER. ``request_id`` with
+    ``origin`` is unique: the exactly-once key. ``request_digest`` tells a repeat from a reuse.
+    """
+
+    authority_id: str
+    serial: int
+    der: bytes
+    subject: str
+    names: tuple[str, ...]
+    fingerprint_sha256: bytes
+    not_before: int
+    not_after: int
+    profile: str
+    issued_at: int
+    requester: str = ""
+    origin: str = ""
+    via: str = ""
+    request_id: bytes = b""
+    request_digest: bytes = b""
+    status: CertificateStatus = CertificateStatus.GOOD
+    revoked_at: int | None = None
+    reason: int | None = None
+    """CRLReason number of RFC 5280."""
+    invalidity_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuanceOutcome:
+    """What a commit of an issuance did. ``repeated``: the request id had its certificate already,
+    and ``certificate`` is that one; nothing was written.
+    """
+
+    certificate: CertificateRecord
+    repeated: bool
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusChange:
+    """A revocation, hold or release to commit. ``status`` GOOD is a release from hold."""
+
+    authority_id: str
+    serial: int
+    status: CertificateStatus
+    at: int
+    reason: int | None = None
+    invalidity_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeEntry:
+    """One numbered entry of the change log. ``payload`` is MessagePack whose form ``kind`` fixes
+    (``functions/change_payloads.py``), so that a reader needs no second query per entry.
+    """
+
+    position: int
+    kind: ChangeKind
+    authority_id: str
+    serial: int | None
+    at: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrlRecord:
+    """A CRL as made. ``base_number`` is set on a delta CRL."""
+
+    authority_id: str
+    number: int
+    this_update: int
+    next_update: int
+    der: bytes
+    base_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokedEntry:
+    """What a CRL needs of a revoked certificate."""
+
+    serial: int
+    revoked_at: int
+    reason: int | None
+    invalidity_at: int | None
+    status: CertificateStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRecord:
+    """A managed object: ``spec`` as JSON of its ``objects.py`` struct, ``state`` the node's own
+    MessagePack (a CA's certificate chain, for example). ``generation`` counts changes of spec.
+    """
+
+    kind: str
+    name: str
+    spec: bytes
+    state: bytes = b""
+    generation: int = 1
+    updated_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectChange:
+    """One step of an applied plan: ``record`` None deletes the object."""
+
+    kind: str
+    name: str
+    record: ObjectRecord | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A private key as the soft token keeps it: PKCS #8, encrypted. Never leaves the node."""
+
+    token: str
+    label: str
+    key_kind: str
+    public_der: bytes
+    encrypted_private: bytes
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """A decision or a management act, before the log numbers and chains it."""
+
+    at: float
+    action: str
+    allowed: bool
+    chain: str
+    """``requester via ra1 via proxy1``."""
+    resources: tuple[str, ...] = ()
+    reason: str = ""
+    detail: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """A record in the chained log: ``entry_hash`` = SHA-256 over previous hash + canonical body."""
+
+    sequence: int
+    record: AuditRecord
+    previous_hash: bytes
+    entry_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateQuery:
+    """A search; absent fields don't restrict. ``name`` matches subject or SAN as a substring."""
+
+    authority_ids: tuple[str, ...] | None = None
+    serial: int | None = None
+    name: str | None = None
+    status: CertificateStatus | None = None
+    profile: str | None = None
+    requester: str | None = None
+    expires_before: int | None = None
+    limit: int = 100
+    after: tuple[int, str, int] | None = None
+    """Continue behind this (issued_at, authority_id, serial)."""
