@@ -11,12 +11,53 @@ certificates and CRLs PEM text, unless a field says otherwise. Backends raise th
 
 from __future__ import annotations
 
-import enum
-import uuid  # noqa: TC003  # msgspec resolves the annotation at run time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
+from node_agent.web.admin_bodies import (
+    AccessExplanation,
+    AccessQuestion,
+    AuditItem,
+    AuditVerification,
+    AuthorityStatus,
+    LocalCaller,
+    ManagementCertificate,
+    ManagementCertificateOrder,
+    NodeDescription,
+    NodeHealth,
+    ObjectView,
+    PeerStatus,
+    PingResult,
+    PlanResult,
+    PlanStep,
+    PublisherStatus,
+    ServiceUrls,
+    SignerStatus,
+    StatusReport,
+    TraceStep,
+)
+from node_agent.web.bodies import (
+    REASON_NUMBERS,
+    CertificateFilter,
+    CertificateInfo,
+    Health,
+    Problem,
+    RevocationOrder,
+    RevocationOutcome,
+    RevocationReason,
+)
+from node_agent.web.registration_bodies import (
+    Catalogue,
+    CatalogueAuthority,
+    CertificatePage,
+    Credential,
+    CredentialKind,
+    EnrollCall,
+    EnrollOrder,
+    EnrollOutcome,
+    IssuedCertificate,
+    Requester,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,325 +110,6 @@ __all__ = [
     "StatusReport",
     "TraceStep",
 ]
-
-JsonObject = dict[str, Any]
-HealthWord = Literal["ok", "degraded", "failed"]
-StatusWord = Literal["good", "on_hold", "revoked"]
-SerialHex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{1,40}$")]
-RevocationReason = Literal[
-    "unspecified",
-    "keyCompromise",
-    "cACompromise",
-    "affiliationChanged",
-    "superseded",
-    "cessationOfOperation",
-    "certificateHold",
-    "removeFromCRL",
-    "privilegeWithdrawn",
-    "aACompromise",
-]
-
-REASON_NUMBERS: dict[str, int] = {
-    "unspecified": 0,
-    "keyCompromise": 1,
-    "cACompromise": 2,
-    "affiliationChanged": 3,
-    "superseded": 4,
-    "cessationOfOperation": 5,
-    "certificateHold": 6,
-    "removeFromCRL": 8,
-    "privilegeWithdrawn": 9,
-    "aACompromise": 10,
-}
-"""CRLReason names and numbers of RFC 5280 section 5.3.1; ``removeFromCRL`` releases a hold."""
-
-
-class _Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request body."""
-
-
-class _View(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer body."""
-
-
-class Problem(_View, frozen=True, kw_only=True, omit_defaults=True):
-    """An RFC 9457 problem document. ``field`` names the part at fault, ``remedy`` what to do."""
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
-    field: str = ""
-    remedy: str = ""
-    findings: tuple[str, ...] = ()
-
-
-# --- admin API -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LocalCaller:
-    """The process at the other end of the admin socket, as the kernel names it (SO_PEERCRED)."""
-
-    uid: int
-    gid: int
-    pid: int
-
-    def __str__(self) -> str:
-        return f"local uid {self.uid}"
-
-
-class NodeHealth(_View, frozen=True, kw_only=True):
-    """``GET /v1/health`` of the admin API: the agent answers at all."""
-
-    status: Literal["ok"] = "ok"
-    node: str
-    version: str
-
-
-class ObjectView(_View, frozen=True, kw_only=True, omit_defaults=True):
-    """An object: what was specified, and what the node made of it (absent in a dry run)."""
-
-    spec: JsonObject
-    state: JsonObject | None = None
-
-
-class NodeDescription(_View, frozen=True, kw_only=True):
-    """``GET /v1/node``: every object by kind (``objects.KINDS``), empty kinds too."""
-
-    identity: str
-    version: str
-    started_at: float
-    objects: dict[str, tuple[ObjectView, ...]]
-
-
-class PlanStep(_View, frozen=True, kw_only=True):
-    """One change. ``before`` is None on create, ``after`` None on delete."""
-
-    action: Literal["create", "update", "delete"]
-    kind: str
-    name: str
-    before: JsonObject | None
-    after: JsonObject | None
-
-
-class PlanResult(_View, frozen=True, kw_only=True):
-    """What a PUT or DELETE changed, or with ``dry_run`` would change. ``objects``: kind, name."""
-
-    changed: bool
-    steps: tuple[PlanStep, ...] = ()
-    objects: dict[str, dict[str, ObjectView]] = {}
-
-
-class ManagementCertificateOrder(_Order, frozen=True, kw_only=True):
-    """Ask a local management CA to certify a node's key. ``csr`` is PEM.
-
-    ``purpose`` peer needs ``identity`` (the URI SAN), server needs a DNS name or IP address.
-    A certificate with the same key and names that stays valid longer than ``renew_before_days``
-    is returned instead of a new one.
-    """
-
-    csr: str
-    authority: str = "management"
-    purpose: Literal["peer", "server"] = "peer"
-    identity: str | None = None
-    dns_names: tuple[str, ...] = ()
-    ip_addresses: tuple[str, ...] = ()
-    renew_before_days: Annotated[int, msgspec.Meta(ge=0)] = 30
-
-
-class ManagementCertificate(_View, frozen=True, kw_only=True):
-    """``certificate`` is the PEM chain, leaf first, without the root."""
-
-    changed: bool
-    certificate: str
-    trust_anchors: tuple[str, ...]
-    crl: str | None
-    serial: str
-    not_after: int
-
-
-class RevocationOrder(_Order, frozen=True, kw_only=True):
-    """Revoke (or hold with ``certificateHold``, release with ``removeFromCRL``)."""
-
-    reason: RevocationReason = "unspecified"
-    invalidity_at: int | None = None
-
-
-class RevocationOutcome(_View, frozen=True, kw_only=True):
-    """The status after the order. ``changed`` is False when it was so already."""
-
-    changed: bool
-    status: StatusWord
-    revoked_at: int | None
-    reason: RevocationReason | None
-    position: int = 0
-    """Change-log position at which the status stands."""
-
-
-class CertificateInfo(_View, frozen=True, kw_only=True):
-    """A certificate as lists and lookups return it."""
-
-    authority: str
-    serial: str
-    subject: str
-    names: tuple[str, ...]
-    profile: str
-    requester: str
-    not_before: int
-    not_after: int
-    status: StatusWord
-    revoked_at: int | None = None
-    reason: RevocationReason | None = None
-    certificate: str | None = None
-
-
-class CertificateFilter(_Order, frozen=True, kw_only=True):
-    """A search; absent fields don't restrict. ``name`` matches subject or SAN as a substring.
-
-    ``after`` is the opaque ``next`` of the page before (REST only).
-    """
-
-    authority: str | None = None
-    name: str | None = None
-    status: StatusWord | None = None
-    profile: str | None = None
-    requester: str | None = None
-    expires_before: int | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-    after: str | None = None
-
-
-class PeerStatus(_View, frozen=True, kw_only=True):
-    """One peer in one direction. ``connector`` is None for an incoming peer."""
-
-    peer: str
-    direction: Literal["out", "in"]
-    connector: str | None
-    address: str
-    state: Literal["up", "connecting", "down", "disabled"]
-    connections: int
-    min: int
-    max: int
-    in_flight: int
-    queued: int
-    round_trip_ms: float | None
-    roles: tuple[str, ...]
-    last_error: str | None
-    last_seen: float | None
-
-
-class PingResult(_View, frozen=True, kw_only=True):
-    """Round-trip times, one per live link."""
-
-    round_trip_ms: tuple[float, ...]
-
-
-class PublisherStatus(_View, frozen=True, kw_only=True):
-    """How far a publisher's peer is behind this node's change log."""
-
-    name: str
-    peer: str
-    position: int
-    last_position: int
-    lag_entries: int
-    lag_seconds: float
-    state: str
-    last_error: str | None
-
-
-class SignerStatus(_View, frozen=True, kw_only=True):
-    """A VA's OCSP signer. ``not_after`` and ``serial`` are None until it is certified."""
-
-    name: str
-    authority: str
-    state: str
-    not_after: int | None
-    serial: str | None
-
-
-class AuthorityStatus(_View, frozen=True, kw_only=True):
-    """A CA of this node, or one whose statuses this node serves."""
-
-    name: str
-    kind: str
-    subject: str
-    not_after: int | None
-    crl_number: int | None
-    crl_next_update: int | None
-    certificates: int
-
-
-class ServiceUrls(_View, frozen=True, kw_only=True):
-    """Where this node's open ports are reached; None for a closed one."""
-
-    rest: str | None = None
-    status: str | None = None
-
-
-class StatusReport(_View, frozen=True, kw_only=True):
-    """``GET /v1/status``: the whole node at a glance; ``reasons`` explain a health below ok."""
-
-    node: JsonObject
-    health: HealthWord
-    reasons: tuple[str, ...]
-    peers: tuple[PeerStatus, ...]
-    publishers: tuple[PublisherStatus, ...]
-    signers: tuple[SignerStatus, ...]
-    authorities: tuple[AuthorityStatus, ...]
-    urls: ServiceUrls
-
-
-class AuditItem(_View, frozen=True, kw_only=True):
-    """One audit entry; ``hash`` is the hexadecimal chain hash."""
-
-    sequence: int
-    at: float
-    action: str
-    allowed: bool
-    chain: str
-    resources: tuple[str, ...]
-    reason: str
-    detail: dict[str, str]
-    hash: str
-
-
-class AuditVerification(_View, frozen=True, kw_only=True):
-    """Whether the chain holds; ``first_bad`` is the first entry that doesn't fit."""
-
-    ok: bool
-    entries: int
-    first_bad: int | None
-    reason: str = ""
-
-
-class AccessQuestion(_Order, frozen=True, kw_only=True):
-    """Would ``identity`` be allowed ``operation`` (a method of the peer protocol)?"""
-
-    identity: str
-    operation: str
-    authority: str | None = None
-    profile: str | None = None
-    protocol: str = "rest"
-
-
-class TraceStep(_View, frozen=True, kw_only=True):
-    """What one identity of the chain is granted of one resource."""
-
-    identity: str
-    resource: str
-    allowed: bool
-    rule: str
-
-
-class AccessExplanation(_View, frozen=True, kw_only=True):
-    """The decision, and the verdict per identity and resource that led to it."""
-
-    allowed: bool
-    reason: str
-    rule: str
-    resources: tuple[str, ...]
-    trace: tuple[TraceStep, ...]
 
 
 class ManagementBackend(Protocol):
@@ -474,99 +196,6 @@ class ManagementBackend(Protocol):
         ...
 
 
-# --- RA REST ---------------------------------------------------------------------------------
-
-
-class CredentialKind(enum.Enum):
-    """How a requester proved who it is."""
-
-    TOKEN = "token"  # noqa: S105  # a word, not a secret
-    CERTIFICATE = "certificate"
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """SHA-256, lower-case hexadecimal, of the bearer token's bytes or the certificate's DER."""
-
-    kind: CredentialKind
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Requester:
-    """Who asks; ``name`` is the requester object's name."""
-
-    name: str
-
-
-class EnrollOrder(_Order, frozen=True, kw_only=True):
-    """``POST /v1/certificates``. ``csr`` is PEM, or base64 of the DER.
-
-    ``request_id`` (or the Idempotency-Key header) makes a retry return the same certificate.
-    """
-
-    authority: str
-    profile: str
-    csr: str
-    request_id: uuid.UUID | None = None
-    validity_seconds: Annotated[int, msgspec.Meta(gt=0)] | None = None
-
-
-class IssuedCertificate(_View, frozen=True, kw_only=True):
-    """The answer to an enrolment. ``chain``: the CA certificates without the root, PEM."""
-
-    certificate: str
-    chain: str
-    serial: str
-    not_before: int
-    not_after: int
-    request_id: str
-    authority: str
-    profile: str
-    repeated: bool = False
-
-
-class CertificatePage(_View, frozen=True, kw_only=True):
-    """Matches, newest first; ``next`` goes into ``after`` of the following request."""
-
-    certificates: tuple[CertificateInfo, ...]
-    next: str | None = None
-
-
-class CatalogueAuthority(_View, frozen=True, kw_only=True):
-    """A CA that the requester may use; ``chain`` includes the root, issuer first, PEM."""
-
-    name: str
-    chain: str
-    profiles: tuple[str, ...]
-
-
-class Catalogue(_View, frozen=True, kw_only=True):
-    """Only what the requester, this RA and every node on the way are all granted."""
-
-    authorities: tuple[CatalogueAuthority, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnrollCall:
-    """An enrolment as the backend gets it: ``csr`` DER, ``request_id`` 16 bytes."""
-
-    authority: str
-    profile: str
-    csr: bytes
-    request_id: bytes
-    validity_seconds: int | None = None
-    protocol: str = "rest"
-
-
-@dataclass(frozen=True, slots=True)
-class EnrollOutcome:
-    """``chain`` is DER, leaf first, without the root."""
-
-    chain: tuple[bytes, ...]
-    repeated: bool = False
-
-
 class RegistrationBackend(Protocol):
     """The RA. It decides nothing by itself but who the requester is: each call goes through the
     one policy decision, whose PolicyDenied (ours or a peer's) reaches the requester as one and
@@ -602,15 +231,6 @@ class RegistrationBackend(Protocol):
     async def catalogue(self, requester: Requester) -> Catalogue:
         """Return what the requester may ask for."""
         ...
-
-
-# --- status port -----------------------------------------------------------------------------
-
-
-class Health(_View, frozen=True, kw_only=True):
-    """``GET /health`` of the open ports: says nothing that a stranger may not know."""
-
-    status: HealthWord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,247 @@
+"""Bodies of the admin API (``docs/reference/admin-api.md``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+from node_agent.web.bodies import HealthWord, JsonObject, Order, View
+
+__all__ = [
+    "AccessExplanation",
+    "AccessQuestion",
+    "AuditItem",
+    "AuditVerification",
+    "AuthorityStatus",
+    "LocalCaller",
+    "ManagementCertificate",
+    "ManagementCertificateOrder",
+    "NodeDescription",
+    "NodeHealth",
+    "ObjectView",
+    "PeerStatus",
+    "PingResult",
+    "PlanResult",
+    "PlanStep",
+    "PublisherStatus",
+    "ServiceUrls",
+    "SignerStatus",
+    "StatusReport",
+    "TraceStep",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCaller:
+    """The process at the other end of the admin socket, as the kernel names it (SO_PEERCRED)."""
+
+    uid: int
+    gid: int
+    pid: int
+
+    def __str__(self) -> str:
+        return f"local uid {self.uid}"
+
+
+class NodeHealth(View, frozen=True, kw_only=True):
+    """``GET /v1/health`` of the admin API: the agent answers at all."""
+
+    status: Literal["ok"] = "ok"
+    node: str
+    version: str
+
+
+class ObjectView(View, frozen=True, kw_only=True, omit_defaults=True):
+    """An object: what was specified, and what the node made of it (absent in a dry run)."""
+
+    spec: JsonObject
+    state: JsonObject | None = None
+
+
+class NodeDescription(View, frozen=True, kw_only=True):
+    """``GET /v1/node``: every object by kind (``objects.KINDS``), empty kinds too."""
+
+    identity: str
+    version: str
+    started_at: float
+    objects: dict[str, tuple[ObjectView, ...]]
+
+
+class PlanStep(View, frozen=True, kw_only=True):
+    """One change. ``before`` is None on create, ``after`` None on delete."""
+
+    action: Literal["create", "update", "delete"]
+    kind: str
+    name: str
+    before: JsonObject | None
+    after: JsonObject | None
+
+
+class PlanResult(View, frozen=True, kw_only=True):
+    """What a PUT or DELETE changed, or with ``dry_run`` would change. ``objects``: kind, name."""
+
+    changed: bool
+    steps: tuple[PlanStep, ...] = ()
+    objects: dict[str, dict[str, ObjectView]] = msgspec.field(default_factory=dict)
+
+
+class ManagementCertificateOrder(Order, frozen=True, kw_only=True):
+    """Ask a local management CA to certify a node's key. ``csr`` is PEM.
+
+    ``purpose`` peer needs ``identity`` (the URI SAN), server needs a DNS name or IP address.
+    A certificate with the same key and names that stays valid longer than ``renew_before_days``
+    is returned instead of a new one.
+    """
+
+    csr: str
+    authority: str = "management"
+    purpose: Literal["peer", "server"] = "peer"
+    identity: str | None = None
+    dns_names: tuple[str, ...] = ()
+    ip_addresses: tuple[str, ...] = ()
+    renew_before_days: Annotated[int, msgspec.Meta(ge=0)] = 30
+
+
+class ManagementCertificate(View, frozen=True, kw_only=True):
+    """``certificate`` is the PEM chain, leaf first, without the root."""
+
+    changed: bool
+    certificate: str
+    trust_anchors: tuple[str, ...]
+    crl: str | None
+    serial: str
+    not_after: int
+
+
+class PeerStatus(View, frozen=True, kw_only=True):
+    """One peer in one direction. ``connector`` is None for an incoming peer."""
+
+    peer: str
+    direction: Literal["out", "in"]
+    connector: str | None
+    address: str
+    state: Literal["up", "connecting", "down", "disabled"]
+    connections: int
+    min: int
+    max: int
+    in_flight: int
+    queued: int
+    round_trip_ms: float | None
+    roles: tuple[str, ...]
+    last_error: str | None
+    last_seen: float | None
+
+
+class PingResult(View, frozen=True, kw_only=True):
+    """Round-trip times, one per live link."""
+
+    round_trip_ms: tuple[float, ...]
+
+
+class PublisherStatus(View, frozen=True, kw_only=True):
+    """How far a publisher's peer is behind this node's change log."""
+
+    name: str
+    peer: str
+    position: int
+    last_position: int
+    lag_entries: int
+    lag_seconds: float
+    state: str
+    last_error: str | None
+
+
+class SignerStatus(View, frozen=True, kw_only=True):
+    """A VA's OCSP signer. ``not_after`` and ``serial`` are None until it is certified."""
+
+    name: str
+    authority: str
+    state: str
+    not_after: int | None
+    serial: str | None
+
+
+class AuthorityStatus(View, frozen=True, kw_only=True):
+    """A CA of this node, or one whose statuses this node serves."""
+
+    name: str
+    kind: str
+    subject: str
+    not_after: int | None
+    crl_number: int | None
+    crl_next_update: int | None
+    certificates: int
+
+
+class ServiceUrls(View, frozen=True, kw_only=True):
+    """Where this node's open ports are reached; None for a closed one."""
+
+    rest: str | None = None
+    status: str | None = None
+
+
+class StatusReport(View, frozen=True, kw_only=True):
+    """``GET /v1/status``: the whole node at a glance; ``reasons`` explain a health below ok."""
+
+    node: JsonObject
+    health: HealthWord
+    reasons: tuple[str, ...]
+    peers: tuple[PeerStatus, ...]
+    publishers: tuple[PublisherStatus, ...]
+    signers: tuple[SignerStatus, ...]
+    authorities: tuple[AuthorityStatus, ...]
+    urls: ServiceUrls
+
+
+class AuditItem(View, frozen=True, kw_only=True):
+    """One audit entry; ``hash`` is the hexadecimal chain hash."""
+
+    sequence: int
+    at: float
+    action: str
+    allowed: bool
+    chain: str
+    resources: tuple[str, ...]
+    reason: str
+    detail: dict[str, str]
+    hash: str
+
+
+class AuditVerification(View, frozen=True, kw_only=True):
+    """Whether the chain holds; ``first_bad`` is the first entry that doesn't fit."""
+
+    ok: bool
+    entries: int
+    first_bad: int | None
+    reason: str = ""
+
+
+class AccessQuestion(Order, frozen=True, kw_only=True):
+    """Would ``identity`` be allowed ``operation`` (a method of the peer protocol)?"""
+
+    identity: str
+    operation: str
+    authority: str | None = None
+    profile: str | None = None
+    protocol: str = "rest"
+
+
+class TraceStep(View, frozen=True, kw_only=True):
+    """What one identity of the chain is granted of one resource."""
+
+    identity: str
+    resource: str
+    allowed: bool
+    rule: str
+
+
+class AccessExplanation(View, frozen=True, kw_only=True):
+    """The decision, and the verdict per identity and resource that led to it."""
+
+    allowed: bool
+    reason: str
+    rule: str
+    resources: tuple[str, ...]
+    trace: tuple[TraceStep, ...]
