@@ -1,0 +1,93 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change in any release.
+
+"""A whole node in one plan."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.peersys.pki.plugins.module_utils._argspec import Options
+from ansible_collections.peersys.pki.plugins.module_utils._authentication import keep_installed
+from ansible_collections.peersys.pki.plugins.module_utils._client import AdminClient
+from ansible_collections.peersys.pki.plugins.module_utils._object_module import plan_result
+from ansible_collections.peersys.pki.plugins.module_utils._specifications import (
+    KINDS,
+    specification_from,
+)
+
+Specification = dict[str, t.Any]
+Objects = dict[str, list[Specification]]
+
+
+def node_options() -> Options:
+    """Return the options of a whole node: one list per kind, and what to purge."""
+    kinds: Options = {
+        kind: {
+            "type": "list",
+            "elements": "dict",
+            "options": spec.options,
+            "required_one_of": [list(rule) for rule in spec.required_one_of],
+            "no_log": False,
+        }
+        for kind, spec in KINDS.items()
+    }
+    purge = {"type": "list", "elements": "str", "choices": list(KINDS), "default": []}
+    return {**kinds, "purge": purge}
+
+
+def wanted_objects(params: t.Mapping[str, t.Any]) -> Objects:
+    """Return the specifications in ``params`` by kind; a kind that isn't given is left out."""
+    return {
+        kind: [specification_from(entry, spec) for entry in params[kind]]
+        for kind, spec in KINDS.items()
+        if params[kind] is not None
+    }
+
+
+def put_node(
+    client: AdminClient, wanted: Objects, purge: t.Sequence[str], *, dry_run: bool
+) -> dict[str, t.Any]:
+    """Make the node as ``wanted``; of the kinds in ``purge`` nothing else remains."""
+    body: dict[str, t.Any] = dict(wanted)
+    if purge or wanted.get("authenticators"):
+        present = present_objects(client)
+        body = completed(wanted, present, purge)
+    plan = client.put("node", body=body, about="node", dry_run=dry_run)
+    shown = [
+        {key: step[key] for key in ("action", "kind", "name")} for step in plan.get("steps", [])
+    ]
+    return {**plan_result(plan), "objects": plan.get("objects", {}), "steps": shown}
+
+
+def present_objects(client: AdminClient) -> Objects:
+    """Return the specifications that the node holds now, by kind."""
+    described = client.get("node")["objects"]
+    return {kind: [one["spec"] for one in described.get(kind, [])] for kind in KINDS}
+
+
+def completed(wanted: Objects, present: Objects, purge: t.Sequence[str]) -> dict[str, t.Any]:
+    """Return the request body for ``wanted`` on a node that holds ``present``.
+
+    The agent purges all kinds or none, so kinds that aren't to be purged are listed as they are.
+    An installed certificate stays when an authenticator is given without one.
+    """
+    body: dict[str, t.Any] = {kind: list(objects) for kind, objects in wanted.items()}
+    if "authenticators" in body:
+        body["authenticators"] = _with_certificates(body["authenticators"], present)
+    if purge:
+        for kind in KINDS:
+            given = body.setdefault(kind, [])
+            if kind not in purge:
+                names = {spec["name"] for spec in given}
+                given.extend(spec for spec in present[kind] if spec["name"] not in names)
+        body["purge"] = True
+    return body
+
+
+def _with_certificates(given: t.Sequence[Specification], present: Objects) -> list[Specification]:
+    installed = {spec["name"]: spec for spec in present["authenticators"]}
+    return [keep_installed(spec, installed.get(spec["name"])) for spec in given]

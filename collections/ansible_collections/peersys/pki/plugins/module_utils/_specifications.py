@@ -1,0 +1,252 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change in any release.
+
+"""The options of every managed object, with the defaults of the agent's own specifications.
+
+A contract test holds keys, choices and defaults together with the agent's; the documentation
+twin is ``doc_fragments/_specifications.py``.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.peersys.pki.plugins.module_utils._argspec import ArgumentSpec, Options
+
+KEY_KINDS = [
+    "rsa-2048",
+    "rsa-3072",
+    "rsa-4096",
+    "ec-p256",
+    "ec-p384",
+    "ec-p521",
+    "ed25519",
+    "ml-dsa-44",
+    "ml-dsa-65",
+    "ml-dsa-87",
+]
+SUBJECT_ATTRIBUTES = [
+    "common_name",
+    "organization",
+    "organizational_unit",
+    "country",
+    "state_or_province",
+    "locality",
+    "serial_number",
+    "email_address",
+    "domain_component",
+    "user_id",
+]
+
+
+def _text(default: str | None = None, **more: t.Any) -> dict[str, t.Any]:
+    return {"type": "str", "default": default, **more} if default else {"type": "str", **more}
+
+
+def _number(default: int | None = None) -> dict[str, t.Any]:
+    return {"type": "int"} if default is None else {"type": "int", "default": default}
+
+
+def _flag(default: bool) -> dict[str, t.Any]:
+    return {"type": "bool", "default": default}
+
+
+def _texts(default: t.Sequence[str] = (), **more: t.Any) -> dict[str, t.Any]:
+    return {"type": "list", "elements": "str", "default": list(default), **more}
+
+
+def _entries(options: Options) -> dict[str, t.Any]:
+    return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+
+def _key_kind() -> dict[str, t.Any]:
+    return _text("ec-p256", choices=KEY_KINDS, no_log=False)
+
+
+def _crypto_token() -> dict[str, t.Any]:
+    return _text("default", no_log=False)
+
+
+_NAME: Options = {"name": {"type": "str", "required": True}}
+_RULES = _entries(
+    {
+        "resource": {"type": "str", "required": True},
+        "effect": _text("allow", choices=["allow", "deny"]),
+    }
+)
+
+CRYPTO_TOKEN = ArgumentSpec(
+    {
+        **_NAME,
+        "kind": _text("soft", choices=["soft"]),
+        "activation": _text("automatic", choices=["automatic", "on_demand"]),
+    }
+)
+AUTHENTICATOR = ArgumentSpec(
+    {
+        **_NAME,
+        "purpose": _text("peer", choices=["peer", "server"]),
+        "crypto_token": _crypto_token(),
+        "key_kind": _key_kind(),
+        "dns_names": _texts(),
+        "ip_addresses": _texts(),
+        # Absent means "as they are": a certificate is never taken away by not naming it.
+        "certificate": _text(),
+        "trust_anchors": {"type": "list", "elements": "str"},
+        "crls": {"type": "list", "elements": "str"},
+    }
+)
+CRL: Options = {
+    "validity_seconds": _number(7 * 86400),
+    "overlap_seconds": _number(86400),
+    "delta_validity_seconds": _number(0),
+    "on_revocation": _flag(True),
+}
+# A management CA is an ordinary CA whose kind is fixed and that no peer can ask.
+MANAGEMENT_CA = ArgumentSpec(
+    {
+        **_NAME,
+        "subject": _text(),
+        "crypto_token": _crypto_token(),
+        "key_kind": _key_kind(),
+        "validity_days": _number(3650),
+        "crl": {"type": "dict", "options": CRL},
+        "crl_urls": _texts(),
+    },
+    required_one_of=(("subject",),),
+)
+CERTIFICATION_AUTHORITY = ArgumentSpec(
+    {
+        **MANAGEMENT_CA.options,
+        "kind": _text(choices=["root", "issuing", "management"]),
+        "issuer": _text(),
+        "path_length": _number(),
+        "profiles": _texts(),
+        "ocsp_urls": _texts(),
+        "issuer_urls": _texts(),
+    },
+    required_one_of=(("kind",), ("subject",)),
+)
+CERTIFICATE_PROFILE = ArgumentSpec(
+    {
+        **_NAME,
+        "subject": _entries(
+            {
+                "attribute": {"type": "str", "required": True, "choices": SUBJECT_ATTRIBUTES},
+                "required": _flag(False),
+                "pattern": _text(),
+                "value": _text(),
+            }
+        ),
+        "san": _entries(
+            {
+                "kind": {
+                    "type": "str",
+                    "required": True,
+                    "choices": ["dns", "ip", "email", "uri"],
+                },
+                "pattern": _text(),
+                "minimum": _number(0),
+                "maximum": _number(100),
+            }
+        ),
+        "key_kinds": _texts(
+            ("ec-p256", "ec-p384", "ec-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"),
+            choices=KEY_KINDS,
+            no_log=False,
+        ),
+        "key_usage": _texts(("digital_signature",), no_log=False),
+        "extended_key_usage": _texts(("server_auth",), no_log=False),
+        "validity_days": _number(90),
+        "backdate_seconds": _number(300),
+        "policies": _texts(),
+        "include_ocsp_url": _flag(True),
+        "include_issuer_url": _flag(True),
+        "include_crl_url": _flag(True),
+    }
+)
+PEER_ROLE = ArgumentSpec({**_NAME, "members": _texts(), "rules": _RULES})
+PEER_CONNECTOR = ArgumentSpec(
+    {
+        **_NAME,
+        "address": _text(),
+        "peer": _text(),
+        "authenticator": _text("peer"),
+        "enabled": _flag(True),
+        "min_connections": _number(1),
+        "max_connections": _number(4),
+        "max_parallel_requests": _number(50),
+        "max_age_seconds": _number(3600),
+        "idle_seconds": _number(60),
+    },
+    required_one_of=(("address",), ("peer",)),
+)
+PUBLISHER = ArgumentSpec(
+    {
+        **_NAME,
+        "peer": _text(),
+        "authorities": {"type": "list", "elements": "str"},
+        "content": _texts(
+            ("certificate", "status", "crl"), choices=["certificate", "status", "crl"]
+        ),
+    },
+    required_one_of=(("peer",), ("authorities",)),
+)
+SIGNER = ArgumentSpec(
+    {
+        **_NAME,
+        "authority": _text(),
+        "crypto_token": _crypto_token(),
+        "key_kind": _key_kind(),
+        "validity_seconds": _number(3600),
+        "renew_before_seconds": _number(7 * 86400),
+        "unknown_serial": _text("unknown", choices=["unknown", "unauthorized", "revoked"]),
+    },
+    required_one_of=(("authority",),),
+)
+REQUESTER = ArgumentSpec(
+    {
+        **_NAME,
+        "token_sha256": _text(no_log=True),
+        "certificate_sha256": _text(),
+        "rules": _RULES,
+        "client_trust_anchors": _texts(),
+    }
+)
+
+KINDS: dict[str, ArgumentSpec] = {
+    "crypto_tokens": CRYPTO_TOKEN,
+    "authenticators": AUTHENTICATOR,
+    "certificate_profiles": CERTIFICATE_PROFILE,
+    "certification_authorities": CERTIFICATION_AUTHORITY,
+    "peer_roles": PEER_ROLE,
+    "peer_connectors": PEER_CONNECTOR,
+    "publishers": PUBLISHER,
+    "signers": SIGNER,
+    "requesters": REQUESTER,
+}
+"""Every kind, named as in the admin API."""
+
+
+def required_when_present(spec: ArgumentSpec) -> tuple[tuple[str, t.Any, tuple[str, ...]], ...]:
+    """Return the ``required_if`` rules of a module whose ``state`` may also be absent."""
+    needed = tuple(name for rule in spec.required_one_of for name in rule)
+    return (("state", "present", needed),) if needed else ()
+
+
+def specification_from(params: t.Mapping[str, t.Any], spec: ArgumentSpec) -> dict[str, t.Any]:
+    """Return the JSON specification that ``params`` describe; what isn't set is left out."""
+    return {
+        name: _without_unset(params[name]) for name in spec.options if params.get(name) is not None
+    }
+
+
+def _without_unset(value: t.Any) -> t.Any:
+    if isinstance(value, list):
+        return [_without_unset(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_unset(item) for key, item in value.items() if item is not None}
+    return value
