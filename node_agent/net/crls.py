@@ -1,0 +1,116 @@
+"""Revocation of peer certificates by the CRLs that this node holds (RFC 5280, section 6.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtensionOID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
+
+__all__ = ["RevocationLists", "crl_fault", "is_crl_of"]
+
+_UNDERSTOOD = frozenset(
+    {
+        ExtensionOID.CRL_NUMBER,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.ISSUING_DISTRIBUTION_POINT,
+    }
+)
+
+
+class RevocationLists:
+    """Answers whether a certificate is revoked; each CRL is verified once per issuer."""
+
+    def __init__(
+        self, crls: Iterable[x509.CertificateRevocationList], *, required: bool = False
+    ) -> None:
+        self._required = required
+        self._by_issuer: dict[x509.Name, list[x509.CertificateRevocationList]] = {}
+        self._chosen: dict[x509.Certificate, _RevokedSerials | None] = {}
+        for crl in crls:
+            self._by_issuer.setdefault(crl.issuer, []).append(crl)
+
+    def fault_of(
+        self, certificate: x509.Certificate, issuer: x509.Certificate, now: float
+    ) -> str | None:
+        """Return why ``certificate`` can't be accepted, None if it isn't known as revoked."""
+        if issuer not in self._chosen:
+            self._chosen[issuer] = self._choose(issuer)
+        revoked = self._chosen[issuer]
+        if revoked is None:
+            return self._absence_fault(issuer)
+        if certificate.serial_number in revoked.serials:
+            return f"certificate {certificate.serial_number:x} is revoked"
+        if self._required and now > revoked.next_update:
+            return f"the CRL of {issuer.subject.rfc4514_string()} is out of date"
+        return None
+
+    def _absence_fault(self, issuer: x509.Certificate) -> str | None:
+        if not self._required:
+            return None
+        return f"no usable CRL of {issuer.subject.rfc4514_string()}"
+
+    def _choose(self, issuer: x509.Certificate) -> _RevokedSerials | None:
+        usable = [crl for crl in self._by_issuer.get(issuer.subject, ()) if is_crl_of(crl, issuer)]
+        newest = max(usable, key=lambda crl: crl.last_update_utc, default=None)
+        return None if newest is None else _RevokedSerials(newest)
+
+
+class _RevokedSerials:
+    def __init__(self, crl: x509.CertificateRevocationList) -> None:
+        self.serials = frozenset(entry.serial_number for entry in crl)
+        next_update = crl.next_update_utc
+        # RFC 5280, 5.1.2.5 makes nextUpdate mandatory; without one the list is never current.
+        self.next_update = float("-inf") if next_update is None else next_update.timestamp()
+
+
+def is_crl_of(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    """Whether ``crl`` is a complete CRL that ``issuer`` was allowed to sign and did sign."""
+    if crl.issuer != issuer.subject or crl_fault(crl) is not None:
+        return False
+    try:
+        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
+        if not usage.crl_sign:
+            return False
+    except x509.ExtensionNotFound:
+        pass
+    key: CertificateIssuerPublicKeyTypes = issuer.public_key()  # type: ignore[assignment]
+    try:
+        return crl.is_signature_valid(key)
+    except TypeError:  # a key that can't sign CRLs at all
+        return False
+
+
+def crl_fault(crl: x509.CertificateRevocationList) -> str | None:
+    """Return why ``crl`` can't be used at all: delta, indirect, partitioned, or not understood."""
+    if isinstance(crl.signature_hash_algorithm, hashes.MD5 | hashes.SHA1):
+        return f"it is signed with {crl.signature_hash_algorithm.name}"
+    for extension in crl.extensions:
+        if isinstance(extension.value, x509.IssuingDistributionPoint):
+            if _is_partial(extension.value):
+                return "it doesn't cover all certificates of its issuer"
+        elif extension.critical and extension.oid not in _UNDERSTOOD:
+            return f"critical extension {extension.oid.dotted_string} isn't understood"
+    for entry in crl:
+        for extension in entry.extensions:
+            if extension.critical and extension.oid != x509.CRLReason.oid:
+                return f"critical entry extension {extension.oid.dotted_string} isn't understood"
+    return None
+
+
+def _is_partial(point: x509.IssuingDistributionPoint) -> bool:
+    return bool(
+        point.indirect_crl
+        or point.only_contains_user_certs
+        or point.only_contains_ca_certs
+        or point.only_contains_attribute_certs
+        or point.only_some_reasons
+        or point.full_name
+        or point.relative_name
+    )
