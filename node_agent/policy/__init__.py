@@ -1,0 +1,53 @@
+"""Who may do what: access rules, roles, and the one pure decision. No I/O, no clock, no state.
+
+``docs/reference/policy.md`` lists the resources and tells how a decision is made.
+"""
+
+from __future__ import annotations
+
+from node_agent.policy.decide import RoleSet, decide, grants
+from node_agent.policy.explain import describe_chain, explain, explain_document
+from node_agent.policy.model import (
+    AccessRequest,
+    Decision,
+    Member,
+    MemberKind,
+    Requester,
+    Role,
+    Rule,
+    Subject,
+    Verdict,
+)
+from node_agent.policy.parse import (
+    parse_member,
+    parse_requester,
+    parse_role,
+    parse_roles,
+    parse_rule,
+)
+from node_agent.policy.resources import RESOURCES, is_resource
+
+__all__ = [
+    "RESOURCES",
+    "AccessRequest",
+    "Decision",
+    "Member",
+    "MemberKind",
+    "Requester",
+    "Role",
+    "RoleSet",
+    "Rule",
+    "Subject",
+    "Verdict",
+    "decide",
+    "describe_chain",
+    "explain",
+    "explain_document",
+    "grants",
+    "is_resource",
+    "parse_member",
+    "parse_requester",
+    "parse_role",
+    "parse_roles",
+    "parse_rule",
+]

@@ -1,0 +1,207 @@
+"""The decision. Default deny; deny wins; all resources, for everyone in the chain.
+
+A RoleSet is compiled once and replaced as a whole, so what it remembers of earlier answers goes
+with it: there is no cache that could outlive a role change. Rules are compiled into two tries per
+subject (what is denied, what is allowed); a lookup walks at most two branches per segment, however
+many rules there are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from node_agent.identity import PeerIdentity
+from node_agent.policy.model import (
+    AccessRequest,
+    Decision,
+    Member,
+    MemberKind,
+    Requester,
+    Role,
+    Rule,
+    Subject,
+    Verdict,
+)
+from node_agent.policy.resources import ALL_BELOW, ANY_SEGMENT, is_resource, split_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["RoleSet", "decide", "grants"]
+
+# A peer chooses the names that it asks for. What is remembered of them is bounded: this many
+# subjects and this many resources of each, then forgotten and computed anew.
+_MAX_SUBJECTS = 4096
+_MAX_RESOURCES = 4096
+
+
+class RoleSet:
+    """All roles of a node, compiled. Immutable to its users; safe to share between tasks."""
+
+    __slots__ = ("_grants", "_roles_of_member", "roles")
+
+    def __init__(self, roles: Iterable[Role] = ()) -> None:
+        self.roles = tuple(roles)
+        self._roles_of_member: dict[Member, list[Role]] = {}
+        for role in self.roles:
+            for member in role.members:
+                self._roles_of_member.setdefault(member, []).append(role)
+        self._grants: dict[Subject, _Grants] = {}
+
+    def roles_of(self, subject: Subject) -> tuple[Role, ...]:
+        """Return the roles that ``subject`` belongs to, each once, by whichever of its marks."""
+        found = {
+            id(role): role
+            for member in _members_of(subject)
+            for role in self._roles_of_member.get(member, ())
+        }
+        return tuple(found.values())
+
+    def verdict(self, subject: Subject, resource: str) -> Verdict:
+        """Return whether ``subject`` is granted ``resource``, and by or for lack of which rule."""
+        return self._grants_of(subject).verdict(resource)
+
+    def permits(self, subject: Subject, resource: str) -> bool:
+        """Tell whether ``subject`` is granted ``resource``."""
+        return self._grants_of(subject).verdict(resource).allowed
+
+    def _grants_of(self, subject: Subject) -> _Grants:
+        known = self._grants.get(subject)
+        if known is None:
+            if len(self._grants) >= _MAX_SUBJECTS:
+                self._grants.clear()
+            known = self._grants[subject] = _Grants(subject, self.roles_of(subject))
+        return known
+
+
+def decide(request: AccessRequest, roles: RoleSet) -> Decision:
+    """Decide ``request`` under ``roles``. Pure: the same arguments give the same decision."""
+    if not request.chain:
+        return Decision(request.operation, False, "nobody asks: the chain is empty")
+    if not request.resources:
+        return Decision(request.operation, False, "the operation names no resource")
+    trace: list[Verdict] = []
+    refusal: Verdict | None = None
+    for subject in request.chain:
+        subject_grants = roles._grants_of(subject)
+        for resource in request.resources:
+            verdict = subject_grants.verdict(resource)
+            trace.append(verdict)
+            if refusal is None and not verdict.allowed:
+                refusal = verdict
+    if refusal is not None:
+        return Decision(request.operation, False, refusal.reason, refusal.rule, tuple(trace))
+    return Decision(
+        request.operation, True, "every resource is granted", trace[0].rule, tuple(trace)
+    )
+
+
+def grants(rules: Sequence[Rule], resource: str) -> bool:
+    """Tell whether ``rules`` alone grant ``resource``: the definition, in the fewest words.
+
+    The compiled form is tested against this.
+    """
+    segments = split_path(resource)
+    if segments is None or not is_resource(resource):
+        return False
+    matching = [rule for rule in rules if _matches(rule.pattern, segments)]
+    return bool(matching) and all(rule.allows for rule in matching)
+
+
+def _matches(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
+    if pattern[-1] == ALL_BELOW:
+        head = pattern[:-1]
+        return len(segments) > len(head) and _matches_each(head, segments)
+    return len(segments) == len(pattern) and _matches_each(pattern, segments)
+
+
+def _matches_each(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
+    return all(
+        part in (ANY_SEGMENT, segment) for part, segment in zip(pattern, segments, strict=False)
+    )
+
+
+def _members_of(subject: Subject) -> tuple[Member, ...]:
+    if isinstance(subject, Requester):
+        return (Member(MemberKind.REQUESTER, subject.name),)
+    return (
+        Member(MemberKind.NODE, subject.node.uri),
+        Member(MemberKind.FINGERPRINT, subject.fingerprint_sha256),
+        Member(MemberKind.SPKI, subject.spki_sha256),
+        Member(MemberKind.SERIAL, f"{subject.serial:x}@{subject.issuer}"),
+    )
+
+
+class _Grants:
+    """What one subject may do, with the verdicts given so far."""
+
+    __slots__ = ("_allow", "_deny", "_has_role", "_subject", "_verdicts")
+
+    def __init__(self, subject: Subject, roles: Sequence[Role]) -> None:
+        rules = [rule for role in roles for rule in role.rules]
+        self._subject = subject
+        self._has_role = bool(roles)
+        self._allow = _Trie(rule for rule in rules if rule.allows)
+        self._deny = _Trie(rule for rule in rules if not rule.allows)
+        self._verdicts: dict[str, Verdict] = {}
+
+    def verdict(self, resource: str) -> Verdict:
+        known = self._verdicts.get(resource)
+        if known is None:
+            if len(self._verdicts) >= _MAX_RESOURCES:
+                self._verdicts.clear()
+            known = self._verdicts[resource] = self._judge(resource)
+        return known
+
+    def _judge(self, resource: str) -> Verdict:
+        segments = split_path(resource)
+        who = _name_of(self._subject)
+        if segments is None or not is_resource(resource):
+            return Verdict(self._subject, resource, False, "", f"{resource!r} is no resource")
+        denied = self._deny.find(segments)
+        if denied is not None:
+            reason = f"{denied.where} denies {resource} to {who}"
+            return Verdict(self._subject, resource, False, str(denied), reason)
+        allowed = self._allow.find(segments)
+        if allowed is None:
+            lacking = "is not granted" if self._has_role else "has no role, so is not granted"
+            return Verdict(self._subject, resource, False, "", f"{who} {lacking} {resource}")
+        reason = f"{allowed.where} grants {resource} to {who}"
+        return Verdict(self._subject, resource, True, str(allowed), reason)
+
+
+def _name_of(subject: Subject) -> str:
+    return subject.node.uri if isinstance(subject, PeerIdentity) else f"requester {subject.name}"
+
+
+class _Trie:
+    """Patterns by segment. ``rule`` ends a pattern here; ``below`` is a ``**`` from here on."""
+
+    __slots__ = ("below", "children", "rule")
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.children: dict[str, _Trie] = {}
+        self.rule: Rule | None = None
+        self.below: Rule | None = None
+        for rule in rules:
+            self._insert(rule)
+
+    def _insert(self, rule: Rule) -> None:
+        node = self
+        for segment in rule.pattern:
+            if segment == ALL_BELOW:
+                node.below = node.below or rule
+                return
+            node = node.children.setdefault(segment, _Trie())
+        node.rule = node.rule or rule
+
+    def find(self, segments: tuple[str, ...]) -> Rule | None:
+        """Return a rule that matches, the most exact one first."""
+        if not segments:
+            return self.rule
+        for key in (segments[0], ANY_SEGMENT):
+            child = self.children.get(key)
+            found = child.find(segments[1:]) if child is not None else None
+            if found is not None:
+                return found
+        return self.below
