@@ -1,0 +1,103 @@
+"""``peersys audit``: read, check and take away the node's log of decisions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, TextIO
+
+from node_agent.cli.failures import ExitStatus, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.console import RenderableType
+
+    from node_agent.cli.admin_client import AdminClient, Json
+    from node_agent.cli.session import Session
+
+__all__ = ["export", "show_all", "verify"]
+
+_PAGE = 500
+
+
+def show_all(namespace: argparse.Namespace, session: Session) -> int:
+    """Show the newest entries, oldest of them first."""
+    entries = list(_wanted(namespace, session.admin))
+    session.show(entries, lambda: _table(entries))
+    return ExitStatus.OK
+
+
+def verify(namespace: argparse.Namespace, session: Session) -> int:
+    """Have the agent recompute the whole hash chain."""
+    answer = session.admin.post("audit", "verify")
+    session.show(answer, lambda: _verdict(answer))
+    return ExitStatus.OK if answer["ok"] else ExitStatus.CHECK_FAILED
+
+
+def export(namespace: argparse.Namespace, session: Session) -> int:
+    """Write every entry behind ``--after`` as a JSON line; a long log is never held at once."""
+    entries = _pages(session.admin, after=namespace.after)
+    if namespace.output is None:
+        _write_lines(entries, sys.stdout)
+        return ExitStatus.OK
+    count = _export_to(namespace.output, entries)
+    session.show(
+        {"entries": count, "file": str(namespace.output)},
+        lambda: f"{count} entries written to {namespace.output}",
+    )
+    return ExitStatus.OK
+
+
+def _wanted(namespace: argparse.Namespace, admin: AdminClient) -> deque[Json]:
+    entries = _pages(admin, after=namespace.after or 0)
+    wanted = (entry for entry in entries if not (namespace.denied and entry["allowed"]))
+    return deque(wanted, maxlen=max(namespace.limit, 0))
+
+
+def _pages(admin: AdminClient, *, after: int) -> Iterator[Json]:
+    while page := admin.get("audit", after=after, limit=_PAGE):
+        yield from page
+        after = page[-1]["sequence"]
+
+
+def _write_lines(entries: Iterator[Json], file: TextIO) -> int:
+    count = 0
+    for count, entry in enumerate(entries, 1):  # noqa: B007
+        file.write(json.dumps(entry, ensure_ascii=False, sort_keys=True) + "\n")
+    return count
+
+
+def _export_to(path: Path, entries: Iterator[Json]) -> int:
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            return _write_lines(entries, file)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}") from error
+
+
+def _verdict(answer: Json) -> str:
+    if answer["ok"]:
+        return f"The audit log is whole: {answer['entries']} entries, one unbroken chain."
+    return f"The audit log is BROKEN at entry {answer['first_bad']}: {answer['reason']}"
+
+
+def _table(entries: list[Json]) -> RenderableType:
+    from node_agent.cli import look
+
+    rows = [
+        [
+            entry["sequence"],
+            look.moment(entry["at"]),
+            look.state("allowed" if entry["allowed"] else "denied"),
+            entry["action"],
+            entry["chain"],
+            " ".join(entry.get("resources", ())),
+            entry.get("reason"),
+        ]
+        for entry in entries
+    ]
+    return look.table(["#entry", "time", "verdict", "action", "who", "resources", "reason"], rows)

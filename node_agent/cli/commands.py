@@ -1,0 +1,368 @@
+"""Every command of ``peersys``, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node_agent.cli.command import Command, Group
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["COMMANDS"]
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="the node's start-up file"
+    )
+
+
+def _watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--watch",
+        type=float,
+        nargs="?",
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again every SECONDS (default 2) until interrupted",
+    )
+
+
+def _topology(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "places",
+        nargs="+",
+        type=Path,
+        metavar="SOCKET",
+        help="an admin socket, or a directory below which admin sockets are looked for",
+    )
+
+
+def _show_node(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--spec",
+        action="store_true",
+        help="print only the specification, in the form that 'node apply' reads",
+    )
+
+
+def _apply(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="specification in YAML or JSON; - is stdin")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would change and change nothing"
+    )
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+
+
+def _peer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="node name, connector name or node identity")
+
+
+def _crl(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    _output(parser, "write to FILE instead of standard output")
+    parser.add_argument("--delta", action="store_true", help="the newest delta CRL")
+    parser.add_argument(
+        "--der", action="store_true", help="write DER instead of PEM", dest="as_der"
+    )
+
+
+def _output(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--output", type=Path, metavar="FILE", help=what)
+
+
+def _certificates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--authority", metavar="CA", help="only certificates of this CA")
+    parser.add_argument("--name", metavar="TEXT", help="part of a subject or alternative name")
+    parser.add_argument("--status", choices=("good", "on_hold", "revoked"))
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most N (default 50)")
+
+
+def _certificate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("authority", metavar="CA")
+    parser.add_argument("serial", metavar="SERIAL", help="hexadecimal")
+
+
+REASONS = (
+    "unspecified",
+    "keyCompromise",
+    "cACompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "certificateHold",
+    "removeFromCRL",
+    "privilegeWithdrawn",
+    "aACompromise",
+)
+"""RFC 5280 section 5.3.1. certificateHold can be undone, by removeFromCRL; nothing else can."""
+
+
+def _revoke(parser: argparse.ArgumentParser) -> None:
+    _certificate(parser)
+    parser.add_argument("--reason", choices=REASONS, default="unspecified", metavar="REASON")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("identity", metavar="IDENTITY", help="spiffe://… of a node, or its name")
+    parser.add_argument("operation", metavar="OPERATION", help="for example ra.enroll")
+    parser.add_argument("--authority", metavar="CA")
+    parser.add_argument("--profile", metavar="PROFILE")
+    parser.add_argument("--protocol", default="rest", metavar="PROTOCOL", help="default rest")
+
+
+def _token(parser: argparse.ArgumentParser) -> None:
+    _output(parser, "write the token to FILE (made with mode 0600) instead of printing it")
+
+
+def _audit_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (default)")
+    parser.add_argument("--after", type=int, metavar="SEQUENCE", help="only entries behind this")
+    parser.add_argument("--denied", action="store_true", help="only what was denied")
+
+
+def _audit_export(parser: argparse.ArgumentParser) -> None:
+    _output(parser, "write to FILE instead of standard output")
+    parser.add_argument(
+        "--after", type=int, default=0, metavar="SEQUENCE", help="start behind this"
+    )
+
+
+def _shell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh"))
+
+
+_AGENT = (
+    Command(
+        name="run",
+        summary="run the agent of a node until it is stopped",
+        description="Runs in the foreground and logs to standard error. SIGTERM drains the links "
+        "and stops; SIGHUP reads the certificates again. Under systemd it reports readiness.",
+        handler="agent:run",
+        arguments=_config,
+        examples=("peersys run --config /etc/peersys/node.yaml",),
+        local=True,
+    ),
+    Command(
+        name="check-config",
+        summary="check a start-up file without starting anything",
+        handler="agent:check_config",
+        arguments=_config,
+        examples=("peersys check-config --config /etc/peersys/node.yaml",),
+        local=True,
+    ),
+    Command(
+        name="status",
+        summary="show health, links, publishers, signers and CAs of the node",
+        description="Exits with 1 unless the node's health is ok, so that it serves as a check.",
+        handler="status:show",
+        arguments=_watch,
+        examples=("peersys status", "peersys status --watch 5", "peersys status --json"),
+    ),
+    Command(
+        name="topology",
+        summary="show several nodes as one tree: who dials whom, and how each link does",
+        description="Asks each node's admin socket. Exits with 1 when a node doesn't answer, "
+        "isn't healthy, or a link is down.",
+        handler="topology:show",
+        arguments=_topology,
+        examples=(
+            "peersys topology .local",
+            "peersys topology /run/peersys-ca1/admin.sock /run/peersys-ra1/admin.sock",
+        ),
+        local=True,
+    ),
+    Command(
+        name="completion",
+        summary="print the tab completion script of a shell",
+        handler="completion:show",
+        arguments=_shell,
+        examples=('eval "$(peersys completion bash)"',),
+        local=True,
+    ),
+)
+
+_NODE = Group(
+    name="node",
+    summary="what the node is made of",
+    commands=(
+        Command(
+            name="show",
+            summary="show every object of the node with its state",
+            handler="node:show",
+            arguments=_show_node,
+            examples=("peersys node show", "peersys node show --spec > node-objects.yaml"),
+        ),
+        Command(
+            name="apply",
+            summary="make the node's objects as a file says, in one transaction",
+            description="Prints the difference. Objects that the file doesn't name stay, unless "
+            "it says 'purge: true'. What the node can't do is refused as a whole.",
+            handler="node:apply",
+            arguments=_apply,
+            examples=(
+                "peersys node apply node-objects.yaml --dry-run",
+                "peersys node apply node-objects.yaml",
+            ),
+        ),
+    ),
+)
+
+_PEER = Group(
+    name="peer",
+    summary="links to other nodes",
+    commands=(
+        Command(
+            name="list",
+            summary="list peers with the state of their links",
+            handler="peers:show_all",
+            examples=("peersys peer list",),
+        ),
+        Command(
+            name="ping",
+            summary="measure the round trip over each live link to a peer",
+            description="Exits with 1 when no link to the peer is up.",
+            handler="peers:ping",
+            arguments=_peer,
+            examples=("peersys peer ping ra1",),
+        ),
+    ),
+)
+
+_CA = Group(
+    name="ca",
+    summary="certification authorities of the node",
+    commands=(
+        Command(name="list", summary="list the node's CAs", handler="authorities:show_all"),
+        Command(
+            name="show",
+            summary="show one CA, its certificate and its CRL",
+            handler="authorities:show",
+            arguments=_name,
+            examples=("peersys ca show issuing",),
+        ),
+        Command(
+            name="crl",
+            summary="export the newest CRL of a CA",
+            handler="authorities:export_crl",
+            arguments=_crl,
+            examples=("peersys ca crl issuing --output issuing.crl.pem",),
+        ),
+    ),
+)
+
+_CERTIFICATE = Group(
+    name="certificate",
+    summary="certificates that the node issued",
+    commands=(
+        Command(
+            name="list",
+            summary="search certificates, newest first",
+            handler="certificates:show_all",
+            arguments=_certificates,
+            examples=("peersys certificate list --authority issuing --name example.org",),
+        ),
+        Command(
+            name="show",
+            summary="show one certificate",
+            handler="certificates:show",
+            arguments=_certificate,
+        ),
+        Command(
+            name="revoke",
+            summary="revoke a certificate, put it on hold, or release it from hold",
+            description="Reasons: " + ", ".join(REASONS) + ". certificateHold can be undone with "
+            "removeFromCRL; every other reason is final.",
+            handler="certificates:revoke",
+            arguments=_revoke,
+            examples=("peersys certificate revoke management 3F2A… --reason keyCompromise",),
+        ),
+    ),
+)
+
+_ROLE = Group(
+    name="role",
+    summary="what peers may do",
+    commands=(
+        Command(name="list", summary="list peer roles", handler="access:show_roles"),
+        Command(name="show", summary="show one role", handler="access:show_role", arguments=_name),
+        Command(
+            name="explain",
+            summary="ask the decision point whether an identity may do an operation, and why",
+            description="Nothing is done and nothing enters the audit log. Exits with 1 when the "
+            "answer is no.",
+            handler="access:explain",
+            arguments=_explain,
+            examples=(
+                "peersys role explain ra1 ra.enroll --authority issuing --profile tls-server",
+            ),
+        ),
+    ),
+)
+
+_REQUESTER = Group(
+    name="requester",
+    summary="who may ask at this RA",
+    commands=(Command(name="list", summary="list requesters", handler="access:show_requesters"),),
+)
+
+_TOKEN = Group(
+    name="token",
+    summary="API tokens for requesters",
+    commands=(
+        Command(
+            name="new",
+            summary="make a random API token and print it once, with the hash the RA keeps",
+            description="The RA keeps only the hash (token_sha256 of the requester). Nothing "
+            "stores the token itself.",
+            handler="tokens:new",
+            arguments=_token,
+            examples=("peersys token new", "peersys token new --output web-team.token"),
+            local=True,
+        ),
+    ),
+)
+
+_AUDIT = Group(
+    name="audit",
+    summary="the node's hash-chained log of decisions and changes",
+    commands=(
+        Command(
+            name="list",
+            summary="show the newest entries",
+            handler="audit:show_all",
+            arguments=_audit_list,
+            examples=("peersys audit list --denied",),
+        ),
+        Command(
+            name="verify",
+            summary="check the hash chain from its first entry to its last",
+            description="Exits with 1 and names the first bad entry when the chain is broken.",
+            handler="audit:verify",
+        ),
+        Command(
+            name="export",
+            summary="write all entries as JSON lines",
+            handler="audit:export",
+            arguments=_audit_export,
+            examples=("peersys audit export --output audit.jsonl",),
+        ),
+    ),
+)
+
+COMMANDS: tuple[Command | Group, ...] = (
+    *_AGENT,
+    _NODE,
+    _PEER,
+    _CA,
+    _CERTIFICATE,
+    _ROLE,
+    _REQUESTER,
+    _TOKEN,
+    _AUDIT,
+)

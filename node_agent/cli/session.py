@@ -1,0 +1,51 @@
+"""What a handler is given besides its arguments: the agent to ask, and where answers go."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from node_agent.cli.admin_client import AdminClient, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rich.console import Console, RenderableType
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One run of one command."""
+
+    def __init__(self, *, socket_path: Path, as_json: bool) -> None:
+        self.socket_path = socket_path
+        self.as_json = as_json
+        self._console: Console | None = None
+
+    @property
+    def admin(self) -> AdminClient:
+        """The admin API of the node that the command is about."""
+        return AdminClient(self.socket_path)
+
+    @property
+    def console(self) -> Console:
+        """The terminal. Plain, and as wide as its lines, where the output isn't a terminal."""
+        if self._console is None:
+            from node_agent.cli.look import make_console
+
+            self._console = make_console()
+        return self._console
+
+    def show(self, document: Json, render: Callable[[], RenderableType]) -> None:
+        """Print ``document`` as JSON where that was asked for, else what ``render`` makes."""
+        if self.as_json:
+            self.write(json.dumps(document, indent=2, ensure_ascii=False))
+        else:
+            self.console.print(render())
+
+    def write(self, text: str) -> None:
+        """Print a line as it is: no markup, no wrapping."""
+        sys.stdout.write(text + "\n")
