@@ -2,6 +2,9 @@
 
 There is no management operation here, and none can be added without being seen: the dispatcher
 knows these and nothing else. Method names never change meaning after release.
+
+MessagePack integers end at 64 bits, serial numbers at 160: serials travel as big-endian octets
+(``serial_octets``, ``serial_number``).
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ __all__ = [
     "SearchAnswer",
     "SearchRequest",
     "StatusRequest",
+    "serial_number",
+    "serial_octets",
 ]
 
 
@@ -71,25 +76,29 @@ class RevokeRequest(_Message, frozen=True):
     """Revoke, hold or release. ``reason`` is an RFC 5280 CRLReason number; 8 releases a hold."""
 
     authority: str
-    serial: int
+    serial: bytes
     reason: int = 0
     invalidity_at: int | None = None
     protocol: str = "rest"
 
 
 class RevokeAnswer(_Message, frozen=True):
-    """The status after the request, and the change-log position at which it stands."""
+    """The status after the request, and the change-log position at which it stands. ``changed`` is
+    False when it was so already.
+    """
 
     status: str
     revoked_at: int | None
+    reason: int | None
     position: int
+    changed: bool
 
 
 class StatusRequest(_Message, frozen=True):
     """Ask for one certificate of ``authority``."""
 
     authority: str
-    serial: int
+    serial: bytes
     protocol: str = "rest"
 
 
@@ -97,7 +106,7 @@ class CertificateDescription(_Message, frozen=True):
     """A certificate as search and status return it."""
 
     authority: str
-    serial: int
+    serial: bytes
     subject: str
     names: tuple[str, ...]
     profile: str
@@ -120,7 +129,7 @@ class SearchRequest(_Message, frozen=True):
     requester: str | None = None
     expires_before: int | None = None
     limit: int = 100
-    after: tuple[int, str, int] | None = None
+    after: str | None = None
     protocol: str = "rest"
 
 
@@ -128,7 +137,7 @@ class SearchAnswer(_Message, frozen=True):
     """Matches, newest first; ``after`` continues the search, None at its end."""
 
     certificates: tuple[CertificateDescription, ...]
-    after: tuple[int, str, int] | None
+    after: str | None
 
 
 class CatalogueRequest(_Message, frozen=True):
@@ -162,7 +171,7 @@ class PublishedEntry(_Message, frozen=True):
     position: int
     kind: str
     authority_id: str
-    serial: int | None
+    serial: bytes | None
     at: int
     payload: bytes
 
@@ -199,6 +208,18 @@ class PositionAnswer(_Message, frozen=True):
     """The position that is committed at the receiver; 0 when it knows nothing of the source."""
 
     position: int
+
+
+def serial_octets(serial: int) -> bytes:
+    """Return a serial number as big-endian octets without leading zeros."""
+    return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big")
+
+
+def serial_number(octets: bytes) -> int:
+    """Return the serial number in ``octets``. Raises ValueError above 20 octets (RFC 5280)."""
+    if not 1 <= len(octets) <= 20:
+        raise ValueError("a serial number has from 1 to 20 octets")
+    return int.from_bytes(octets, "big")
 
 
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
@@ -240,8 +261,9 @@ def _publish_resources(request: PublishRequest) -> tuple[str, ...]:
     )
 
 
+# A CA's own certificate comes with the least of the grants: no CRL can be checked without it.
 _PUBLISH_RESOURCE = {
-    "authority": "certificate",
+    "authority": "crl",
     "certificate": "certificate",
     "status": "status",
     "crl": "crl",
@@ -270,7 +292,12 @@ SEARCH: Operation[SearchRequest, SearchAnswer] = Operation(
     "ra.search", SearchRequest, SearchAnswer, _at_authority("search"), _authority_audience
 )
 CATALOGUE: Operation[CatalogueRequest, CatalogueAnswer] = Operation(
-    "ra.catalogue", CatalogueRequest, CatalogueAnswer, lambda r: ("/ra/status",), lambda r: "upstream"
+    "ra.catalogue",
+    CatalogueRequest,
+    CatalogueAnswer,
+    # Whoever may be linked may ask; the answer holds only what the whole chain is granted.
+    lambda r: (),
+    lambda r: None,
 )
 CERTIFY_SIGNER: Operation[CertifySignerRequest, CertificateAnswer] = Operation(
     "signer.certify",
@@ -287,7 +314,7 @@ PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
     "publish.position",
     PositionRequest,
     PositionAnswer,
-    lambda r: ("/peer/publish/read", *(f"/ca/{name}" for name in r.authorities)),
+    lambda r: tuple(f"/ca/{name}" for name in r.authorities),
     lambda r: None,
 )
 

@@ -1,0 +1,157 @@
+"""The CAs that a node knows by certificate: its own, and those whose statuses were published to it.
+
+A CA is filed under its authority id (which names the key), under its name, and under the issuer
+hashes by which OCSP requests name it. A name is bound to one publishing node: another node that is
+granted the same name can't take it over by publishing a CA of its own under it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from node_agent.errors import PolicyDenied
+from node_agent.pki import der
+from node_agent.pki.names import authority_id
+from node_agent.store.records import ObjectRecord
+
+__all__ = ["KIND", "KnownAuthorities", "KnownAuthority", "from_record", "load_authority", "to_record"]
+
+KIND = "known_authorities"
+"""Kind of the store's object; not among ``objects.KINDS``: nobody manages it, it is learned."""
+
+_HASHES = ("sha1", "sha256")
+
+
+class AuthorityState(msgspec.Struct, frozen=True):
+    """What the store keeps of a learned CA. ``publisher`` is the publishing node's URI."""
+
+    name: str
+    chain: tuple[bytes, ...]
+    publisher: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAuthority:
+    """A CA. ``chain`` is DER, its own certificate first. ``publisher`` is empty for our own."""
+
+    authority_id: str
+    name: str
+    chain: tuple[bytes, ...]
+    certificate: x509.Certificate
+    publisher: str
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it signed itself."""
+        return self.certificate.issuer == self.certificate.subject
+
+
+IssuerKey = tuple[str, bytes, bytes]
+"""Hash algorithm name, issuer name hash, issuer key hash: how a CertID names a CA (RFC 6960)."""
+
+
+class KnownAuthorities:
+    """All known CAs of a node, by id, by name, and by CertID issuer."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, KnownAuthority] = {}
+        self._by_name: dict[str, list[KnownAuthority]] = {}
+        self._by_issuer: dict[IssuerKey, KnownAuthority] = {}
+
+    def add(self, authority: KnownAuthority) -> bool:
+        """File ``authority``; tell whether it is new. Raises PolicyDenied when its name belongs to
+        another publisher.
+        """
+        known = self._by_id.get(authority.authority_id)
+        if known is not None and known.chain == authority.chain and known.name == authority.name:
+            return False
+        for other in self._by_name.get(authority.name, ()):
+            if other.publisher != authority.publisher:
+                raise PolicyDenied(
+                    f"the CA name {authority.name!r} belongs to {other.publisher or 'this node'}",
+                    rule="known_authorities",
+                )
+        self._file(authority)
+        return True
+
+    def get(self, identifier: str) -> KnownAuthority | None:
+        """Return the CA with this authority id."""
+        return self._by_id.get(identifier)
+
+    def named(self, name: str) -> KnownAuthority | None:
+        """Return the newest CA of this name."""
+        found = self._by_name.get(name)
+        return found[-1] if found else None
+
+    def by_issuer(self, algorithm: str, name_hash: bytes, key_hash: bytes) -> KnownAuthority | None:
+        """Return the CA that a CertID means; ``algorithm`` is ``sha1`` or ``sha256``."""
+        return self._by_issuer.get((algorithm, name_hash, key_hash))
+
+    def all(self) -> Iterable[KnownAuthority]:
+        """Return every known CA."""
+        return self._by_id.values()
+
+    def ids_by_name(self) -> Mapping[str, str]:
+        """Return name -> authority id."""
+        return {name: found[-1].authority_id for name, found in self._by_name.items() if found}
+
+    def _file(self, authority: KnownAuthority) -> None:
+        self._by_id[authority.authority_id] = authority
+        same_name = self._by_name.setdefault(authority.name, [])
+        same_name[:] = [old for old in same_name if old.authority_id != authority.authority_id]
+        same_name.append(authority)
+        for key in _issuer_keys(authority.certificate):
+            self._by_issuer[key] = authority
+
+
+def load_authority(name: str, chain: tuple[bytes, ...], publisher: str) -> KnownAuthority:
+    """Return the CA of ``chain``. Raises ValueError when its first certificate isn't one."""
+    certificate = x509.load_der_x509_certificate(chain[0])
+    spki = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    identifier = authority_id(certificate.subject.public_bytes(), spki)
+    return KnownAuthority(identifier, name, chain, certificate, publisher)
+
+
+def from_record(record: ObjectRecord) -> KnownAuthority:
+    """Return a learned CA as the store kept it."""
+    state = msgspec.msgpack.decode(record.state, type=AuthorityState)
+    return load_authority(state.name, state.chain, state.publisher)
+
+
+def to_record(authority: KnownAuthority, now: float) -> ObjectRecord:
+    """Return the row that keeps a learned CA."""
+    state = AuthorityState(authority.name, authority.chain, authority.publisher)
+    return ObjectRecord(
+        kind=KIND,
+        name=authority.authority_id,
+        spec=b"{}",
+        state=msgspec.msgpack.encode(state),
+        updated_at=int(now),
+    )
+
+
+def _issuer_keys(certificate: x509.Certificate) -> Iterable[IssuerKey]:
+    name = certificate.subject.public_bytes()
+    # RFC 6960 section 4.1.1: the key hash is over the BIT STRING's content, without its header.
+    key = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    bits = _key_bits(key)
+    for algorithm in _HASHES:
+        yield algorithm, hashlib.new(algorithm, name).digest(), hashlib.new(algorithm, bits).digest()
+
+
+def _key_bits(spki_der: bytes) -> bytes:
+    """Return the subjectPublicKey bits of a SubjectPublicKeyInfo (RFC 5280 section 4.1)."""
+    _, start, _ = der.read(spki_der)
+    _, _, algorithm_end = der.read(spki_der, start)
+    _, bits_start, bits_end = der.read(spki_der, algorithm_end)
+    return spki_der[bits_start + 1 : bits_end]

@@ -1,0 +1,256 @@
+"""The CA's side of publishing: follow the change log and push it to one peer.
+
+A publisher holds no queue. Its whole state is a position in the change log, so that a VA that was
+away for a day simply resumes, and issuing never waits for a VA. Batches are pipelined: while some
+travel, the next are read. The receiver applies them in order and answers the position that it has
+committed; only that moves ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from node_agent.clock import Clock
+from node_agent.errors import NodeAgentError
+from node_agent.functions.change_payloads import CertificatePayload, decode, encode, status_only
+from node_agent.functions.signal import ChangeSignal
+from node_agent.identity import NodeIdentity
+from node_agent.objects import PublisherSpec
+from node_agent.peers.operations import (
+    PUBLISH,
+    PUBLISH_POSITION,
+    PositionRequest,
+    PublishedEntry,
+    PublishRequest,
+    serial_octets,
+)
+from node_agent.peers.caller import PeerCaller
+from node_agent.store.api import Writer
+from node_agent.store.records import ChangeEntry
+
+__all__ = ["Publisher", "PublisherSnapshot", "source_name"]
+
+log = structlog.get_logger(__name__)
+
+# One frame's worth of typical certificates (about 1 KiB each) that a VA commits in some 10 ms.
+_BATCH_ENTRIES = 500
+# CRLs make entries large: a batch is also ended by its bytes, well below the largest message.
+_BATCH_BYTES = 1024 * 1024
+_BATCHES_IN_FLIGHT = 4
+_CALL_SECONDS = 30.0
+_RETRY_SECONDS = 0.5
+_RETRY_CAP_SECONDS = 2.0
+# Another node may write to the same store without our hearing of it.
+_LOOK_AGAIN_SECONDS = 1.0
+
+_FILTERED_KINDS = ("certificate", "status", "crl")
+
+
+class PublisherSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a publisher is. ``lag_entries`` is an upper bound: entries of other CAs count."""
+
+    name: str
+    peer: str
+    position: int
+    last_position: int
+    lag_entries: int
+    lag_seconds: float
+    state: str
+    last_error: str | None
+
+
+@dataclass(slots=True)
+class _InFlight:
+    position: int
+    task: asyncio.Task[int]
+
+
+def source_name(node: NodeIdentity, spec: PublisherSpec, authority_ids: Mapping[str, str]) -> str:
+    """Return how the receiver files our position.
+
+    It carries a digest of what is published: with another set of CAs or another content the
+    position starts at zero, and what the receiver has already is applied again without effect.
+    """
+    chosen = sorted(f"{name}={authority_ids.get(name, '')}" for name in spec.authorities)
+    digest = hashlib.sha256("\n".join([*chosen, *sorted(spec.content)]).encode()).hexdigest()[:16]
+    return f"{node.uri}#{digest}"
+
+
+class Publisher:
+    """Run with ``run()`` in a task of its own; cancel the task to stop."""
+
+    def __init__(
+        self,
+        spec: PublisherSpec,
+        *,
+        node: NodeIdentity,
+        store: Writer,
+        caller: PeerCaller,
+        changed: ChangeSignal,
+        authority_ids: Callable[[], Mapping[str, str]],
+        clock: Clock,
+    ) -> None:
+        self.spec = spec
+        self._node = node
+        self._store = store
+        self._caller = caller
+        self._changed = changed
+        self._authority_ids = authority_ids
+        self._clock = clock
+        self._peer = NodeIdentity.parse(spec.peer)
+        self._position = 0
+        self._last_position = 0
+        self._oldest_waiting_at: float | None = None
+        self._state = "connecting"
+        self._last_error: str | None = None
+
+    async def run(self) -> None:
+        """Publish until cancelled; a failing peer is asked again with a growing pause."""
+        pause = _RETRY_SECONDS
+        while True:
+            try:
+                await self._resume()
+                pause = _RETRY_SECONDS
+                await self._follow()
+            except (NodeAgentError, TimeoutError) as error:
+                self._state, self._last_error = "waiting", str(error)
+                log.info("publisher waits", publisher=self.spec.name, reason=str(error))
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, _RETRY_CAP_SECONDS)
+
+    def snapshot(self) -> PublisherSnapshot:
+        """Return how far this publisher is."""
+        waiting = self._oldest_waiting_at
+        lag = self._last_position - self._position
+        return PublisherSnapshot(
+            name=self.spec.name,
+            peer=self.spec.peer,
+            position=self._position,
+            last_position=self._last_position,
+            lag_entries=max(lag, 0),
+            lag_seconds=max(self._clock.now() - waiting, 0.0) if waiting is not None and lag > 0 else 0.0,
+            state=self._state,
+            last_error=self._last_error,
+        )
+
+    async def _resume(self) -> None:
+        """Take up where the receiver's committed position says, whatever ours says."""
+        source = self._source()
+        request = PositionRequest(source=source, authorities=self.spec.authorities)
+        answer = await self._caller.call(
+            PUBLISH_POSITION, request, peers=[self._peer], timeout_seconds=_CALL_SECONDS
+        )
+        self._last_position = await self._store.last_position()
+        self._position = min(answer.position, self._last_position)
+        self._state, self._last_error = "up", None
+
+    async def _follow(self) -> None:
+        """Send what follows the position, wait for more, and so on, until something fails."""
+        in_flight: deque[_InFlight] = deque()
+        sent = self._position
+        try:
+            while True:
+                seen = self._changed.count
+                if len(in_flight) < _BATCHES_IN_FLIGHT:
+                    request = await self._next_batch(sent)
+                    if request is not None:
+                        sent = request.position
+                        if request.entries or in_flight:
+                            in_flight.append(_InFlight(sent, self._send(request)))
+                        else:
+                            # Nothing in it is for this peer: no need to tell it.
+                            self._position = sent
+                        continue
+                if in_flight:
+                    await self._settle(in_flight)
+                else:
+                    self._oldest_waiting_at = None
+                    await self._changed.wait(seen, _LOOK_AGAIN_SECONDS)
+        finally:
+            for batch in in_flight:
+                batch.task.cancel()
+            await asyncio.gather(*(batch.task for batch in in_flight), return_exceptions=True)
+
+    async def _settle(self, in_flight: deque[_InFlight]) -> None:
+        committed = await asyncio.shield(in_flight[0].task)
+        batch = in_flight.popleft()
+        if committed < batch.position:
+            raise NodeAgentError(
+                f"{self.spec.peer} committed up to {committed}, not {batch.position}; resuming there"
+            )
+        self._position = batch.position
+        if not in_flight:
+            await self._store.set_publisher_position(self.spec.name, self._position)
+
+    def _send(self, request: PublishRequest) -> asyncio.Task[int]:
+        async def send() -> int:
+            answer = await self._caller.call(
+                PUBLISH, request, peers=[self._peer], timeout_seconds=_CALL_SECONDS
+            )
+            return answer.position
+
+        return asyncio.create_task(send(), name=f"publish-{self.spec.name}-{request.position}")
+
+    async def _next_batch(self, after: int) -> PublishRequest | None:
+        last = await self._store.last_position()
+        self._last_position = last
+        if last <= after:
+            return None
+        names = self._authority_ids()
+        ids = [names[name] for name in self.spec.authorities if name in names]
+        entries = await self._store.changes(after, limit=_BATCH_ENTRIES, authority_ids=ids)
+        chosen, position = _cut_batch(entries, last if len(entries) < _BATCH_ENTRIES else None)
+        if chosen and self._oldest_waiting_at is None:
+            self._oldest_waiting_at = chosen[0].at
+        published = tuple(
+            entry for entry in (self._published(item) for item in chosen) if entry is not None
+        )
+        return PublishRequest(
+            source=self._source(),
+            after=after,
+            position=position,
+            authorities=self.spec.authorities,
+            entries=published,
+        )
+
+    def _published(self, entry: ChangeEntry) -> PublishedEntry | None:
+        """Return the entry as this publisher's content allows it; None leaves it out."""
+        payload = entry.payload
+        if entry.kind in _FILTERED_KINDS and entry.kind not in self.spec.content:
+            if entry.kind != "certificate" or "status" not in self.spec.content:
+                return None
+            certificate = decode(entry.kind, payload)
+            assert isinstance(certificate, CertificatePayload)
+            payload = encode(status_only(certificate))
+        return PublishedEntry(
+            position=entry.position,
+            kind=entry.kind,
+            authority_id=entry.authority_id,
+            serial=None if entry.serial is None else serial_octets(entry.serial),
+            at=entry.at,
+            payload=payload,
+        )
+
+    def _source(self) -> str:
+        return source_name(self._node, self.spec, self._authority_ids())
+
+
+def _cut_batch(entries: list[ChangeEntry], end: int | None) -> tuple[list[ChangeEntry], int]:
+    """Return the entries that fit one batch and the position that they lead to.
+
+    ``end`` is the position of the log's end when ``entries`` reach it.
+    """
+    size = 0
+    for count, entry in enumerate(entries):
+        size += len(entry.payload)
+        if size > _BATCH_BYTES and count:
+            return entries[:count], entries[count - 1].position
+    newest = entries[-1].position if entries else 0
+    return entries, newest if end is None else max(newest, end)

@@ -1,0 +1,226 @@
+"""The VA's side of publishing: apply what a peer's change log says, in order and idempotently.
+
+The dispatcher has already decided that the peer may publish these kinds for these CA names. What
+remains is to hold every entry to those names: a peer that is granted one CA must not be able to
+say anything about another by writing the other's authority id into an entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from node_agent.clock import Clock
+from node_agent.errors import Conflict, PolicyDenied, RequestRefused
+from node_agent.functions.change_payloads import (
+    AuthorityPayload,
+    CertificatePayload,
+    CrlPayload,
+    StatusPayload,
+    certificate_record,
+    crl_record,
+    decode,
+    status_change,
+)
+from node_agent.functions.known_authorities import (
+    KnownAuthorities,
+    KnownAuthority,
+    load_authority,
+    to_record,
+)
+from node_agent.functions.signal import ChangeSignal
+from node_agent.peers.dispatcher import Context
+from node_agent.peers.operations import (
+    PositionAnswer,
+    PositionRequest,
+    PublishAnswer,
+    PublishedEntry,
+    PublishRequest,
+    serial_number,
+)
+from node_agent.store.api import Writer
+from node_agent.store.records import (
+    CertificateRecord,
+    ChangeEntry,
+    ChangeKind,
+    CrlRecord,
+    ObjectChange,
+    StatusChange,
+)
+
+__all__ = ["Applied", "PublicationReceiver"]
+
+# A batch that overtook its predecessor on another link waits this long for it.
+_ORDER_WAIT_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch changed, for whoever keeps answers made of it."""
+
+    certificates: list[CertificateRecord] = field(default_factory=list)
+    statuses: list[StatusChange] = field(default_factory=list)
+    crls: list[CrlRecord] = field(default_factory=list)
+    authorities: list[KnownAuthority] = field(default_factory=list)
+
+
+class PublicationReceiver:
+    """Handles PUBLISH and PUBLISH_POSITION. ``on_applied`` is called after each commit."""
+
+    def __init__(
+        self,
+        store: Writer,
+        known: KnownAuthorities,
+        *,
+        clock: Clock,
+        changed: ChangeSignal,
+        on_applied: Callable[[Applied], None],
+    ) -> None:
+        self._store = store
+        self._known = known
+        self._clock = clock
+        self._changed = changed
+        self._on_applied = on_applied
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._moved = ChangeSignal()
+
+    async def position(self, context: Context, request: PositionRequest) -> PositionAnswer:
+        """Answer the committed position of a source."""
+        _check_source(context, request.source)
+        return PositionAnswer(position=await self._store.source_position(request.source))
+
+    async def publish(self, context: Context, request: PublishRequest) -> PublishAnswer:
+        """Commit a batch.
+
+        Raises Conflict when entries before it are missing, PolicyDenied when an entry is for a
+        CA that the batch doesn't name, RequestRefused for a malformed or contradictory entry.
+        """
+        _check_source(context, request.source)
+        await self._wait_for_predecessors(request)
+        async with self._locks.setdefault(request.source, asyncio.Lock()):
+            applied = self._read(request, context.origin.node.uri)
+            await self._learn(applied.authorities)
+            position = await self._commit(request, applied)
+        self._moved.announce()
+        self._changed.announce()
+        self._on_applied(applied)
+        return PublishAnswer(position=position)
+
+    async def _wait_for_predecessors(self, request: PublishRequest) -> None:
+        until = self._clock.monotonic() + _ORDER_WAIT_SECONDS
+        while True:
+            seen = self._moved.count
+            position = await self._store.source_position(request.source)
+            if position >= request.after:
+                return
+            left = until - self._clock.monotonic()
+            if left <= 0 or not await self._moved.wait(seen, left):
+                raise Conflict(f"applied up to {position}, the batch follows {request.after}")
+
+    def _read(self, request: PublishRequest, publisher: str) -> Applied:
+        applied = Applied()
+        for entry in request.entries:
+            try:
+                self._read_entry(entry, request.authorities, publisher, applied)
+            except (msgspec.DecodeError, KeyError, ValueError) as error:
+                raise RequestRefused(
+                    f"entry {entry.position} is not a valid {entry.kind!r} entry", field="entries"
+                ) from error
+        return applied
+
+    def _read_entry(
+        self, entry: PublishedEntry, names: Sequence[str], publisher: str, applied: Applied
+    ) -> None:
+        payload = decode(entry.kind, entry.payload)
+        if isinstance(payload, AuthorityPayload):
+            applied.authorities.append(_read_authority(entry, payload, names, publisher))
+            return
+        authority = self._authority(entry.authority_id, names, applied)
+        if isinstance(payload, CrlPayload):
+            applied.crls.append(_read_crl(authority, payload))
+            return
+        serial = serial_number(entry.serial or b"")
+        if isinstance(payload, CertificatePayload):
+            applied.certificates.append(_read_certificate(authority, serial, payload))
+        elif isinstance(payload, StatusPayload):
+            applied.statuses.append(status_change(authority.authority_id, serial, payload))
+
+    def _authority(self, identifier: str, names: Sequence[str], applied: Applied) -> KnownAuthority:
+        new = (item for item in applied.authorities if item.authority_id == identifier)
+        authority = next(new, None) or self._known.get(identifier)
+        if authority is None or authority.name not in names:
+            raise PolicyDenied(f"the batch doesn't speak for the CA {identifier}", rule="publish")
+        return authority
+
+    async def _learn(self, authorities: Sequence[KnownAuthority]) -> None:
+        fresh = [authority for authority in authorities if self._known.add(authority)]
+        if fresh:
+            now = self._clock.now()
+            records = [to_record(authority, now) for authority in fresh]
+            await self._store.apply_plan(
+                [ObjectChange(kind=r.kind, name=r.name, record=r) for r in records]
+            )
+
+    async def _commit(self, request: PublishRequest, applied: Applied) -> int:
+        return await self._store.apply_published(
+            request.source,
+            request.position,
+            certificates=applied.certificates,
+            statuses=applied.statuses,
+            crls=applied.crls,
+            entries=[_change_entry(entry) for entry in request.entries],
+        )
+
+
+def _check_source(context: Context, source: str) -> None:
+    """A source belongs to the node that its name starts with: nobody moves another's position."""
+    if source.partition("#")[0] != context.origin.node.uri:
+        raise PolicyDenied("the source isn't the publishing node's own log", rule="publish")
+
+
+def _read_authority(
+    entry: PublishedEntry, payload: AuthorityPayload, names: Sequence[str], publisher: str
+) -> KnownAuthority:
+    authority = load_authority(payload.name, payload.chain, publisher)
+    if authority.name not in names:
+        raise PolicyDenied(f"the batch doesn't speak for {authority.name!r}", rule="publish")
+    if authority.authority_id != entry.authority_id:
+        raise ValueError("the authority id isn't that of the certificate")
+    return authority
+
+
+def _read_certificate(
+    authority: KnownAuthority, serial: int, payload: CertificatePayload
+) -> CertificateRecord:
+    if payload.der and hashlib.sha256(payload.der).digest() != payload.fingerprint_sha256:
+        raise ValueError("the fingerprint isn't that of the certificate")
+    return certificate_record(authority.authority_id, serial, payload)
+
+
+def _read_crl(authority: KnownAuthority, payload: CrlPayload) -> CrlRecord:
+    crl = x509.load_der_x509_crl(payload.der)
+    key = authority.certificate.public_key()
+    try:
+        genuine = crl.issuer == authority.certificate.subject and crl.is_signature_valid(key)  # type: ignore[arg-type]
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("the CRL's signature can't be checked") from error
+    if not genuine:
+        raise ValueError("the CRL isn't signed by its CA")
+    return crl_record(authority.authority_id, payload)
+
+
+def _change_entry(entry: PublishedEntry) -> ChangeEntry:
+    return ChangeEntry(
+        position=entry.position,
+        kind=ChangeKind(entry.kind),
+        authority_id=entry.authority_id,
+        serial=None if entry.serial is None else serial_number(entry.serial),
+        at=entry.at,
+        payload=entry.payload,
+    )

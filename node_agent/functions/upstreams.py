@@ -1,0 +1,145 @@
+"""Which peers an RA or VA may send requests to, and what each of them offers.
+
+A peer is upstream for a CA because a role says so (``/peer/upstream`` and ``/ca/<name>``), never
+because it claims it. What it offers (its catalogue) only narrows the choice among several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from node_agent.clock import Clock
+from node_agent.errors import NodeAgentError, Unavailable
+from node_agent.identity import NodeIdentity
+from node_agent.peers.caller import PeerCaller
+from node_agent.peers.directory import Directory
+from node_agent.peers.operations import (
+    CATALOGUE,
+    AuthorityDescription,
+    CatalogueAnswer,
+    CatalogueRequest,
+)
+from node_agent.policy import MemberKind, Role, RoleSet, grants
+
+__all__ = ["Upstreams"]
+
+log = structlog.get_logger(__name__)
+
+_CATALOGUE_SECONDS = 10.0
+# New CAs and profiles at the CA show in an RA's catalogue after at most this long.
+_REFRESH_SECONDS = 30.0
+
+
+class Upstreams:
+    """Choose peers for a request. ``run()`` keeps the catalogues fresh."""
+
+    def __init__(
+        self,
+        *,
+        roles: Callable[[], RoleSet],
+        directory: Directory,
+        caller: PeerCaller,
+        clock: Clock,
+    ) -> None:
+        self._roles = roles
+        self._directory = directory
+        self._caller = caller
+        self._clock = clock
+        self._offers: dict[NodeIdentity, tuple[AuthorityDescription, ...]] = {}
+        self._asked_at: dict[NodeIdentity, float] = {}
+
+    def serving(self, authority: str) -> list[NodeIdentity]:
+        """Return the peers that may be asked about ``authority``, connected or not.
+
+        Raises Unavailable when no role names any.
+        """
+        allowed = self._granted("/peer/upstream", f"/ca/{authority}")
+        if not allowed:
+            raise Unavailable(
+                f"no peer may serve the CA {authority!r} here: no role grants one "
+                f"/peer/upstream and /ca/{authority}",
+                retry_after_seconds=30,
+            )
+        offering = [peer for peer in allowed if self._may_offer(peer, authority)]
+        return offering or allowed
+
+    def all(self) -> list[NodeIdentity]:
+        """Return every peer that is upstream for something."""
+        return self._granted("/peer/upstream")
+
+    async def catalogue(self) -> tuple[AuthorityDescription, ...]:
+        """Return what the connected upstream peers offer, one description per CA.
+
+        Raises Unavailable when none of them is connected.
+        """
+        connected = self._connected()
+        if not connected:
+            raise Unavailable("no upstream peer is connected", retry_after_seconds=2)
+        await asyncio.gather(*(self._ask(peer) for peer in connected if peer not in self._offers))
+        merged = {
+            offer.name: offer for peer in connected for offer in self._offers.get(peer, ())
+        }
+        return tuple(merged[name] for name in sorted(merged))
+
+    async def refresh(self) -> None:
+        """Ask every connected upstream peer whose catalogue is old."""
+        connected = self._connected()
+        for gone in set(self._offers) - set(connected):
+            del self._offers[gone]
+            self._asked_at.pop(gone, None)
+        due = self._clock.monotonic() - _REFRESH_SECONDS
+        await asyncio.gather(
+            *(self._ask(peer) for peer in connected if self._asked_at.get(peer, due) <= due)
+        )
+
+    async def run(self) -> None:
+        """Refresh until cancelled."""
+        while True:
+            await self.refresh()
+            await self._clock.sleep(_REFRESH_SECONDS / 10)
+
+    def _may_offer(self, peer: NodeIdentity, authority: str) -> bool:
+        offers = self._offers.get(peer)
+        return offers is None or any(offer.name == authority for offer in offers)
+
+    def _connected(self) -> list[NodeIdentity]:
+        live = {peer.node for peer in self._directory.connected_peers()}
+        return [peer for peer in self.all() if peer in live]
+
+    def _granted(self, *resources: str) -> list[NodeIdentity]:
+        roles = self._roles()
+        by_role = [
+            node
+            for role in roles.roles
+            if all(grants(role.rules, resource) for resource in resources)
+            for node in _nodes_of(role)
+        ]
+        live = [
+            peer.node
+            for peer in self._directory.connected_peers()
+            if all(roles.permits(peer, resource) for resource in resources)
+        ]
+        return list(dict.fromkeys([*live, *by_role]))
+
+    async def _ask(self, peer: NodeIdentity) -> None:
+        self._asked_at[peer] = self._clock.monotonic()
+        try:
+            answer: CatalogueAnswer = await self._caller.call(
+                CATALOGUE, CatalogueRequest(), peers=[peer], timeout_seconds=_CATALOGUE_SECONDS
+            )
+        except (NodeAgentError, TimeoutError) as error:
+            log.info("catalogue not received", peer=peer.uri, reason=str(error))
+            return
+        self._offers[peer] = answer.authorities
+
+
+def _nodes_of(role: Role) -> Iterable[NodeIdentity]:
+    nodes: Sequence[NodeIdentity] = [
+        NodeIdentity.parse(member.value)
+        for member in role.members
+        if member.kind is MemberKind.NODE
+    ]
+    return sorted(nodes)
