@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "show_all", "verify"]
 
-_PAGE = 500
+_PAGE = 5000
 
 
 def show_all(namespace: argparse.Namespace, session: Session) -> int:

@@ -15,6 +15,7 @@ __all__ = [
     "AuditItem",
     "AuditVerification",
     "AuthorityStatus",
+    "CrlView",
     "LocalCaller",
     "ManagementCertificate",
     "ManagementCertificateOrder",
@@ -173,6 +174,17 @@ class AuthorityStatus(View, frozen=True, kw_only=True):
     crl_number: int | None
     crl_next_update: int | None
     certificates: int
+
+
+class CrlView(View, frozen=True, kw_only=True):
+    """The newest CRL of a CA of this node, PEM. ``base_number`` is set on a delta CRL."""
+
+    authority: str
+    number: int
+    this_update: int
+    next_update: int
+    crl: str
+    base_number: int | None = None
 
 
 class ServiceUrls(View, frozen=True, kw_only=True):

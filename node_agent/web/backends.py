@@ -20,6 +20,7 @@ from node_agent.web.admin_bodies import (
     AuditItem,
     AuditVerification,
     AuthorityStatus,
+    CrlView,
     LocalCaller,
     ManagementCertificate,
     ManagementCertificateOrder,
@@ -79,6 +80,7 @@ __all__ = [
     "CertificatePage",
     "Credential",
     "CredentialKind",
+    "CrlView",
     "Download",
     "EnrollCall",
     "EnrollOrder",
@@ -166,6 +168,14 @@ class ManagementBackend(Protocol):
 
     async def certificates(self, query: CertificateFilter) -> Sequence[CertificateInfo]:
         """Return this node's certificates, newest first."""
+        ...
+
+    async def certificate(self, authority: str, serial: int) -> CertificateInfo:
+        """Return one certificate of a local CA, with its PEM. Raises NotFound."""
+        ...
+
+    async def crl(self, authority: str, *, delta: bool) -> CrlView:
+        """Return the newest CRL (or delta CRL) of a local CA. Raises NotFound."""
         ...
 
     async def peers(self) -> Sequence[PeerStatus]:

@@ -215,9 +215,9 @@ class TestAudit:
     def test_list_shows_the_newest_over_all_pages(
         self, peersys: CommandLine, agent: AdminStandIn
     ) -> None:
-        agent.answers["GET", "/v1/audit"] = audit_pages(1203)
+        agent.answers["GET", "/v1/audit"] = audit_pages(10_003)
         run = peersys("audit", "list", "--limit", "2", "--json")
-        assert [entry["sequence"] for entry in json.loads(run.out)] == [1202, 1203]
+        assert [entry["sequence"] for entry in json.loads(run.out)] == [10_002, 10_003]
 
     def test_denied_filters(self, peersys: CommandLine, agent: AdminStandIn) -> None:
         agent.answers["GET", "/v1/audit"] = audit_pages(7)
@@ -244,11 +244,11 @@ class TestAudit:
     def test_export_writes_every_entry_as_a_line(
         self, peersys: CommandLine, agent: AdminStandIn, tmp_path: Path
     ) -> None:
-        agent.answers["GET", "/v1/audit"] = audit_pages(700)
+        agent.answers["GET", "/v1/audit"] = audit_pages(5_700)
         file = tmp_path / "audit.jsonl"
         run = peersys("audit", "export", "--output", file)
-        assert run.out == f"700 entries written to {file}\n"
-        assert [json.loads(line) for line in file.read_text().splitlines()] == audit_entries(700)
+        assert run.out == f"5700 entries written to {file}\n"
+        assert [json.loads(line) for line in file.read_text().splitlines()] == audit_entries(5_700)
 
     def test_export_without_a_file_goes_to_standard_output(
         self, peersys: CommandLine, agent: AdminStandIn
