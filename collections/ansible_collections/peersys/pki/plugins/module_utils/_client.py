@@ -116,6 +116,18 @@ class AdminClient:
         )
 
 
+def is_listening(socket_path: str) -> bool:
+    """Return whether somebody accepts connections on the Unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            with _reachable(socket_path) as path:
+                probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, socket_path: str, timeout_seconds: float) -> None:
         super().__init__("localhost", timeout=timeout_seconds)

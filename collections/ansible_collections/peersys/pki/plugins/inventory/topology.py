@@ -1,0 +1,129 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: topology
+short_description: One file that describes a whole PKI becomes hosts, groups and variables
+description:
+  - Reads a topology (zones, nodes and their functions, CAs, profiles, links) and derives what each node needs.
+  - That is connectors, peer roles on both ends, publishers, OCSP signers, authenticators, and the addresses in certificates.
+  - A topology that can't work is refused before anything is touched, with file, line and key.
+  - The groups are C(peersys_nodes) and one for each function.
+version_added: 0.1.0
+author:
+  - Peersys contributors (@peersys)
+options:
+  plugin:
+    description: Marks the file as this plugin's.
+    type: str
+    required: true
+    choices: [peersys.pki.topology]
+notes:
+  - The keys of the file are described in the topology reference, and by its JSON Schema.
+  - Text below C(nodes) and in C(trust_domain) may be a Jinja template.
+"""
+
+EXAMPLES = r"""
+plugin: peersys.pki.topology
+trust_domain: pki.example.org
+zones:
+  inner: {dials: [outer]}
+  outer: {}
+nodes:
+  ca1:
+    zone: inner
+    functions: [management_ca, certification_authority]
+  ra1:
+    zone: outer
+    address: ra1.example.org
+    functions: [registration_authority]
+    listen: {peer: 7443, rest: 8443}
+  va1:
+    zone: outer
+    address: va1.example.org
+    functions: [validation_authority]
+    listen: {peer: 7443, status: 80}
+profiles:
+  tls_server:
+    san: [{kind: dns, minimum: 1}]
+authorities:
+  root: {node: ca1, subject: CN=Example Root, activation: on_demand}
+  issuing: {node: ca1, issuer: root, subject: CN=Example Issuing CA, profiles: [tls_server]}
+links:
+  - {from: ca1, to: ra1}
+  - {from: ca1, to: va1}
+"""
+
+import pathlib
+import typing as t
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible.template import trust_as_template
+from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
+    Document,
+    TopologyRefused,
+    read_document,
+)
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import Topology
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_reader import read_topology
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_rules import check_topology
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_variables import host_variables
+
+_TEMPLATED = ("trust_domain", "nodes")
+_ENDINGS = ("topology.yml", "topology.yaml")
+
+
+class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
+    """Turns a topology file into an inventory."""
+
+    NAME = "peersys.pki.topology"
+
+    def verify_file(self, path: str) -> bool:
+        """Return whether the file is named as a topology."""
+        return bool(super().verify_file(path)) and path.endswith(_ENDINGS)
+
+    def parse(self, inventory: t.Any, loader: t.Any, path: str, cache: bool = True) -> None:
+        """Fill the inventory. Raises AnsibleParserError with every fault of the file."""
+        super().parse(inventory, loader, path, cache)
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        try:
+            document = self._templated(read_document(path, text))
+            topology = read_topology(document)
+            check_topology(document, topology)
+        except TopologyRefused as error:
+            raise AnsibleParserError(f"impossible topology:\n{error}") from error
+        self._fill(document, topology)
+
+    def _templated(self, document: Document) -> Document:
+        if not isinstance(document.value, dict):
+            return document
+        value = {
+            key: self._resolved(part) if key in _TEMPLATED else part
+            for key, part in document.value.items()
+        }
+        return Document(document.file, value, document.lines)
+
+    def _resolved(self, value: t.Any) -> t.Any:
+        if isinstance(value, dict):
+            return {key: self._resolved(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self._resolved(part) for part in value]
+        if isinstance(value, str) and "{{" in value:
+            return self.templar.template(trust_as_template(value))
+        return value
+
+    def _fill(self, document: Document, topology: Topology) -> None:
+        self.inventory.add_group("peersys_nodes")
+        for name, node in topology.nodes.items():
+            self.inventory.add_host(name, group="peersys_nodes")
+            for function in node.functions:
+                self.inventory.add_group(function)
+                self.inventory.add_host(name, group=function)
+            declared_at = f"{document.file}:{document.line(('nodes', name))}: nodes.{name}"
+            variables = {**host_variables(topology, node), "peersys_declared_at": declared_at}
+            for key, value in variables.items():
+                self.inventory.set_variable(name, key, value)

@@ -1,0 +1,248 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change in any release.
+
+"""From a located document to a topology: every shape is checked here, every name later."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing as t
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.peersys.pki.plugins.module_utils._specifications import (
+    CERTIFICATE_PROFILE,
+    CERTIFICATION_AUTHORITY,
+    MANAGEMENT_CA,
+)
+from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
+    Document,
+    Fault,
+    Path,
+    TopologyRefused,
+    shown,
+)
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
+    FUNCTIONS,
+    PORTS,
+    Authority,
+    Endpoint,
+    Link,
+    Node,
+    Topology,
+)
+
+TOP_KEYS = (
+    "plugin",
+    "trust_domain",
+    "zones",
+    "nodes",
+    "management_ca",
+    "authorities",
+    "profiles",
+    "links",
+    "tenants",
+)
+NODE_KEYS = (
+    "zone",
+    "address",
+    "functions",
+    "listen",
+    "listen_address",
+    "server_names",
+    "status_url",
+    "variables",
+)
+AUTHORITY_KEYS = ("node", "activation", *(set(CERTIFICATION_AUTHORITY.options) - {"name"}))
+LINK_KEYS = ("from", "to", "authorities")
+
+# The agent's own rules for names (SPIFFE-ID section 2.1; a node's name is also a DNS label).
+_TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}\Z")
+_NODE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
+_OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,20}[a-z0-9])?\Z")
+_ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
+_TYPES: dict[type, str] = {dict: "a mapping", list: "a list", str: "a text"}
+T = t.TypeVar("T")
+
+
+def read_topology(document: Document) -> Topology:
+    """Return what the document says. Raises TopologyRefused at the first wrong shape."""
+    return _Reader(document).topology()
+
+
+class _Reader:
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    def refuse(self, path: Path, message: str, remedy: str = "") -> t.NoReturn:
+        raise TopologyRefused(self._document, [Fault(path, message, remedy)])
+
+    def topology(self) -> Topology:
+        top = self.typed((), self._document.value, dict)
+        self.known_keys((), top, TOP_KEYS)
+        return Topology(
+            trust_domain=self.trust_domain(top),
+            zones={
+                name: tuple(self.texts(("zones", name, "dials"), (zone or {}).get("dials")))
+                for name, zone in self.section("zones", _OBJECT_NAME).items()
+            },
+            nodes={
+                name: self.node(("nodes", name), name, node)
+                for name, node in self.section("nodes", _NODE_NAME).items()
+            },
+            management=self.management(top.get("management_ca")),
+            authorities={
+                name: self.authority(("authorities", name), name, authority)
+                for name, authority in self.section("authorities", _OBJECT_NAME).items()
+            },
+            profiles={
+                name: self.specified(("profiles", name), name, profile, CERTIFICATE_PROFILE)
+                for name, profile in self.section("profiles", _OBJECT_NAME).items()
+            },
+            links=tuple(
+                self.link(index, link)
+                for index, link in enumerate(self.typed(("links",), top.get("links", []), list))
+            ),
+        )
+
+    def section(self, key: str, names: re.Pattern[str]) -> dict[str, t.Any]:
+        """Return a top-level mapping of named things; ``zones`` may hold empty ones."""
+        found = self.typed((key,), self._document.value.get(key) or {}, dict)
+        for name, value in found.items():
+            if not names.match(name):
+                remedy = "Use lower-case letters, digits and inner dashes, and keep it short"
+                self.refuse((key, name), f"{name!r} is no name", remedy)
+            if value is not None or key != "zones":
+                self.typed((key, name), value, dict)
+        return found
+
+    def trust_domain(self, top: dict[str, t.Any]) -> str:
+        text: str = self.required((), top, "trust_domain", str)
+        if not _TRUST_DOMAIN.match(text):
+            remedy = "Use lower-case letters, digits, dots and dashes, as in pki.example.org"
+            self.refuse(("trust_domain",), f"{text!r} is no trust domain", remedy)
+        return text
+
+    def node(self, path: Path, name: str, raw: dict[str, t.Any]) -> Node:
+        self.known_keys(path, raw, NODE_KEYS)
+        functions = self.texts((*path, "functions"), self.required(path, raw, "functions", list))
+        for index, function in enumerate(functions):
+            if function not in FUNCTIONS:
+                where = (*path, "functions", index)
+                self.refuse(where, f"{function!r} is no function", _one_of(function, FUNCTIONS))
+        address = self.optional(path, raw, "address", str)
+        listen_address = self.optional(path, raw, "listen_address", str) or address
+        return Node(
+            name=name,
+            zone=self.required(path, raw, "zone", str),
+            address=address,
+            functions=tuple(functions),
+            listen=self.listen((*path, "listen"), raw.get("listen") or {}, listen_address),
+            server_names=tuple(self.texts((*path, "server_names"), raw.get("server_names"))),
+            status_url=self.optional(path, raw, "status_url", str),
+            variables=self.typed((*path, "variables"), raw.get("variables") or {}, dict),
+        )
+
+    def listen(self, path: Path, raw: t.Any, host: str | None) -> dict[str, Endpoint]:
+        ports = self.typed(path, raw, dict)
+        self.known_keys(path, ports, PORTS)
+        return {port: self.endpoint((*path, port), value, host) for port, value in ports.items()}
+
+    def endpoint(self, path: Path, value: t.Any, host: str | None) -> Endpoint:
+        text = (
+            f"[{host}]:{value}" if isinstance(value, int) and host and ":" in host else str(value)
+        )
+        if isinstance(value, int) and not isinstance(value, bool) and ":" not in text:
+            if host is None:
+                self.refuse(path, "a port needs an address", "Give the node an address")
+            text = f"{host}:{value}"
+        match = _ENDPOINT.match(text)
+        if match is None or not 1 <= int(match["port"]) <= 65535:
+            self.refuse(path, f"{value!r} is no port", "Write a port, or host:port")
+        return Endpoint(match["v6"] or match["host"], int(match["port"]))
+
+    def management(self, raw: t.Any) -> dict[str, t.Any]:
+        path = ("management_ca",)
+        given = dict(self.typed(path, raw or {}, dict))
+        name = given.pop("name", "management")
+        given.setdefault("subject", "CN=Peersys Management CA")
+        return self.specified(path, name, given, MANAGEMENT_CA)
+
+    def authority(self, path: Path, name: str, raw: dict[str, t.Any]) -> Authority:
+        self.known_keys(path, raw, AUTHORITY_KEYS)
+        kind = raw.get("kind") or ("issuing" if raw.get("issuer") else "root")
+        activation = raw.get("activation", "automatic")
+        if activation not in ("automatic", "on_demand"):
+            self.refuse(
+                (*path, "activation"),
+                f"{activation!r} is no way to open a token",
+                "Write automatic or on_demand",
+            )
+        fields = {key: value for key, value in raw.items() if key not in ("node", "activation")}
+        fields = self.specified(path, name, {**fields, "kind": kind}, CERTIFICATION_AUTHORITY)
+        return Authority(
+            name=name,
+            node=self.required(path, raw, "node", str),
+            kind=kind,
+            issuer=raw.get("issuer"),
+            activation=activation,
+            profiles=tuple(raw.get("profiles", ())),
+            fields=fields,
+        )
+
+    def specified(self, path: Path, name: str, raw: t.Any, spec: t.Any) -> dict[str, t.Any]:
+        """Return the named object's fields as written, checked with the module's own options."""
+        given = {"name": name, **self.typed(path, raw, dict)}
+        self.known_keys(path, given, spec.options)
+        validator = ArgumentSpecValidator(
+            spec.options, required_one_of=[list(rule) for rule in spec.required_one_of]
+        )
+        result = validator.validate(given)
+        if result.error_messages:
+            self.refuse(path, result.error_messages[0])
+        return given
+
+    def link(self, index: int, raw: t.Any) -> Link:
+        path = ("links", index)
+        given = self.typed(path, raw, dict)
+        self.known_keys(path, given, LINK_KEYS)
+        authorities = given.get("authorities")
+        return Link(
+            index=index,
+            source=self.required(path, given, "from", str),
+            target=self.required(path, given, "to", str),
+            authorities=None
+            if authorities is None
+            else tuple(self.texts((*path, "authorities"), authorities)),
+        )
+
+    def known_keys(self, path: Path, found: dict[str, t.Any], known: t.Iterable[str]) -> None:
+        for key in found:
+            if key not in known:
+                self.refuse((*path, key), "unknown key", _one_of(key, sorted(known)))
+
+    def required(self, path: Path, found: dict[str, t.Any], key: str, kind: type[T]) -> T:
+        if found.get(key) is None:
+            self.refuse((*path, key), f"is missing below {shown(path) or 'the top'}")
+        return self.typed((*path, key), found[key], kind)
+
+    def optional(self, path: Path, found: dict[str, t.Any], key: str, kind: type[T]) -> T | None:
+        value = found.get(key)
+        return None if value is None else self.typed((*path, key), value, kind)
+
+    def texts(self, path: Path, value: t.Any) -> list[str]:
+        items = self.typed(path, [] if value is None else value, list)
+        return [self.typed((*path, index), item, str) for index, item in enumerate(items)]
+
+    def typed(self, path: Path, value: t.Any, kind: type[T]) -> T:
+        if not isinstance(value, kind):
+            self.refuse(path, f"must be {_TYPES[kind]}, not {type(value).__name__}")
+        return value
+
+
+def _one_of(word: str, known: t.Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}"

@@ -1,0 +1,250 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change in any release.
+
+"""What follows from a topology: the roles' variables of each host.
+
+Rights are the least that the links need. On a node, a peer's role has the peer's name.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
+    Authority,
+    Link,
+    Node,
+    Topology,
+    is_ip_address,
+)
+
+Variables = dict[str, t.Any]
+
+_PROTOCOLS = ("rest",)
+_DEFAULT_TOKEN = {"name": "default"}
+
+
+def host_variables(topology: Topology, node: Node) -> Variables:
+    """Return every variable of the node's host."""
+    variables: Variables = {
+        "node_name": node.name,
+        "node_trust_domain": topology.trust_domain,
+        "node_listen": {port: str(endpoint) for port, endpoint in node.listen.items()},
+        "authenticator_identity": topology.identity(node.name),
+        "authenticator_authenticators": _authenticators(node),
+        "authenticator_management_host": topology.having("management_ca")[0].name,
+        "authenticator_management_authority": topology.management["name"],
+        "verification_peers": sorted(_peers(topology, node)),
+    }
+    for function, derive in _BY_FUNCTION.items():
+        if node.has(function):
+            variables |= derive(topology, node)
+    if node.address is not None:
+        variables["ansible_host"] = node.address
+    return variables | node.variables
+
+
+def _authenticators(node: Node) -> list[Variables]:
+    found: list[Variables] = [{"name": "peer"}]
+    if "rest" in node.listen:
+        names = list(dict.fromkeys([node.address or node.name, *node.server_names]))
+        found.append(
+            {
+                "name": "rest",
+                "purpose": "server",
+                "dns_names": [name for name in names if not is_ip_address(name)],
+                "ip_addresses": [name for name in names if is_ip_address(name)],
+            }
+        )
+    return found
+
+
+def _peers(topology: Topology, node: Node) -> set[str]:
+    return {link.target for link in topology.links_from(node.name)} | {
+        link.source for link in topology.links_to(node.name)
+    }
+
+
+def _management_ca(topology: Topology, node: Node) -> Variables:
+    return {"management_ca_authority": topology.management}
+
+
+def _certification_authority(topology: Topology, node: Node) -> Variables:
+    hosted = [one for one in topology.authorities.values() if one.node == node.name]
+    named = {profile for authority in hosted for profile in authority.profiles}
+    offline = [one.name for one in hosted if one.activation == "on_demand"]
+    return {
+        "certification_authority_crypto_tokens": [
+            _DEFAULT_TOKEN,
+            *({"name": name, "activation": "on_demand"} for name in offline),
+        ],
+        "certification_authority_profiles": [
+            profile for name, profile in topology.profiles.items() if name in named
+        ],
+        "certification_authority_authorities": [_authority(topology, one) for one in hosted],
+        "certification_authority_peer_roles": _peer_roles(topology, node),
+        "certification_authority_peer_connectors": [
+            _connector(topology, link) for link in topology.links_from(node.name)
+        ],
+        "certification_authority_publishers": [
+            publisher
+            for link in topology.links_from(node.name)
+            for publisher in _publishers(topology, link)
+        ],
+    }
+
+
+def _authority(topology: Topology, authority: Authority) -> Variables:
+    urls = [node.validation_url for node in _validators(topology, authority)]
+    derived: Variables = {
+        "crl_urls": [f"{url}/crl/{authority.name}.crl" for url in urls],
+        "issuer_urls": [f"{url}/ca/{authority.name}.cer" for url in urls],
+    }
+    if authority.kind == "issuing":
+        derived["ocsp_urls"] = [f"{url}/ocsp" for url in urls]
+    if authority.activation == "on_demand":
+        derived["crypto_token"] = authority.name
+    return derived | authority.fields
+
+
+def _validators(topology: Topology, authority: Authority) -> list[Node]:
+    return [
+        topology.nodes[link.target]
+        for link in topology.links_from(authority.node)
+        if topology.nodes[link.target].has("validation_authority")
+        and authority in topology.authorities_over(link)
+    ]
+
+
+def _connector(topology: Topology, link: Link) -> Variables:
+    target = topology.nodes[link.target]
+    port = target.listen["peer"].port
+    host = f"[{target.address}]" if ":" in str(target.address) else target.address
+    identity = topology.identity(link.target)
+    return {"name": link.target, "address": f"{host}:{port}", "peer": identity}
+
+
+def _publishers(topology: Topology, link: Link) -> list[Variables]:
+    """A VA gets all of its CAs, and every peer the CRL that tells which authenticators ended."""
+    peer = topology.identity(link.target)
+    found: list[Variables] = []
+    if topology.nodes[link.target].has("validation_authority"):
+        names = [authority.name for authority in topology.authorities_over(link)]
+        found.append({"name": link.target, "peer": peer, "authorities": names})
+    if topology.nodes[link.source].has("management_ca"):
+        name = topology.management["name"]
+        revocations = {"name": f"{name}-{link.target}", "peer": peer}
+        found.append({**revocations, "authorities": [name], "content": ["crl"]})
+    return found
+
+
+def _peer_roles(topology: Topology, node: Node) -> list[Variables]:
+    return [
+        *(
+            _role(topology, link.target, _downstream_rights(topology, link))
+            for link in topology.links_from(node.name)
+        ),
+        *(
+            _role(topology, link.source, _upstream_rights(topology, link))
+            for link in topology.links_to(node.name)
+        ),
+    ]
+
+
+def _role(topology: Topology, peer: str, resources: t.Iterable[str]) -> Variables:
+    rules = [{"resource": resource} for resource in dict.fromkeys(resources)]
+    return {"name": peer, "members": [topology.identity(peer)], "rules": rules}
+
+
+def _downstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
+    """Yield what the dialled node may ask of the node that dials it."""
+    target = topology.nodes[link.target]
+    issuing = [one for one in topology.authorities_over(link) if one.kind == "issuing"]
+    yield "/peer/incoming"
+    if target.has("registration_authority"):
+        yield from (f"/ra/{verb}" for verb in ("enroll", "revoke", "status", "search"))
+        yield from (f"/ca/{authority.name}" for authority in issuing)
+        yield from (f"/profile/{name}" for authority in issuing for name in authority.profiles)
+        yield from (f"/protocol/{name}" for name in _PROTOCOLS)
+    if target.has("validation_authority"):
+        for authority in issuing:
+            yield f"/ca/{authority.name}"
+            yield f"/signer/{authority.name}/renew"
+
+
+def _upstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
+    """Yield what the dialling node may do at the node that it dials."""
+    yield "/peer/incoming"
+    yield "/peer/upstream"
+    if topology.nodes[link.target].has("validation_authority"):
+        yield "/peer/publish/**"
+    elif topology.nodes[link.source].has("management_ca"):
+        yield "/peer/publish/crl"
+        yield "/peer/publish/read"
+    if topology.nodes[link.source].has("management_ca"):
+        yield f"/ca/{topology.management['name']}"
+    yield from (f"/ca/{authority.name}" for authority in topology.authorities_over(link))
+
+
+def _registration_authority(topology: Topology, node: Node) -> Variables:
+    offered = [
+        authority
+        for link in topology.links_to(node.name)
+        for authority in topology.authorities_over(link)
+        if authority.profiles
+    ]
+    return {
+        "registration_authority_url": node.url("rest", "https", 443),
+        "registration_authority_peer_roles": _peer_roles(topology, node),
+        "verification_trials": [_trial(topology, authority) for authority in offered],
+    }
+
+
+def _trial(topology: Topology, authority: Authority) -> Variables:
+    root = authority
+    while root.issuer is not None:
+        root = topology.authorities[root.issuer]
+    return {
+        "authority": authority.name,
+        "profile": next(filter(_takes_dns_names(topology), authority.profiles), None)
+        or authority.profiles[0],
+        "root": root.name,
+        "authority_host": authority.node,
+        "validation_authorities": [
+            {"name": node.name, "url": node.validation_url}
+            for node in _validators(topology, authority)
+        ],
+    }
+
+
+def _takes_dns_names(topology: Topology) -> t.Callable[[str], bool]:
+    return lambda name: any(
+        rule.get("kind") == "dns" for rule in topology.profiles[name].get("san", ())
+    )
+
+
+def _validation_authority(topology: Topology, node: Node) -> Variables:
+    answered = [
+        authority
+        for link in topology.links_to(node.name)
+        for authority in topology.authorities_over(link)
+        if authority.kind == "issuing"
+    ]
+    return {
+        "validation_authority_url": node.validation_url,
+        "validation_authority_peer_roles": _peer_roles(topology, node),
+        "validation_authority_signers": [
+            {"name": authority.name, "authority": authority.name} for authority in answered
+        ],
+    }
+
+
+_BY_FUNCTION: dict[str, t.Callable[[Topology, Node], Variables]] = {
+    "management_ca": _management_ca,
+    "certification_authority": _certification_authority,
+    "registration_authority": _registration_authority,
+    "validation_authority": _validation_authority,
+}
