@@ -46,7 +46,9 @@ class Reader(Protocol):
         """Return one certificate or None."""
         ...
 
-    async def certificate_by_request(self, origin: str, request_id: bytes) -> CertificateRecord | None:
+    async def certificate_by_request(
+        self, origin: str, request_id: bytes
+    ) -> CertificateRecord | None:
         """Return what a request id was answered with, or None."""
         ...
 

@@ -16,6 +16,7 @@ __all__ = [
     "CrlRecord",
     "IssuanceOutcome",
     "KeyRecord",
+    "NameMatch",
     "ObjectChange",
     "ObjectRecord",
     "RevokedEntry",
@@ -38,6 +39,14 @@ class ChangeKind(enum.StrEnum):
     CERTIFICATE = "certificate"
     STATUS = "status"
     CRL = "crl"
+
+
+class NameMatch(enum.StrEnum):
+    """How a searched name is compared; exact and prefix searches use an index."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    SUBSTRING = "substring"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,11 +201,14 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateQuery:
-    """A search; absent fields don't restrict. ``name`` matches subject or SAN as a substring."""
+    """A search; absent fields don't restrict. ``name`` matches subject, common name or SAN without
+    regard to case, as a substring unless ``name_match`` says otherwise.
+    """
 
     authority_ids: tuple[str, ...] | None = None
     serial: int | None = None
     name: str | None = None
+    name_match: NameMatch = NameMatch.SUBSTRING
     status: CertificateStatus | None = None
     profile: str | None = None
     requester: str | None = None

@@ -1,0 +1,268 @@
+"""What can be written, one class per kind of write.
+
+``needs`` says what the batch must read first; ``stage`` decides and stages, or refuses by raising
+before it has staged anything. Both run in the writer's thread, inside the batch's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from node_agent.errors import Conflict, NotFound
+from node_agent.store.records import (
+    AuditRecord,
+    CertificateRecord,
+    CertificateStatus,
+    ChangeKind,
+    CrlRecord,
+    IssuanceOutcome,
+    StatusChange,
+)
+from node_agent.store.schema import crl_numbers, crls, pack_serial, publisher_positions
+from node_agent.store.transaction import Needs, Transaction
+
+__all__ = [
+    "AppendAudit",
+    "Command",
+    "NextCrlNumber",
+    "RecordCrl",
+    "RecordIssuance",
+    "RecordStatus",
+    "SetPublisherPosition",
+    "insert_crl",
+    "put_position",
+]
+
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+KEPT_CRLS: Final = 2
+"""CRLs kept of each kind: the newest, and the one before for a download that is under way."""
+
+
+class Command(Protocol[ResultT_co]):
+    """One write. ``weight`` is about how many rows it writes; it bounds a batch."""
+
+    @property
+    def weight(self) -> int:
+        """Return about how many rows the command writes."""
+        ...
+
+    def needs(self, needs: Needs) -> None:
+        """Add what ``stage`` looks at."""
+        ...
+
+    def stage(self, transaction: Transaction) -> ResultT_co:
+        """Decide and stage; return the answer that is given after the commit."""
+        ...
+
+
+class _Light:
+    """A write of a few rows that looks at nothing beforehand."""
+
+    __slots__ = ()
+
+    @property
+    def weight(self) -> int:
+        return 1
+
+    def needs(self, needs: Needs) -> None:
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIssuance(_Light):
+    """A certificate with its change-log entry, request id and audit entry."""
+
+    certificate: CertificateRecord
+    payload: bytes
+    audit: AuditRecord
+
+    def needs(self, needs: Needs) -> None:
+        """Look at what the request id was answered with."""
+        if self.certificate.request_id:
+            needs.requests.add((self.certificate.origin, self.certificate.request_id))
+
+    def stage(self, transaction: Transaction) -> IssuanceOutcome:
+        """Stage all of it, or return the stored certificate of a repeated request."""
+        record = self.certificate
+        known = transaction.request(record.origin, record.request_id) if record.request_id else None
+        if known is not None:
+            if known.certificate.request_digest != record.request_digest:
+                raise Conflict("the request id was used for another request")
+            return IssuanceOutcome(
+                certificate=known.certificate, repeated=True, position=known.position
+            )
+        transaction.add_certificate(record, transaction.position + 1)
+        position = transaction.append_change(
+            ChangeKind.CERTIFICATE,
+            record.authority_id,
+            record.serial,
+            at=record.issued_at,
+            payload=self.payload,
+        )
+        transaction.append_audit(self.audit)
+        return IssuanceOutcome(certificate=record, repeated=False, position=position)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStatus(_Light):
+    """A revocation, hold or release with its change-log entry and audit entry."""
+
+    change: StatusChange
+    payload: bytes
+    audit: AuditRecord
+
+    def needs(self, needs: Needs) -> None:
+        """Look at the certificate's status."""
+        needs.certificates.add((self.change.authority_id, pack_serial(self.change.serial)))
+
+    def stage(self, transaction: Transaction) -> int:
+        """Stage the step when RFC 5280 allows it; return its position."""
+        change = self.change
+        stored = transaction.certificate(change.authority_id, change.serial)
+        if stored is None:
+            raise NotFound(f"no certificate {change.serial:x} of authority {change.authority_id}")
+        _check_step(stored.status, change.status)
+        transaction.set_status(stored, change)
+        position = transaction.append_change(
+            ChangeKind.STATUS,
+            change.authority_id,
+            change.serial,
+            at=change.at,
+            payload=self.payload,
+        )
+        transaction.append_audit(self.audit)
+        return position
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCrl(_Light):
+    """A CRL with its change-log entry."""
+
+    crl: CrlRecord
+    payload: bytes
+
+    def stage(self, transaction: Transaction) -> int:
+        """Stage the CRL when its number is the newest of its authority; return its position."""
+        crl = self.crl
+        is_delta = int(crl.base_number is not None)
+        newest = _newest_crls(transaction, crl.authority_id)
+        # A full and a delta CRL made together share their number (RFC 5280 section 5.2.3).
+        if crl.number <= newest.get(is_delta, 0) or crl.number < newest.get(1 - is_delta, 0):
+            raise Conflict(f"CRL number {crl.number} isn't new for {crl.authority_id}")
+        insert_crl(transaction, crl)
+        if crl.number > _last_number(transaction, crl.authority_id):
+            _put_number(transaction, crl.authority_id, crl.number)
+        return transaction.append_change(
+            ChangeKind.CRL, crl.authority_id, None, at=crl.this_update, payload=self.payload
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NextCrlNumber(_Light):
+    """A number for the next CRL of an authority."""
+
+    authority_id: str
+
+    def stage(self, transaction: Transaction) -> int:
+        """Count up."""
+        number = _last_number(transaction, self.authority_id) + 1
+        _put_number(transaction, self.authority_id, number)
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAudit(_Light):
+    """Audit records of decisions that changed nothing else."""
+
+    records: Sequence[AuditRecord]
+
+    @property
+    def weight(self) -> int:
+        """Return how many records there are."""
+        return max(1, len(self.records))
+
+    def stage(self, transaction: Transaction) -> int:
+        """Chain the records; return the newest sequence."""
+        for record in self.records:
+            transaction.append_audit(record)
+        return transaction.audit_sequence
+
+
+@dataclass(frozen=True, slots=True)
+class SetPublisherPosition(_Light):
+    """What a publisher's peer has acknowledged."""
+
+    publisher: str
+    position: int
+
+    def stage(self, transaction: Transaction) -> None:
+        """Move forward, never backward."""
+        put_position(transaction, publisher_positions, self.publisher, self.position)
+
+
+def put_position(transaction: Transaction, table: sa.Table, name: str, position: int) -> None:
+    """Set the position of ``name`` unless it is further on already."""
+    (key,) = table.primary_key.columns
+    known = transaction.connection.scalar(sa.select(table.c.position).where(key == name))
+    if known is None:
+        values: dict[str, Any] = {key.name: name, "position": position}
+        transaction.connection.execute(table.insert().values(values))
+    elif known < position:
+        transaction.connection.execute(table.update().where(key == name).values(position=position))
+
+
+def insert_crl(transaction: Transaction, crl: CrlRecord) -> None:
+    """Insert a CRL and drop those of its kind that nobody will ask for."""
+    is_delta = int(crl.base_number is not None)
+    transaction.connection.execute(
+        crls.insert().values(
+            authority_id=crl.authority_id,
+            is_delta=is_delta,
+            number=crl.number,
+            base_number=crl.base_number,
+            this_update=crl.this_update,
+            next_update=crl.next_update,
+            der=crl.der,
+        )
+    )
+    same_kind = (crls.c.authority_id == crl.authority_id) & (crls.c.is_delta == is_delta)
+    kept = sa.select(crls.c.number).where(same_kind).order_by(crls.c.number.desc()).limit(KEPT_CRLS)
+    transaction.connection.execute(crls.delete().where(same_kind, crls.c.number.not_in(kept)))
+
+
+def _check_step(stored: CertificateStatus, wanted: CertificateStatus) -> None:
+    if stored is CertificateStatus.REVOKED:
+        raise Conflict("the certificate is revoked, and a revocation is final")
+    if stored is wanted:
+        raise Conflict(f"the certificate's status is {stored} already")
+
+
+def _newest_crls(transaction: Transaction, authority_id: str) -> dict[int, int]:
+    rows = transaction.connection.execute(
+        sa.select(crls.c.is_delta, sa.func.max(crls.c.number))
+        .where(crls.c.authority_id == authority_id)
+        .group_by(crls.c.is_delta)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _last_number(transaction: Transaction, authority_id: str) -> int:
+    number: int | None = transaction.connection.scalar(
+        sa.select(crl_numbers.c.number).where(crl_numbers.c.authority_id == authority_id)
+    )
+    return number or 0
+
+
+def _put_number(transaction: Transaction, authority_id: str, number: int) -> None:
+    done = transaction.connection.execute(
+        crl_numbers.update().where(crl_numbers.c.authority_id == authority_id).values(number=number)
+    )
+    if done.rowcount == 0:
+        transaction.connection.execute(
+            crl_numbers.insert().values(authority_id=authority_id, number=number)
+        )

@@ -1,0 +1,132 @@
+"""Engines for the two databases, and the one place where their errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from node_agent.errors import ConfigError, StoreError
+
+__all__ = ["BUSY_TIMEOUT_SECONDS", "is_sqlite", "reading_engine", "translated", "writing_engine"]
+
+BUSY_TIMEOUT_SECONDS: Final = 10.0
+"""How long a SQLite connection waits for another process's transaction."""
+
+CONNECT_TIMEOUT_SECONDS: Final = 5
+"""How long a PostgreSQL connection may take to open."""
+
+WAL_CHECKPOINT_PAGES: Final = 8000
+"""About 32 MiB of write-ahead log: a hot page is copied back once instead of once a batch."""
+
+_FORMS = "write sqlite:////absolute/path/store.sqlite3 or postgresql://user@host/database"
+
+
+def writing_engine(url: str) -> sa.Engine:
+    """Return the engine of the one writer. Raises ConfigError for a URL of any other database."""
+    parsed = _parse(url)
+    if is_sqlite(parsed):
+        engine = _sqlite_engine(parsed, pool_size=1)
+        event.listen(engine, "begin", _begin_immediate)
+        return engine
+    return _postgresql_engine(parsed, pool_size=1, read_only=False)
+
+
+def reading_engine(url: str, *, connections: int) -> sa.Engine:
+    """Return an engine whose connections can't write, whatever is executed on them."""
+    parsed = _parse(url)
+    if is_sqlite(parsed):
+        return _sqlite_engine(parsed, pool_size=connections, read_only=True)
+    return _postgresql_engine(parsed, pool_size=connections, read_only=True)
+
+
+def is_sqlite(url: str | sa.URL) -> bool:
+    """Tell whether ``url`` is the embedded database."""
+    return sa.make_url(url).get_backend_name() == "sqlite"
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn the library's errors into StoreError; the driver's own words stay in the message."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreError(f"the database refused: {error.orig}") from error
+    except SQLAlchemyError as error:
+        raise StoreError(f"the database can't be used: {error}") from error
+
+
+def _parse(url: str) -> sa.URL:
+    try:
+        parsed = sa.make_url(url)
+    except SQLAlchemyError as error:
+        raise ConfigError("is not a database URL", where="store_url", remedy=_FORMS) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise ConfigError(f"{backend} is not supported", where="store_url", remedy=_FORMS)
+    if parsed.database in (None, "", ":memory:"):
+        raise ConfigError("a store in memory keeps nothing", where="store_url", remedy=_FORMS)
+    return parsed
+
+
+def _sqlite_engine(url: sa.URL, *, pool_size: int, read_only: bool = False) -> sa.Engine:
+    path = Path(url.database or "").absolute()
+    mode = "ro" if read_only else "rwc"
+    engine = sa.create_engine(
+        sa.URL.create(
+            "sqlite+pysqlite", database=path.as_uri(), query={"mode": mode, "uri": "true"}
+        ),
+        poolclass=sa.QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        # Connections move between threads of one pool; the pool gives each to one at a time.
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+    )
+    prepare = _prepare_sqlite_reader if read_only else _prepare_sqlite_writer
+    event.listen(engine, "connect", prepare)
+    return engine
+
+
+def _prepare_sqlite_writer(connection: Any, record: object) -> None:
+    # Without the driver's own BEGIN (it starts none before DDL), transactions are ours alone.
+    connection.isolation_level = None
+    for setting in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"wal_autocheckpoint = {WAL_CHECKPOINT_PAGES}",
+        "cache_size = -65536",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _prepare_sqlite_reader(connection: Any, record: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA cache_size = -16384")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # A transaction that starts as a reader and writes later can fail as busy at once, unhealably.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _postgresql_engine(url: sa.URL, *, pool_size: int, read_only: bool) -> sa.Engine:
+    options = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=60s"
+    if read_only:
+        options += " -c default_transaction_read_only=on"
+    return sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=read_only,
+        connect_args={"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS},
+        isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
+    )

@@ -1,0 +1,190 @@
+"""Make the first tables, the row of heads, and the triggers that keep the logs append-only."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_POSITION = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_BY_CODE_POINT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_STATUS_CHANGED = sa.text("status_changed_at IS NOT NULL")
+_APPEND_ONLY = ("change_log", "audit_log")
+
+
+def upgrade() -> None:
+    """Make everything."""
+    _create_certificates()
+    _create_logs()
+    _create_crls()
+    _create_objects()
+    _create_positions()
+    _protect_logs()
+
+
+def downgrade() -> None:
+    """Drop everything; nothing came before."""
+    for table in (
+        *("commit_marks", "source_positions", "publisher_positions", "crypto_keys", "objects"),
+        *("crl_numbers", "crls", "audit_log", "change_log", "log_heads"),
+        *("certificate_names", "certificates"),
+    ):
+        op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION refuse_change()")
+
+
+def _create_certificates() -> None:
+    op.create_table(
+        "certificates",
+        sa.Column("id", _POSITION, primary_key=True, autoincrement=False),
+        sa.Column("authority_id", sa.Text, nullable=False),
+        sa.Column("serial", sa.LargeBinary, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("revoked_at", sa.BigInteger),
+        sa.Column("reason", sa.SmallInteger),
+        sa.Column("invalidity_at", sa.BigInteger),
+        sa.Column("status_changed_at", sa.BigInteger),
+        sa.Column("not_before", sa.BigInteger, nullable=False),
+        sa.Column("not_after", sa.BigInteger, nullable=False),
+        sa.Column("issued_at", sa.BigInteger, nullable=False),
+        sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("profile", sa.Text, nullable=False),
+        sa.Column("requester", sa.Text, nullable=False),
+        sa.Column("origin", sa.Text, nullable=False),
+        sa.Column("via", sa.Text, nullable=False),
+        sa.Column("request_id", sa.LargeBinary),
+        sa.Column("request_digest", sa.LargeBinary, nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("names", sa.Text, nullable=False),
+        sa.Column("fingerprint_sha256", sa.LargeBinary, nullable=False),
+        sa.Column("der", sa.LargeBinary, nullable=False),
+    )
+    _index_certificates()
+    op.create_table(
+        "certificate_names",
+        sa.Column("name", _BY_CODE_POINT, primary_key=True),
+        sa.Column("certificate_id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+
+
+def _index_certificates() -> None:
+    table = "certificates"
+    op.create_index("certificates_by_serial", table, ["authority_id", "serial"], unique=True)
+    op.create_index("certificates_by_request", table, ["origin", "request_id"], unique=True)
+    op.create_index("certificates_by_age", table, ["issued_at", "authority_id", "serial"])
+    op.create_index("certificates_by_authority_age", table, ["authority_id", "issued_at", "serial"])
+    op.create_index(
+        "certificates_status_changed",
+        table,
+        ["authority_id", "serial"],
+        sqlite_where=_STATUS_CHANGED,
+        postgresql_where=_STATUS_CHANGED,
+    )
+
+
+def _create_logs() -> None:
+    heads = op.create_table(
+        "log_heads",
+        sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True),
+        sa.Column("certificate_id", sa.BigInteger, nullable=False),
+        sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("audit_sequence", sa.BigInteger, nullable=False),
+        sa.Column("audit_hash", sa.LargeBinary, nullable=False),
+    )
+    first = {"id": 1, "certificate_id": 0, "position": 0, "audit_sequence": 0}
+    op.bulk_insert(heads, [{**first, "audit_hash": bytes(32)}])
+    op.create_table(
+        "change_log",
+        sa.Column("position", _POSITION, primary_key=True, autoincrement=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("authority_id", sa.Text, nullable=False),
+        sa.Column("serial", sa.LargeBinary),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("payload", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("change_log_by_authority", "change_log", ["authority_id", "position"])
+    op.create_table(
+        "audit_log",
+        sa.Column("sequence", _POSITION, primary_key=True, autoincrement=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("previous_hash", sa.LargeBinary, nullable=False),
+        sa.Column("entry_hash", sa.LargeBinary, nullable=False),
+    )
+
+
+def _create_crls() -> None:
+    op.create_table(
+        "crls",
+        sa.Column("authority_id", sa.Text, primary_key=True),
+        sa.Column("is_delta", sa.SmallInteger, primary_key=True, autoincrement=False),
+        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("base_number", sa.BigInteger),
+        sa.Column("this_update", sa.BigInteger, nullable=False),
+        sa.Column("next_update", sa.BigInteger, nullable=False),
+        sa.Column("der", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "crl_numbers",
+        sa.Column("authority_id", sa.Text, primary_key=True),
+        sa.Column("number", sa.BigInteger, nullable=False),
+    )
+
+
+def _create_objects() -> None:
+    op.create_table(
+        "objects",
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("spec", sa.LargeBinary, nullable=False),
+        sa.Column("state", sa.LargeBinary, nullable=False),
+        sa.Column("generation", sa.BigInteger, nullable=False),
+        sa.Column("updated_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "crypto_keys",
+        sa.Column("token", sa.Text, primary_key=True),
+        sa.Column("label", sa.Text, primary_key=True),
+        sa.Column("key_kind", sa.Text, nullable=False),
+        sa.Column("public_der", sa.LargeBinary, nullable=False),
+        sa.Column("encrypted_private", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+    )
+
+
+def _create_positions() -> None:
+    for table, key in (("publisher_positions", "publisher"), ("source_positions", "source")):
+        op.create_table(
+            table,
+            sa.Column(key, sa.Text, primary_key=True),
+            sa.Column("position", sa.BigInteger, nullable=False),
+        )
+    op.create_table(
+        "commit_marks",
+        sa.Column("writer", sa.LargeBinary, primary_key=True),
+        sa.Column("batch", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+
+
+def _protect_logs() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        for table in _APPEND_ONLY:
+            for verb in ("UPDATE", "DELETE"):
+                op.execute(
+                    f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table} "
+                    f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+                )
+        return
+    op.execute(
+        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
+    )
+    for table in _APPEND_ONLY:
+        op.execute(
+            f"CREATE TRIGGER {table}_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE "
+            f"ON {table} FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )

@@ -1,0 +1,148 @@
+"""The write of a management plan: objects, keys, CA certificates, entries and audit together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node_agent.errors import Conflict, NotFound
+from node_agent.store.records import (
+    AuditRecord,
+    CertificateRecord,
+    ChangeKind,
+    KeyRecord,
+    ObjectChange,
+    ObjectRecord,
+)
+from node_agent.store.rows import key_record, object_record
+from node_agent.store.schema import crypto_keys, objects, pack_serial
+from node_agent.store.transaction import Needs, Transaction
+
+__all__ = ["ApplyPlan"]
+
+KEY_COLUMNS = tuple(column.name for column in crypto_keys.columns)
+ObjectKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyPlan:
+    """A management plan: all of it or nothing."""
+
+    changes: Sequence[ObjectChange]
+    keys: Sequence[KeyRecord]
+    entries: Sequence[tuple[str, bytes]]
+    certificates: Sequence[tuple[CertificateRecord, bytes]]
+    audit: Sequence[AuditRecord]
+
+    @property
+    def weight(self) -> int:
+        """Return about how many rows the plan writes."""
+        parts = (self.changes, self.keys, self.entries, self.certificates, self.audit)
+        return max(1, sum(len(part) for part in parts))
+
+    def needs(self, needs: Needs) -> None:
+        """Look at the certificates that must not exist yet."""
+        for record, _ in self.certificates:
+            needs.certificates.add((record.authority_id, pack_serial(record.serial)))
+
+    def stage(self, transaction: Transaction) -> None:
+        """Refuse the plan as a whole, or stage all of it."""
+        stored = _stored_objects(transaction, self.changes)
+        new_keys = self._new_keys(transaction)
+        self._check(transaction, stored)
+        for change in self.changes:
+            _write_object(transaction, change, stored)
+        if new_keys:
+            transaction.connection.execute(crypto_keys.insert(), new_keys)
+        for authority_id, payload in self.entries:
+            transaction.append_change(
+                ChangeKind.AUTHORITY, authority_id, None, at=transaction.now, payload=payload
+            )
+        for record, payload in self.certificates:
+            _record_certificate(transaction, record, payload)
+        for audit in self.audit:
+            transaction.append_audit(audit)
+
+    def _check(
+        self, transaction: Transaction, stored: dict[ObjectKey, ObjectRecord | None]
+    ) -> None:
+        exists = {key: record is not None for key, record in stored.items()}
+        for change in self.changes:
+            key = (change.kind, change.name)
+            if change.record is None and not exists[key]:
+                raise NotFound(f"no object {change.name} of kind {change.kind}")
+            exists[key] = change.record is not None
+        for record, _ in self.certificates:
+            if transaction.certificate(record.authority_id, record.serial) is not None:
+                raise Conflict(f"certificate {record.serial:x} exists already")
+
+    def _new_keys(self, transaction: Transaction) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for key in self.keys:
+            same = (crypto_keys.c.token == key.token) & (crypto_keys.c.label == key.label)
+            row = transaction.connection.execute(sa.select(crypto_keys).where(same)).one_or_none()
+            if row is None:
+                rows.append({name: getattr(key, name) for name in KEY_COLUMNS})
+            elif key_record(row) != key:
+                # Overwriting a private key is the one loss that no backup of ours makes good.
+                raise Conflict(f"token {key.token} holds another key with label {key.label}")
+        return rows
+
+
+def _stored_objects(
+    transaction: Transaction, changes: Sequence[ObjectChange]
+) -> dict[ObjectKey, ObjectRecord | None]:
+    stored: dict[ObjectKey, ObjectRecord | None] = {}
+    for change in changes:
+        row = transaction.connection.execute(
+            sa.select(objects).where(objects.c.kind == change.kind, objects.c.name == change.name)
+        ).one_or_none()
+        stored[change.kind, change.name] = None if row is None else object_record(row)
+    return stored
+
+
+def _write_object(
+    transaction: Transaction,
+    change: ObjectChange,
+    stored: dict[ObjectKey, ObjectRecord | None],
+) -> None:
+    key = (change.kind, change.name)
+    same = (objects.c.kind == change.kind) & (objects.c.name == change.name)
+    before, record = stored[key], change.record
+    if record is None:
+        transaction.connection.execute(objects.delete().where(same))
+    else:
+        values = {
+            "spec": record.spec,
+            "state": record.state,
+            "generation": _generation(before, record),
+            "updated_at": record.updated_at or transaction.now,
+        }
+        statement = (
+            objects.insert().values(kind=change.kind, name=change.name, **values)
+            if before is None
+            else objects.update().where(same).values(**values)
+        )
+        transaction.connection.execute(statement)
+    stored[key] = record
+
+
+def _generation(before: ObjectRecord | None, record: ObjectRecord) -> int:
+    if before is None:
+        return record.generation
+    return before.generation + (before.spec != record.spec)
+
+
+def _record_certificate(
+    transaction: Transaction, record: CertificateRecord, payload: bytes
+) -> None:
+    transaction.add_certificate(record, transaction.position + 1)
+    transaction.append_change(
+        ChangeKind.CERTIFICATE,
+        record.authority_id,
+        record.serial,
+        at=record.issued_at,
+        payload=payload,
+    )

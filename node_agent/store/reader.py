@@ -1,0 +1,289 @@
+"""Reading: connections that can't write, and methods that don't.
+
+SQLite point reads run on the event loop itself: they take some 20 us, and handing them to a
+thread costs more than that. Everything that can grow (searches, chunks, blobs) and every read of
+PostgreSQL runs in a small thread pool. The figures are in docs/why/store.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+
+from node_agent.errors import StoreError
+from node_agent.store.audit_chain import AuditHead, AuditVerdict, ChainCheck, decode_body
+from node_agent.store.engine import is_sqlite, reading_engine, translated
+from node_agent.store.records import (
+    AuditEntry,
+    CertificateQuery,
+    CertificateRecord,
+    ChangeEntry,
+    CrlRecord,
+    KeyRecord,
+    ObjectRecord,
+    RevokedEntry,
+)
+from node_agent.store.rows import (
+    REVOKED_COLUMNS,
+    certificate_record,
+    change_entry,
+    crl_record,
+    key_record,
+    object_record,
+    revoked_entry,
+)
+from node_agent.store.schema import (
+    SERIAL_OCTETS,
+    audit_log,
+    certificates,
+    change_log,
+    crls,
+    crypto_keys,
+    log_heads,
+    objects,
+    publisher_positions,
+    source_positions,
+)
+from node_agent.store.search import search_statement
+
+__all__ = ["AuditHead", "AuditVerdict", "StoreReader"]
+
+ResultT = TypeVar("ResultT")
+Work = Callable[[sa.Connection], ResultT]
+
+READ_THREADS: Final = 4
+"""Reads in flight beside the event loop's own; more would only share the same two cores."""
+
+REVOKED_CHUNK: Final = 2000
+AUDIT_CHUNK: Final = 2000
+
+_certificate_by_serial = sa.select(certificates).where(
+    certificates.c.authority_id == sa.bindparam("authority_id"),
+    certificates.c.serial == sa.bindparam("serial"),
+)
+_certificate_by_request = sa.select(certificates).where(
+    certificates.c.origin == sa.bindparam("origin"),
+    certificates.c.request_id == sa.bindparam("request_id"),
+)
+_heads = sa.select(
+    log_heads.c.audit_sequence,
+    log_heads.c.audit_hash,
+    sa.select(sa.func.max(audit_log.c.sequence)).scalar_subquery(),
+)
+
+
+class StoreReader:
+    """A Reader. ``start`` opens it, ``close`` waits for the reads that are under way."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = reading_engine(url, connections=READ_THREADS + 1)
+        self._is_direct = is_sqlite(url)
+        self._threads: ThreadPoolExecutor | None = None
+        self._direct: sa.Connection | None = None
+
+    async def __aenter__(self) -> StoreReader:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Open the first connection. Raises StoreError when the database can't be opened."""
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="store-reader")
+        await self._read(lambda connection: connection.scalar(sa.select(log_heads.c.id)))
+
+    async def close(self) -> None:
+        """Let running reads end and close every connection."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.close()
+        self._engine.dispose()
+
+    async def objects(self, kind: str | None = None) -> list[ObjectRecord]:
+        """Return all objects (of ``kind``), ordered by kind and name."""
+        statement = sa.select(objects).order_by(objects.c.kind, objects.c.name)
+        if kind is not None:
+            statement = statement.where(objects.c.kind == kind)
+        return [object_record(row) for row in await self._rows(statement)]
+
+    async def object(self, kind: str, name: str) -> ObjectRecord | None:
+        """Return one object or None."""
+        statement = sa.select(objects).where(objects.c.kind == kind, objects.c.name == name)
+        row = await self._one(statement)
+        return None if row is None else object_record(row)
+
+    async def keys(self) -> list[KeyRecord]:
+        """Return every key of every token, still encrypted."""
+        statement = sa.select(crypto_keys).order_by(crypto_keys.c.token, crypto_keys.c.label)
+        return [key_record(row) for row in await self._rows(statement)]
+
+    async def certificate(self, authority_id: str, serial: int) -> CertificateRecord | None:
+        """Return one certificate or None."""
+        if serial < 0 or serial.bit_length() > 8 * SERIAL_OCTETS:
+            return None
+        packed = serial.to_bytes(SERIAL_OCTETS, "big")
+        row = await self._one(
+            _certificate_by_serial, {"authority_id": authority_id, "serial": packed}
+        )
+        return None if row is None else certificate_record(row)
+
+    async def certificate_by_request(
+        self, origin: str, request_id: bytes
+    ) -> CertificateRecord | None:
+        """Return what a request id was answered with, or None."""
+        row = await self._one(_certificate_by_request, {"origin": origin, "request_id": request_id})
+        return None if row is None else certificate_record(row)
+
+    async def search(self, query: CertificateQuery) -> list[CertificateRecord]:
+        """Return matches, newest first, at most ``query.limit``."""
+        statement = search_statement(query)
+        return [certificate_record(row) for row in await self._rows(statement)]
+
+    async def revoked(
+        self, authority_id: str, *, since: int | None = None
+    ) -> AsyncIterator[list[RevokedEntry]]:
+        """Yield revoked and held certificates in chunks, by serial; flat memory.
+
+        With ``since`` (seconds since the epoch, inclusive), yield what changed from then on,
+        released holds among it: status GOOD, reason removeFromCRL, as a delta CRL needs them.
+        """
+        changed = certificates.c.status_changed_at
+        wanted = certificates.c.status != "good" if since is None else changed >= since
+        last = b""
+        while True:
+            statement = (
+                sa.select(*(certificates.c[name] for name in REVOKED_COLUMNS))
+                .where(certificates.c.authority_id == authority_id, certificates.c.serial > last)
+                .where(changed.is_not(None), wanted)
+                .order_by(certificates.c.serial)
+                .limit(REVOKED_CHUNK)
+            )
+            rows = await self._rows(statement)
+            if rows:
+                yield [revoked_entry(row) for row in rows]
+            if len(rows) < REVOKED_CHUNK:
+                return
+            last = bytes(rows[-1][0])
+
+    async def latest_crl(self, authority_id: str, *, delta: bool = False) -> CrlRecord | None:
+        """Return the newest full (or delta) CRL."""
+        statement = (
+            sa.select(crls)
+            .where(crls.c.authority_id == authority_id, crls.c.is_delta == int(delta))
+            .order_by(crls.c.number.desc())
+            .limit(1)
+        )
+        rows = await self._rows(statement)
+        return crl_record(rows[0]) if rows else None
+
+    async def changes(
+        self, after: int, *, limit: int, authority_ids: Sequence[str] | None = None
+    ) -> list[ChangeEntry]:
+        """Return change-log entries with a position above ``after``, in order."""
+        statement = sa.select(change_log).where(change_log.c.position > after)
+        if authority_ids is not None:
+            statement = statement.where(change_log.c.authority_id.in_(authority_ids))
+        statement = statement.order_by(change_log.c.position).limit(limit)
+        return [change_entry(row) for row in await self._rows(statement)]
+
+    async def last_position(self) -> int:
+        """Return the newest change-log position, 0 for an empty log."""
+        row = await self._one(sa.select(log_heads.c.position))
+        return 0 if row is None else int(row[0])
+
+    async def publisher_position(self, publisher: str) -> int:
+        """Return what the publisher's peer has acknowledged."""
+        return await self._position(publisher_positions, publisher)
+
+    async def source_position(self, source: str) -> int:
+        """Return the newest position applied here from ``source`` (the VA's side)."""
+        return await self._position(source_positions, source)
+
+    async def audit_entries(self, *, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
+        """Return audit entries with a sequence above ``after``, in order."""
+        rows = await self._rows(_audit_rows(after, limit))
+        return [decode_body((row[0], row[1], row[2], row[3])) for row in rows]
+
+    async def audit_head(self) -> AuditHead:
+        """Return the newest audit entry's number and hash: what a checkpoint states."""
+        row = await self._one(_heads)
+        if row is None:
+            raise StoreError("the row of log heads is missing")
+        return AuditHead(row[0], bytes(row[1]))
+
+    async def verify_audit(self, *, checkpoints: Sequence[AuditHead] = ()) -> AuditVerdict:
+        """Check the whole audit log against its chain, its head, and earlier ``checkpoints``."""
+        return await self._read(lambda connection: _verify(connection, ChainCheck(checkpoints)))
+
+    async def _position(self, table: sa.Table, name: str) -> int:
+        (key,) = table.primary_key.columns
+        row = await self._one(sa.select(table.c.position).where(key == name))
+        return 0 if row is None else int(row[0])
+
+    async def _one(
+        self, statement: sa.Select[Any], values: dict[str, Any] | None = None
+    ) -> Sequence[Any] | None:
+        if self._is_direct and self._threads is not None:
+            with translated():
+                if self._direct is None:
+                    self._direct = self._engine.connect()
+                return _first(self._direct, statement, values)
+        return await self._read(lambda connection: _first(connection, statement, values))
+
+    async def _rows(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
+        return await self._read(lambda connection: connection.execute(statement).all())
+
+    async def _read(self, work: Work[ResultT]) -> ResultT:
+        if self._threads is None:
+            raise StoreError("the store is closed")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._with_connection, work)
+
+    def _with_connection(self, work: Work[ResultT]) -> ResultT:
+        with translated(), self._engine.connect() as connection:
+            return work(connection)
+
+
+def _first(
+    connection: sa.Connection, statement: sa.Select[Any], values: dict[str, Any] | None
+) -> Sequence[Any] | None:
+    row = connection.execute(statement, values).first()
+    return None if row is None else row
+
+
+def _audit_rows(after: int, limit: int) -> sa.Select[Any]:
+    return (
+        sa.select(audit_log)
+        .where(audit_log.c.sequence > after)
+        .order_by(audit_log.c.sequence)
+        .limit(limit)
+    )
+
+
+def _verify(connection: sa.Connection, check: ChainCheck) -> AuditVerdict:
+    sequence, own, newest = connection.execute(_heads).one()
+    head = AuditHead(sequence, bytes(own))
+    if (newest or 0) > head.sequence:
+        return AuditVerdict(
+            ok=False,
+            entries=head.sequence,
+            first_bad=head.sequence + 1,
+            reason="the log goes on behind its head",
+        )
+    while check.last.sequence < head.sequence:
+        limit = min(AUDIT_CHUNK, head.sequence - check.last.sequence)
+        rows = connection.execute(_audit_rows(check.last.sequence, limit)).all()
+        verdict = check.feed((row[0], row[1], row[2], row[3]) for row in rows)
+        if verdict is not None:
+            return verdict
+        if not rows:
+            break
+    return check.finish(head)

@@ -1,0 +1,205 @@
+"""The tables, as SQLAlchemy Core describes them; ``migrations/`` makes them.
+
+Serial numbers are 20 octets, big-endian, so that a database's byte order *is* numeric order
+(RFC 5280 section 4.1.2.2 allows up to 20 octets; 64-bit integers can't hold them). Names compare
+by code point on both databases, so that a prefix is a range of the index.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from node_agent.errors import StoreError
+
+__all__ = [
+    "APPEND_ONLY",
+    "SERIAL_OCTETS",
+    "audit_log",
+    "certificate_names",
+    "certificates",
+    "change_log",
+    "commit_marks",
+    "crl_numbers",
+    "crls",
+    "crypto_keys",
+    "log_heads",
+    "metadata",
+    "objects",
+    "pack_serial",
+    "publisher_positions",
+    "source_positions",
+    "unpack_serial",
+]
+
+SERIAL_OCTETS: Final = 20
+
+metadata = sa.MetaData()
+
+_Position = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""SQLite only makes a column the row's own number when its type is spelled INTEGER."""
+
+_ByCodePoint = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+log_heads = sa.Table(
+    "log_heads",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True),
+    sa.Column("certificate_id", sa.BigInteger, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("audit_sequence", sa.BigInteger, nullable=False),
+    sa.Column("audit_hash", sa.LargeBinary, nullable=False),
+)
+"""One row: the newest number of every log. Its lock serializes writers (see docs/why/store.md)."""
+
+certificates = sa.Table(
+    "certificates",
+    metadata,
+    sa.Column("id", _Position, primary_key=True, autoincrement=False),
+    sa.Column("authority_id", sa.Text, nullable=False),
+    sa.Column("serial", sa.LargeBinary, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("revoked_at", sa.BigInteger),
+    sa.Column("reason", sa.SmallInteger),
+    sa.Column("invalidity_at", sa.BigInteger),
+    sa.Column("status_changed_at", sa.BigInteger),
+    sa.Column("not_before", sa.BigInteger, nullable=False),
+    sa.Column("not_after", sa.BigInteger, nullable=False),
+    sa.Column("issued_at", sa.BigInteger, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("requester", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("via", sa.Text, nullable=False),
+    sa.Column("request_id", sa.LargeBinary),
+    sa.Column("request_digest", sa.LargeBinary, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("names", sa.Text, nullable=False),
+    sa.Column("fingerprint_sha256", sa.LargeBinary, nullable=False),
+    sa.Column("der", sa.LargeBinary, nullable=False),
+    sa.Index("certificates_by_serial", "authority_id", "serial", unique=True),
+    sa.Index("certificates_by_request", "origin", "request_id", unique=True),
+    sa.Index("certificates_by_age", "issued_at", "authority_id", "serial"),
+    sa.Index("certificates_by_authority_age", "authority_id", "issued_at", "serial"),
+    sa.Index(
+        "certificates_status_changed",
+        "authority_id",
+        "serial",
+        sqlite_where=sa.text("status_changed_at IS NOT NULL"),
+        postgresql_where=sa.text("status_changed_at IS NOT NULL"),
+    ),
+)
+"""``request_id`` is NULL where none was given, so that only real request ids are unique."""
+
+certificate_names = sa.Table(
+    "certificate_names",
+    metadata,
+    sa.Column("name", _ByCodePoint, primary_key=True),
+    sa.Column("certificate_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""Subject, common names and SANs in lower case. The key is the whole row: one tree to write, and
+a narrow one to scan when a substring is asked.
+"""
+
+change_log = sa.Table(
+    "change_log",
+    metadata,
+    sa.Column("position", _Position, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("authority_id", sa.Text, nullable=False),
+    sa.Column("serial", sa.LargeBinary),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Index("change_log_by_authority", "authority_id", "position"),
+)
+
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    sa.Column("sequence", _Position, primary_key=True, autoincrement=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("previous_hash", sa.LargeBinary, nullable=False),
+    sa.Column("entry_hash", sa.LargeBinary, nullable=False),
+)
+
+APPEND_ONLY: Final = ("change_log", "audit_log")
+"""Tables whose rows a trigger keeps from being changed or removed."""
+
+crls = sa.Table(
+    "crls",
+    metadata,
+    sa.Column("authority_id", sa.Text, primary_key=True),
+    sa.Column("is_delta", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("base_number", sa.BigInteger),
+    sa.Column("this_update", sa.BigInteger, nullable=False),
+    sa.Column("next_update", sa.BigInteger, nullable=False),
+    sa.Column("der", sa.LargeBinary, nullable=False),
+)
+
+crl_numbers = sa.Table(
+    "crl_numbers",
+    metadata,
+    sa.Column("authority_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
+objects = sa.Table(
+    "objects",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("spec", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+)
+
+crypto_keys = sa.Table(
+    "crypto_keys",
+    metadata,
+    sa.Column("token", sa.Text, primary_key=True),
+    sa.Column("label", sa.Text, primary_key=True),
+    sa.Column("key_kind", sa.Text, nullable=False),
+    sa.Column("public_der", sa.LargeBinary, nullable=False),
+    sa.Column("encrypted_private", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+
+publisher_positions = sa.Table(
+    "publisher_positions",
+    metadata,
+    sa.Column("publisher", sa.Text, primary_key=True),
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+
+source_positions = sa.Table(
+    "source_positions",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+
+commit_marks = sa.Table(
+    "commit_marks",
+    metadata,
+    sa.Column("writer", sa.LargeBinary, primary_key=True),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+"""The newest batch of each writer: after a connection lost in COMMIT, it says what happened."""
+
+
+def pack_serial(serial: int) -> bytes:
+    """Return ``serial`` as 20 octets. Raises StoreError when it isn't a positive serial number."""
+    try:
+        return serial.to_bytes(SERIAL_OCTETS, "big")
+    except OverflowError as error:
+        raise StoreError(f"{serial:x} is not a serial number of at most 20 octets") from error
+
+
+def unpack_serial(packed: bytes) -> int:
+    """Return the number that ``pack_serial`` packed."""
+    return int.from_bytes(packed, "big")

@@ -1,0 +1,174 @@
+"""The store of a node: opened once, written by one thread, read by many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from node_agent.clock import Clock, SystemClock
+from node_agent.errors import StoreError
+from node_agent.store.commands import (
+    AppendAudit,
+    NextCrlNumber,
+    RecordCrl,
+    RecordIssuance,
+    RecordStatus,
+    SetPublisherPosition,
+)
+from node_agent.store.committer import GroupCommitter
+from node_agent.store.engine import translated, writing_engine
+from node_agent.store.migrate import migrate
+from node_agent.store.plan import ApplyPlan
+from node_agent.store.published import ApplyPublished
+from node_agent.store.reader import StoreReader
+from node_agent.store.records import (
+    AuditRecord,
+    CertificateRecord,
+    ChangeEntry,
+    CrlRecord,
+    IssuanceOutcome,
+    KeyRecord,
+    ObjectChange,
+    StatusChange,
+)
+
+__all__ = ["Store", "open_reader", "open_store"]
+
+
+class Store(StoreReader):
+    """A Writer: reads like any reader, and commits before it answers.
+
+    Every write raises StoreError (NotFound, Conflict where ``api.Writer`` says so) only when
+    nothing of it was stored, except where the message says that the outcome is unknown.
+    """
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        super().__init__(url)
+        self._url = url
+        self._writing = writing_engine(url)
+        self._clock = clock
+        self._committer = GroupCommitter(self._writing, clock=clock)
+
+    async def __aenter__(self) -> Store:
+        await self.start()
+        return self
+
+    async def start(self) -> None:
+        """Migrate the database and start the writer. Raises StoreError."""
+        await asyncio.to_thread(_migrate, self._writing)
+        await super().start()
+        self._committer.start()
+
+    async def close(self) -> None:
+        """Commit what is queued and close every connection."""
+        try:
+            await self._committer.close()
+        finally:
+            await super().close()
+            self._writing.dispose()
+
+    def reader(self) -> StoreReader:
+        """Return a reader of this database: connections and a type that can't write.
+
+        Start it after the store, and close it before.
+        """
+        return StoreReader(self._url)
+
+    async def record_issuance(
+        self, certificate: CertificateRecord, payload: bytes, audit: AuditRecord
+    ) -> IssuanceOutcome:
+        """Commit certificate, change-log entry, request id and audit entry together.
+
+        Raises Conflict when the request id was used with another ``request_digest``.
+        """
+        return await self._committer.submit(RecordIssuance(certificate, payload, audit))
+
+    async def record_status(self, change: StatusChange, payload: bytes, audit: AuditRecord) -> int:
+        """Commit a status change with its change-log entry; return the position.
+
+        Raises NotFound for an unknown certificate; Conflict for a revoked one, and for one that
+        has the status already.
+        """
+        return await self._committer.submit(RecordStatus(change, payload, audit))
+
+    async def record_crl(self, crl: CrlRecord, payload: bytes) -> int:
+        """Commit a CRL with its change-log entry. Raises Conflict unless its number is new."""
+        return await self._committer.submit(RecordCrl(crl, payload))
+
+    async def next_crl_number(self, authority_id: str) -> int:
+        """Return a CRL number never returned before for this authority."""
+        return await self._committer.submit(NextCrlNumber(authority_id))
+
+    async def apply_plan(
+        self,
+        changes: Sequence[ObjectChange],
+        *,
+        keys: Sequence[KeyRecord] = (),
+        entries: Sequence[tuple[str, bytes]] = (),
+        certificates: Sequence[tuple[CertificateRecord, bytes]] = (),
+        audit: Sequence[AuditRecord] = (),
+    ) -> None:
+        """Commit a management plan in one transaction.
+
+        Raises NotFound when an object to delete doesn't exist, Conflict when a certificate
+        exists already or another key has one of the labels. ``generation`` is counted here.
+        """
+        await self._committer.submit(
+            ApplyPlan(
+                changes=changes, keys=keys, entries=entries, certificates=certificates, audit=audit
+            )
+        )
+
+    async def append_audit(self, records: Sequence[AuditRecord]) -> int:
+        """Append to the audit log; return the newest sequence."""
+        return await self._committer.submit(AppendAudit(records))
+
+    async def set_publisher_position(self, publisher: str, position: int) -> None:
+        """Remember what the publisher's peer has acknowledged; never goes backward."""
+        await self._committer.submit(SetPublisherPosition(publisher, position))
+
+    async def apply_published(
+        self,
+        source: str,
+        position: int,
+        *,
+        certificates: Sequence[CertificateRecord] = (),
+        statuses: Sequence[StatusChange] = (),
+        crls: Sequence[CrlRecord] = (),
+        entries: Sequence[ChangeEntry] = (),
+    ) -> int:
+        """Commit a batch from an upstream change log, idempotently; return the applied position."""
+        return await self._committer.submit(
+            ApplyPublished(
+                source=source,
+                position=position,
+                certificates=certificates,
+                statuses=statuses,
+                crls=crls,
+                entries=entries,
+            )
+        )
+
+
+def open_store(url: str, *, clock: Clock | None = None) -> Store:
+    """Return the store at ``url`` (``sqlite:///path`` or ``postgresql://…``), not started yet.
+
+    Use it with ``async with``, or call ``start`` and ``close``. Raises ConfigError for a URL that
+    can't be one.
+    """
+    return Store(url, clock=clock or SystemClock())
+
+
+def open_reader(url: str) -> StoreReader:
+    """Return a reader of a database that a store has made already: for status workers."""
+    return StoreReader(url)
+
+
+def _migrate(engine: sa.Engine) -> None:
+    try:
+        with translated():
+            migrate(engine)
+    except OSError as error:
+        raise StoreError(f"the database can't be opened: {error}") from error

@@ -1,0 +1,232 @@
+"""One write transaction: what the commands of a batch read, and what they stage for it.
+
+Commands decide in memory, in their order, against what is stored *and* what the commands before
+them staged; only then is everything written, one bulk statement per table. So a command that is
+refused has touched nothing, and fifty issuances cost about as many statements as one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from node_agent.store.audit_chain import encode_body, entry_hash
+from node_agent.store.bulk import Bulk, Lookup
+from node_agent.store.records import (
+    AuditRecord,
+    CertificateRecord,
+    CertificateStatus,
+    ChangeKind,
+    StatusChange,
+)
+from node_agent.store.rows import (
+    CERTIFICATE_COLUMNS,
+    certificate_record,
+    certificate_row,
+    position_of,
+    search_names,
+)
+from node_agent.store.schema import (
+    audit_log,
+    certificate_names,
+    certificates,
+    change_log,
+    log_heads,
+    pack_serial,
+)
+
+__all__ = ["Needs", "StoredCertificate", "StoredRequest", "Transaction"]
+
+RequestKey = tuple[str, bytes]
+CertificateKey = tuple[str, bytes]
+"""authority_id and packed serial."""
+
+_STATUS_COLUMNS: Final = (
+    *("status", "revoked_at", "reason", "invalidity_at", "status_changed_at"),
+)
+_by_request = Lookup(certificates, ("id", "origin", "request_id"), "origin", "request_id")
+_by_serial = Lookup(
+    certificates,
+    ("id", "authority_id", "serial", "status", "position", "length(der)"),
+    "authority_id",
+    "serial",
+)
+_HEADS: Final = ("certificate_id", "position", "audit_sequence", "audit_hash")
+_CONTENT: Final = tuple(
+    index
+    for index, name in enumerate(CERTIFICATE_COLUMNS)
+    if name not in ("id", "authority_id", "serial", "position", *_STATUS_COLUMNS)
+)
+"""Columns that a status alone can't fill."""
+
+_lock_heads = (
+    sa.select(*(log_heads.c[name] for name in _HEADS)).where(log_heads.c.id == 1).with_for_update()
+)
+_by_number = sa.select(*certificates.columns).where(certificates.c.id == sa.bindparam("number"))
+
+
+@dataclass(slots=True)
+class Needs:
+    """What a batch is going to look at, collected so that it is read in a few statements."""
+
+    requests: set[RequestKey] = field(default_factory=set)
+    certificates: set[CertificateKey] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class StoredCertificate:
+    """What deciding on a status takes: number of the row, status, change-log position.
+
+    ``has_content`` is False for a row that was made by a status alone.
+    """
+
+    number: int
+    status: CertificateStatus
+    position: int
+    has_content: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """What a request id was answered with."""
+
+    certificate: CertificateRecord
+    position: int
+
+
+class Transaction:
+    """A batch's view of the database; made inside an open transaction, used by one thread."""
+
+    def __init__(self, connection: sa.Connection, bulk: Bulk, *, now: int) -> None:
+        self.connection = connection
+        self.bulk = bulk
+        self.now = now
+        heads = tuple(connection.execute(_lock_heads).one())
+        self._heads = heads
+        self._number: int = heads[0]
+        self.position: int = heads[1]
+        self.audit_sequence: int = heads[2]
+        self._audit_hash: bytes = bytes(heads[3])
+        self._requests: dict[RequestKey, StoredRequest] = {}
+        self._certificates: dict[CertificateKey, StoredCertificate] = {}
+        self._new_certificates: list[tuple[Any, ...]] = []
+        self._new_names: list[tuple[str, int]] = []
+        self._new_changes: list[tuple[Any, ...]] = []
+        self._new_audit: list[tuple[Any, ...]] = []
+        self._new_contents: list[tuple[Any, ...]] = []
+        self._new_statuses: dict[int, tuple[Any, ...]] = {}
+
+    def load(self, needs: Needs) -> None:
+        """Read what the batch said it needs."""
+        for origin, ids in _grouped(needs.requests):
+            for number, _, request_id in self.bulk.lookup(
+                self.connection, _by_request, origin, ids
+            ):
+                row = self.connection.execute(_by_number, {"number": number}).one()
+                self._requests[origin, bytes(request_id)] = StoredRequest(
+                    certificate_record(row), position_of(row)
+                )
+        for authority_id, serials in _grouped(needs.certificates):
+            for number, _, serial, status, position, octets in self.bulk.lookup(
+                self.connection, _by_serial, authority_id, serials
+            ):
+                self._certificates[authority_id, bytes(serial)] = StoredCertificate(
+                    number, CertificateStatus(status), position, has_content=octets > 0
+                )
+
+    def request(self, origin: str, request_id: bytes) -> StoredRequest | None:
+        """Return what a request id that was asked for in ``Needs`` was answered with."""
+        return self._requests.get((origin, request_id))
+
+    def certificate(self, authority_id: str, serial: int) -> StoredCertificate | None:
+        """Return a certificate that was asked for in ``Needs``, or was staged before."""
+        return self._certificates.get((authority_id, pack_serial(serial)))
+
+    def add_certificate(
+        self, record: CertificateRecord, position: int, *, from_upstream: bool = False
+    ) -> None:
+        """Stage a new certificate. Raises StoreError when its serial can't be stored.
+
+        The request id of a certificate from upstream was that node's promise, not ours: two
+        upstream CAs may have answered one id each.
+        """
+        number = self._number + 1
+        row = certificate_row(record, number, position, with_request=not from_upstream)
+        self._number = number
+        self._new_certificates.append(row)
+        self._new_names += [(name, number) for name in search_names(record)]
+        stored = StoredCertificate(number, record.status, position, bool(record.der))
+        self._certificates[record.authority_id, row[2]] = stored
+        if record.request_id and not from_upstream:
+            request = StoredRequest(record, position)
+            self._requests[record.origin, record.request_id] = request
+
+    def fill_certificate(self, stored: StoredCertificate, record: CertificateRecord) -> None:
+        """Stage the content of a certificate of which only the status was known."""
+        row = certificate_row(record, stored.number, stored.position, with_request=False)
+        self._new_contents.append((*(row[index] for index in _CONTENT), stored.number))
+        self._new_names += [(name, stored.number) for name in search_names(record)]
+        stored.has_content = True
+
+    def set_status(self, stored: StoredCertificate, change: StatusChange) -> None:
+        """Stage a status; whether the step is allowed was decided before."""
+        is_good = change.status is CertificateStatus.GOOD
+        self._new_statuses[stored.number] = (
+            change.status.value,
+            None if is_good else change.at,
+            None if is_good else change.reason,
+            None if is_good else change.invalidity_at,
+            change.at,
+            stored.number,
+        )
+        stored.status = change.status
+
+    def append_change(
+        self, kind: ChangeKind, authority_id: str, serial: int | None, *, at: int, payload: bytes
+    ) -> int:
+        """Stage a change-log entry; return its position."""
+        packed = None if serial is None else pack_serial(serial)
+        self.position += 1
+        self._new_changes.append((self.position, kind.value, authority_id, packed, at, payload))
+        return self.position
+
+    def append_audit(self, record: AuditRecord) -> int:
+        """Chain an audit record to the one before it; return its sequence."""
+        body = encode_body(record)
+        sequence = self.audit_sequence + 1
+        own = entry_hash(self._audit_hash, sequence, body)
+        self._new_audit.append((sequence, body, self._audit_hash, own))
+        self.audit_sequence = sequence
+        self._audit_hash = own
+        return sequence
+
+    def flush(self) -> None:
+        """Write everything staged; the caller commits."""
+        for table, rows in (
+            (certificates, self._new_certificates),
+            (certificate_names, self._new_names),
+            (change_log, self._new_changes),
+            (audit_log, self._new_audit),
+        ):
+            if rows:
+                self.bulk.insert(self.connection, table, rows)
+        if self._new_contents:
+            names = [CERTIFICATE_COLUMNS[index] for index in _CONTENT]
+            self.bulk.update(self.connection, certificates, names, self._new_contents)
+        if self._new_statuses:
+            statuses = list(self._new_statuses.values())
+            self.bulk.update(self.connection, certificates, _STATUS_COLUMNS, statuses)
+        heads = (self._number, self.position, self.audit_sequence, self._audit_hash)
+        if heads != self._heads:
+            self.bulk.update(self.connection, log_heads, _HEADS, [(*heads, 1)])
+
+
+def _grouped(keys: Iterable[tuple[str, bytes]]) -> Iterable[tuple[str, list[bytes]]]:
+    groups: dict[str, list[bytes]] = defaultdict(list)
+    for group, value in keys:
+        groups[group].append(value)
+    return groups.items()
