@@ -1,0 +1,197 @@
+"""An in-memory ManagementBackend: keeps objects honestly, plans, records who asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from node_agent.errors import NotFound, Unavailable
+from node_agent.objects import KINDS, NodeSpecification, ObjectSpec
+from node_agent.web.backends import (
+    AccessExplanation,
+    AccessQuestion,
+    AuditItem,
+    AuditVerification,
+    CertificateFilter,
+    CertificateInfo,
+    LocalCaller,
+    ManagementCertificate,
+    ManagementCertificateOrder,
+    NodeDescription,
+    NodeHealth,
+    ObjectView,
+    PeerStatus,
+    PingResult,
+    PlanResult,
+    PlanStep,
+    RevocationOrder,
+    RevocationOutcome,
+    ServiceUrls,
+    StatusReport,
+    TraceStep,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NODE = "spiffe://test.example/node/ca1"
+_KIND_OF = {spec: kind for kind, spec in KINDS.items()}
+
+
+class MemoryManagement:
+    """Objects in a dict; ``fault`` is raised by the next status call."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[str, str], dict[str, Any]] = {}
+        self.callers: list[LocalCaller] = []
+        self.revoked: list[tuple[str, int, str]] = []
+        self.fault: Exception | None = None
+
+    async def health(self) -> NodeHealth:
+        return NodeHealth(node=NODE, version="0.1.0")
+
+    async def node(self) -> NodeDescription:
+        views = {kind: tuple(await self.objects(kind)) for kind in KINDS}
+        return NodeDescription(identity=NODE, version="0.1.0", started_at=1.5, objects=views)
+
+    async def apply_node(
+        self, specification: NodeSpecification, *, dry_run: bool, caller: LocalCaller
+    ) -> PlanResult:
+        specs = [spec for kind in KINDS for spec in getattr(specification, kind)]
+        return self._apply(specs, dry_run=dry_run, caller=caller)
+
+    async def objects(self, kind: str) -> Sequence[ObjectView]:
+        return [
+            ObjectView(spec=spec, state={}) for key, spec in self.stored.items() if key[0] == kind
+        ]
+
+    async def object(self, kind: str, name: str) -> ObjectView:
+        if (kind, name) not in self.stored:
+            raise NotFound(f"there is no {name} among the {kind}")
+        return ObjectView(spec=self.stored[kind, name], state={})
+
+    async def apply_object(
+        self, spec: ObjectSpec, *, dry_run: bool, caller: LocalCaller
+    ) -> PlanResult:
+        return self._apply([spec], dry_run=dry_run, caller=caller)
+
+    async def delete_object(
+        self, kind: str, name: str, *, dry_run: bool, caller: LocalCaller
+    ) -> PlanResult:
+        self.callers.append(caller)
+        before = self.stored.get((kind, name))
+        if before is None:
+            return PlanResult(changed=False)
+        if not dry_run:
+            del self.stored[kind, name]
+        step = PlanStep(action="delete", kind=kind, name=name, before=before, after=None)
+        return PlanResult(changed=True, steps=(step,))
+
+    async def certify(
+        self, order: ManagementCertificateOrder, *, dry_run: bool, caller: LocalCaller
+    ) -> ManagementCertificate:
+        return ManagementCertificate(
+            changed=not dry_run,
+            certificate=order.csr,
+            trust_anchors=(),
+            crl=None,
+            serial="0a",
+            not_after=2_000_000_000,
+        )
+
+    async def revoke_certificate(
+        self, authority: str, serial: int, order: RevocationOrder, *, caller: LocalCaller
+    ) -> RevocationOutcome:
+        self.revoked.append((authority, serial, order.reason))
+        return RevocationOutcome(changed=True, status="revoked", revoked_at=5, reason=order.reason)
+
+    async def certificates(self, query: CertificateFilter) -> Sequence[CertificateInfo]:
+        return [_certificate(number) for number in range(query.limit)]
+
+    async def peers(self) -> Sequence[PeerStatus]:
+        return []
+
+    async def ping(self, peer: str) -> PingResult:
+        if peer == "down":
+            raise Unavailable("no live link", retry_after_seconds=7)
+        if peer != "spiffe://test.example/node/ra1":
+            raise NotFound(f"no peer {peer}")
+        return PingResult(round_trip_ms=(0.5,))
+
+    async def status(self) -> StatusReport:
+        if self.fault is not None:
+            raise self.fault
+        return StatusReport(
+            node={"identity": NODE},
+            health="ok",
+            reasons=(),
+            peers=(),
+            publishers=(),
+            signers=(),
+            authorities=(),
+            urls=ServiceUrls(),
+        )
+
+    async def audit(self, *, after: int, limit: int) -> Sequence[AuditItem]:
+        return [_audit_item(after + 1 + number) for number in range(limit)]
+
+    async def verify_audit(self) -> AuditVerification:
+        return AuditVerification(ok=True, entries=3, first_bad=None)
+
+    async def explain(self, question: AccessQuestion) -> AccessExplanation:
+        resource = f"/ca/{question.authority}"
+        step = TraceStep(identity=question.identity, resource=resource, allowed=False, rule="")
+        return AccessExplanation(
+            allowed=False, reason="nothing grants it", rule="", resources=(resource,), trace=(step,)
+        )
+
+    def _apply(
+        self, specs: Sequence[ObjectSpec], *, dry_run: bool, caller: LocalCaller
+    ) -> PlanResult:
+        self.callers.append(caller)
+        steps = []
+        for spec in specs:
+            kind, after = _KIND_OF[type(spec)], msgspec.to_builtins(spec)
+            before = self.stored.get((kind, spec.name))
+            if before == after:
+                continue
+            action = "update" if before else "create"
+            steps.append(
+                PlanStep(action=action, kind=kind, name=spec.name, before=before, after=after)
+            )
+            if not dry_run:
+                self.stored[kind, spec.name] = after
+        objects: dict[str, dict[str, ObjectView]] = {}
+        for step in steps:
+            view = ObjectView(spec=step.after or {}, state=None if dry_run else {})
+            objects.setdefault(step.kind, {})[step.name] = view
+        return PlanResult(changed=bool(steps), steps=tuple(steps), objects=objects)
+
+
+def _certificate(number: int) -> CertificateInfo:
+    return CertificateInfo(
+        authority="issuing",
+        serial=f"{number:x}",
+        subject="CN=a",
+        names=(),
+        profile="server",
+        requester="alice",
+        not_before=0,
+        not_after=1,
+        status="good",
+    )
+
+
+def _audit_item(sequence: int) -> AuditItem:
+    return AuditItem(
+        sequence=sequence,
+        at=1.0,
+        action="ra.enroll",
+        allowed=True,
+        chain="alice via ra1",
+        resources=("/ra/enroll",),
+        reason="",
+        detail={},
+        hash="00",
+    )
