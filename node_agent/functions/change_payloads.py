@@ -108,7 +108,9 @@ def certificate_payload(record: CertificateRecord) -> CertificatePayload:
     )
 
 
-def certificate_record(authority: str, serial: int, payload: CertificatePayload) -> CertificateRecord:
+def certificate_record(
+    authority: str, serial: int, payload: CertificatePayload
+) -> CertificateRecord:
     """Return the row that a VA keeps of a published certificate."""
     return CertificateRecord(
         authority_id=authority,

@@ -20,7 +20,14 @@ from node_agent.pki import der
 from node_agent.pki.names import authority_id
 from node_agent.store.records import ObjectRecord
 
-__all__ = ["KIND", "KnownAuthorities", "KnownAuthority", "from_record", "load_authority", "to_record"]
+__all__ = [
+    "KIND",
+    "KnownAuthorities",
+    "KnownAuthority",
+    "from_record",
+    "load_authority",
+    "to_record",
+]
 
 KIND = "known_authorities"
 """Kind of the store's object; not among ``objects.KINDS``: nobody manages it, it is learned."""
@@ -146,7 +153,11 @@ def _issuer_keys(certificate: x509.Certificate) -> Iterable[IssuerKey]:
     )
     bits = _key_bits(key)
     for algorithm in _HASHES:
-        yield algorithm, hashlib.new(algorithm, name).digest(), hashlib.new(algorithm, bits).digest()
+        yield (
+            algorithm,
+            hashlib.new(algorithm, name).digest(),
+            hashlib.new(algorithm, bits).digest(),
+        )
 
 
 def _key_bits(spki_der: bytes) -> bytes:

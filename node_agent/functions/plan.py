@@ -33,7 +33,15 @@ from node_agent.objects import (
 )
 from node_agent.policy import parse_requester, parse_role
 
-__all__ = ["BUILT_IN_TOKEN", "Objects", "Step", "check_objects", "copy_objects", "plan_node", "plan_object"]
+__all__ = [
+    "BUILT_IN_TOKEN",
+    "Objects",
+    "Step",
+    "check_objects",
+    "copy_objects",
+    "plan_node",
+    "plan_object",
+]
 
 Objects = dict[str, dict[str, ObjectSpec]]
 """kind -> name -> specification."""
@@ -119,7 +127,9 @@ def _by_name(kind: str, specs: Iterable[ObjectSpec]) -> dict[str, ObjectSpec]:
     result: dict[str, ObjectSpec] = {}
     for spec in specs:
         if spec.name in result:
-            raise ConfigError("is given twice", where=f"{kind}.{spec.name}", remedy="keep one of them")
+            raise ConfigError(
+                "is given twice", where=f"{kind}.{spec.name}", remedy="keep one of them"
+            )
         result[spec.name] = spec
     return result
 
@@ -223,13 +233,19 @@ def _check_authority(objects: Objects, where: str, spec: CertificationAuthorityS
         _need(objects, "certification_authorities", spec.issuer, f"{where}.issuer")
         _check_parent(objects, where, spec)
     elif spec.issuer is not None:
-        raise ConfigError(f"a {spec.kind} CA signs itself", where=f"{where}.issuer", remedy="leave it out")
+        raise ConfigError(
+            f"a {spec.kind} CA signs itself", where=f"{where}.issuer", remedy="leave it out"
+        )
     if spec.kind == "management" and spec.profiles:
         raise ConfigError(
-            "a management CA only issues authenticators", where=f"{where}.profiles", remedy="leave it out"
+            "a management CA only issues authenticators",
+            where=f"{where}.profiles",
+            remedy="leave it out",
         )
     if spec.crl.overlap_seconds >= spec.crl.validity_seconds:
-        raise ConfigError("must be shorter than validity_seconds", where=f"{where}.crl.overlap_seconds")
+        raise ConfigError(
+            "must be shorter than validity_seconds", where=f"{where}.crl.overlap_seconds"
+        )
 
 
 def _check_parent(objects: Objects, where: str, spec: CertificationAuthoritySpec) -> None:
@@ -245,7 +261,9 @@ def _check_parent(objects: Objects, where: str, spec: CertificationAuthoritySpec
         parent = above
     if parent.kind == "management":
         raise ConfigError(
-            "a management CA issues no CA", where=f"{where}.issuer", remedy="name a root or issuing CA"
+            "a management CA issues no CA",
+            where=f"{where}.issuer",
+            remedy="name a root or issuing CA",
         )
 
 

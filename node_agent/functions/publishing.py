@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
+from node_agent.peers.caller import PeerCaller
 
 from node_agent.clock import Clock
 from node_agent.errors import NodeAgentError
@@ -31,7 +32,6 @@ from node_agent.peers.operations import (
     PublishRequest,
     serial_octets,
 )
-from node_agent.peers.caller import PeerCaller
 from node_agent.store.api import Writer
 from node_agent.store.records import ChangeEntry
 
@@ -135,7 +135,9 @@ class Publisher:
             position=self._position,
             last_position=self._last_position,
             lag_entries=max(lag, 0),
-            lag_seconds=max(self._clock.now() - waiting, 0.0) if waiting is not None and lag > 0 else 0.0,
+            lag_seconds=max(self._clock.now() - waiting, 0.0)
+            if waiting is not None and lag > 0
+            else 0.0,
             state=self._state,
             last_error=self._last_error,
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from node_agent.peers.dispatcher import Context
 
 from node_agent.clock import Clock
 from node_agent.errors import Conflict, PolicyDenied, RequestRefused
@@ -35,7 +36,6 @@ from node_agent.functions.known_authorities import (
     to_record,
 )
 from node_agent.functions.signal import ChangeSignal
-from node_agent.peers.dispatcher import Context
 from node_agent.peers.operations import (
     PositionAnswer,
     PositionRequest,

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from node_agent.peers.caller import PeerCaller
 
 from node_agent.clock import Clock
 from node_agent.errors import PolicyDenied
@@ -23,7 +24,6 @@ from node_agent.functions.encoding import (
 from node_agent.functions.node_objects import NodeObjects
 from node_agent.functions.upstreams import Upstreams
 from node_agent.objects import RequesterSpec
-from node_agent.peers.caller import PeerCaller
 from node_agent.peers.operations import (
     ENROLL,
     REVOKE,

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
+from node_agent.peers.caller import PeerCaller
+from node_agent.peers.directory import Directory
 
 from node_agent.clock import Clock
 from node_agent.errors import NodeAgentError, Unavailable
 from node_agent.identity import NodeIdentity
-from node_agent.peers.caller import PeerCaller
-from node_agent.peers.directory import Directory
 from node_agent.peers.operations import (
     CATALOGUE,
     AuthorityDescription,
@@ -79,9 +79,7 @@ class Upstreams:
         if not connected:
             raise Unavailable("no upstream peer is connected", retry_after_seconds=2)
         await asyncio.gather(*(self._ask(peer) for peer in connected if peer not in self._offers))
-        merged = {
-            offer.name: offer for peer in connected for offer in self._offers.get(peer, ())
-        }
+        merged = {offer.name: offer for peer in connected for offer in self._offers.get(peer, ())}
         return tuple(merged[name] for name in sorted(merged))
 
     async def refresh(self) -> None:

@@ -1,0 +1,28 @@
+"""Audit entries as the admin API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from node_agent.store.records import AuditEntry
+from node_agent.web.backends import AuditItem
+
+__all__ = ["audit_items"]
+
+
+def audit_items(entries: Sequence[AuditEntry]) -> list[AuditItem]:
+    """Return entries as the admin API shows them."""
+    return [
+        AuditItem(
+            sequence=entry.sequence,
+            at=entry.record.at,
+            action=entry.record.action,
+            allowed=entry.record.allowed,
+            chain=entry.record.chain,
+            resources=entry.record.resources,
+            reason=entry.record.reason,
+            detail=entry.record.detail,
+            hash=entry.entry_hash.hex(),
+        )
+        for entry in entries
+    ]

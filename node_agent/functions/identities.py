@@ -1,0 +1,214 @@
+"""The node's authenticators in force: TLS identities for peer links, a context for the REST port.
+
+A certificate, trust anchor or CRL that changes is put in force at once, on links that are up too.
+CRLs come from the authenticator's specification and, newer ones, over peer links.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+
+import structlog
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from node_agent.clock import Clock
+from node_agent.errors import ConfigError
+from node_agent.functions.node_objects import (
+    AuthenticatorState,
+    ManagedObject,
+    NodeObjects,
+    decode_state,
+)
+from node_agent.functions.tokens import Tokens
+from node_agent.identity import NodeIdentity
+from node_agent.net.tls import IdentityHolder, TlsIdentity
+from node_agent.objects import AuthenticatorSpec, RequesterSpec
+from node_agent.web.tls import rest_context
+
+__all__ = ["Identities", "check_certificate"]
+
+log = structlog.get_logger(__name__)
+
+
+class Identities:
+    """One IdentityHolder for each certified ``peer`` authenticator, by name."""
+
+    def __init__(self, node: NodeIdentity, tokens: Tokens, clock: Clock) -> None:
+        self._node = node
+        self._tokens = tokens
+        self._clock = clock
+        self._holders: dict[str, IdentityHolder] = {}
+        self._in_force: dict[str, tuple[object, ...]] = {}
+        self._crls: dict[x509.Name, x509.CertificateRevocationList] = {}
+
+    def holder(self, name: str) -> IdentityHolder | None:
+        """Return the holder of the authenticator ``name``, None until it is certified."""
+        return self._holders.get(name)
+
+    @property
+    def first(self) -> IdentityHolder | None:
+        """The identity with which this node listens and signs: its first peer authenticator."""
+        return next(iter(self._holders.values()), None)
+
+    def configure(self, objects: NodeObjects) -> None:
+        """Put every certified peer authenticator in force, and forget deleted ones."""
+        wanted = {
+            item.name: item
+            for item in objects.all("authenticators")
+            if isinstance(item.spec, AuthenticatorSpec)
+            and item.spec.purpose == "peer"
+            and item.spec.certificate
+        }
+        for gone in set(self._holders) - set(wanted):
+            del self._holders[gone], self._in_force[gone]
+        for name, item in wanted.items():
+            self._put_in_force(name, item)
+
+    def learn_crl(self, der: bytes, objects: NodeObjects) -> None:
+        """Take over a CRL if it is newer than what is known of its issuer."""
+        crl = x509.load_der_x509_crl(der)
+        known = self._crls.get(crl.issuer)
+        if known is not None and _crl_number(known) >= _crl_number(crl):
+            return
+        self._crls[crl.issuer] = crl
+        self.configure(objects)
+
+    def _put_in_force(self, name: str, item: ManagedObject) -> None:
+        identity = self._build(item)
+        mark = (identity.chain_der, identity.trust_anchors, identity.crls)
+        if self._in_force.get(name) == mark:
+            return
+        self._in_force[name] = mark
+        holder = self._holders.get(name)
+        if holder is None:
+            self._holders[name] = IdentityHolder(identity)
+        else:
+            holder.replace(identity)
+        log.info(
+            "authenticator in force",
+            authenticator=name,
+            serial=f"{identity.certificate.serial_number:x}",
+        )
+
+    def _build(self, item: ManagedObject) -> TlsIdentity:
+        spec = item.spec
+        assert isinstance(spec, AuthenticatorSpec)
+        state = decode_state(item, AuthenticatorState)
+        given = [x509.load_pem_x509_crl(text.encode()) for text in spec.crls]
+        anchors = _load_all(spec.trust_anchors)
+        return TlsIdentity(
+            private_key=self._tokens.get(spec.crypto_token).private_key(state.key_label),
+            chain=_load_all([spec.certificate or ""]),
+            trust_anchors=anchors,
+            crls=self._newest(given, anchors),
+            clock=self._clock,
+        )
+
+    def _newest(
+        self, given: list[x509.CertificateRevocationList], anchors: list[x509.Certificate]
+    ) -> list[x509.CertificateRevocationList]:
+        newest: dict[x509.Name, x509.CertificateRevocationList] = {}
+        learned = [
+            self._crls[anchor.subject]
+            for anchor in anchors
+            if anchor.subject in self._crls and _is_signed_by(self._crls[anchor.subject], anchor)
+        ]
+        for crl in (*given, *learned):
+            known = newest.get(crl.issuer)
+            if known is None or _crl_number(known) < _crl_number(crl):
+                newest[crl.issuer] = crl
+        return list(newest.values())
+
+    def rest_context(self, objects: NodeObjects) -> ssl.SSLContext | None:
+        """Return the TLS context of the REST port, None without a certified ``server``
+        authenticator.
+        """
+        anchors = {
+            anchor
+            for spec in objects.specs("requesters", RequesterSpec)
+            for anchor in spec.client_trust_anchors
+        }
+        for item in objects.all("authenticators"):
+            spec = item.spec
+            assert isinstance(spec, AuthenticatorSpec)
+            if spec.purpose == "server" and spec.certificate:
+                label = decode_state(item, AuthenticatorState).key_label
+                return rest_context(
+                    private_key=self._tokens.get(spec.crypto_token).private_key(label),
+                    chain_pem=spec.certificate,
+                    client_trust_anchors_pem=sorted(anchors),
+                )
+        return None
+
+
+def check_certificate(
+    spec: AuthenticatorSpec, spki: bytes, node: NodeIdentity, clock: Clock
+) -> None:
+    """Raise ConfigError unless the certificate given with ``spec`` is one for this key and node."""
+    if spec.certificate is None:
+        return
+    where = f"authenticators.{spec.name}"
+    try:
+        leaf = _load_all([spec.certificate])[0]
+        _load_all(spec.trust_anchors)
+        for text in spec.crls:
+            x509.load_pem_x509_crl(text.encode())
+    except (ValueError, IndexError) as error:
+        raise ConfigError(f"is not readable PEM: {error}", where=f"{where}.certificate") from error
+    public = leaf.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    if public != spki:
+        raise ConfigError(
+            "is for another key than this authenticator's",
+            where=f"{where}.certificate",
+            remedy="certify the CSR in the authenticator's state",
+        )
+    if leaf.not_valid_after_utc.timestamp() <= clock.now():
+        raise ConfigError(
+            "has expired",
+            where=f"{where}.certificate",
+            remedy="ask the Management CA for a new one",
+        )
+    if not spec.trust_anchors:
+        raise ConfigError("are missing", where=f"{where}.trust_anchors")
+    if spec.purpose == "peer":
+        _check_identity(leaf, node, where)
+
+
+def _check_identity(leaf: x509.Certificate, node: NodeIdentity, where: str) -> None:
+    try:
+        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = san.get_values_for_type(x509.UniformResourceIdentifier)
+    except x509.ExtensionNotFound:
+        uris = []
+    if uris != [node.uri]:
+        raise ConfigError(
+            f"names {', '.join(uris) or 'no identity'} instead of {node.uri}",
+            where=f"{where}.certificate",
+        )
+
+
+def _load_all(texts: Iterable[str]) -> list[x509.Certificate]:
+    return [
+        certificate
+        for text in texts
+        for certificate in x509.load_pem_x509_certificates(text.encode())
+    ]
+
+
+def _crl_number(crl: x509.CertificateRevocationList) -> int:
+    try:
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return 0
+
+
+def _is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    try:
+        return crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+    except (TypeError, UnsupportedAlgorithm):
+        return False

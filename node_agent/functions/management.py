@@ -1,0 +1,289 @@
+"""Local management: plan, check, commit in one transaction, then let the node follow.
+
+Reached only through the admin socket. A plan is checked as a whole before anything is made, what
+must be made (keys, CA certificates) is prepared in memory, one transaction stores it all, and only
+then does the running node take it over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from node_agent.functions.authority import AuthorityService
+from node_agent.functions.certification import Certification
+from node_agent.functions.creation import Creation, PlanBatch
+
+from node_agent.clock import Clock
+from node_agent.errors import NodeAgentError
+from node_agent.functions.audit_view import audit_items
+from node_agent.functions.explanation import explain_access
+from node_agent.functions.node_objects import NodeObjects
+from node_agent.functions.object_views import ObjectViews
+from node_agent.functions.plan import (
+    Step,
+    check_objects,
+    copy_objects,
+    plan_node,
+    plan_object,
+    spec_fields,
+)
+from node_agent.identity import NodeIdentity
+from node_agent.objects import KINDS, NodeSpecification, ObjectSpec
+from node_agent.policy import RoleSet
+from node_agent.store.engine import Store
+from node_agent.store.records import AuditRecord
+from node_agent.web.backends import (
+    AccessExplanation,
+    AccessQuestion,
+    AuditItem,
+    AuditVerification,
+    CertificateFilter,
+    CertificateInfo,
+    LocalCaller,
+    ManagementCertificate,
+    ManagementCertificateOrder,
+    NodeDescription,
+    NodeHealth,
+    ObjectView,
+    PeerStatus,
+    PingResult,
+    PlanResult,
+    PlanStep,
+    RevocationOrder,
+    RevocationOutcome,
+    StatusReport,
+)
+
+__all__ = ["Management", "Runtime"]
+
+
+class Runtime(Protocol):
+    """The running node, as management needs it."""
+
+    @property
+    def roles(self) -> RoleSet:
+        """The role set in force."""
+        ...
+
+    async def follow(self, steps: Sequence[Step]) -> None:
+        """Make the running parts what the committed objects now say."""
+        ...
+
+    def peers(self) -> list[PeerStatus]:
+        """Return every connector and every incoming peer."""
+        ...
+
+    async def ping(self, peer: str) -> PingResult:
+        """Measure every live link to a peer."""
+        ...
+
+    async def status(self) -> StatusReport:
+        """Return the whole node at a glance."""
+        ...
+
+
+class Management:
+    """Implements ``web.backends.ManagementBackend``."""
+
+    def __init__(
+        self,
+        *,
+        node: NodeIdentity,
+        version: str,
+        objects: NodeObjects,
+        store: Store,
+        creation: Creation,
+        certification: Certification,
+        authorities: AuthorityService,
+        views: ObjectViews,
+        runtime: Runtime,
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._version = version
+        self._objects = objects
+        self._store = store
+        self._creation = creation
+        self._certification = certification
+        self._authorities = authorities
+        self._views = views
+        self._runtime = runtime
+        self._clock = clock
+        self._started_at = clock.now()
+        # One plan at a time: a plan is made against what the last one left.
+        self._planning = asyncio.Lock()
+
+    async def health(self) -> NodeHealth:
+        """Answer that the agent runs."""
+        return NodeHealth(node=self._node.uri, version=self._version)
+
+    async def node(self) -> NodeDescription:
+        """Return all objects."""
+        objects = {kind: tuple(await self.objects(kind)) for kind in KINDS}
+        return NodeDescription(
+            identity=self._node.uri,
+            version=self._version,
+            started_at=self._started_at,
+            objects=objects,
+        )
+
+    async def apply_node(
+        self, specification: NodeSpecification, *, dry_run: bool, caller: LocalCaller
+    ) -> PlanResult:
+        """Plan the whole specification and, unless ``dry_run``, apply it."""
+        async with self._planning:
+            steps = plan_node(self._objects.specifications(), specification)
+            named = {(kind, spec.name) for kind in KINDS for spec in getattr(specification, kind)}
+            return await self._carry_out(steps, named, dry_run=dry_run, caller=caller)
+
+    async def objects(self, kind: str) -> Sequence[ObjectView]:
+        """Return the objects of ``kind``."""
+        return [await self._views.view(item) for item in self._objects.all(kind)]
+
+    async def object(self, kind: str, name: str) -> ObjectView:
+        """Return one object."""
+        return await self._views.view(self._objects.get(kind, name))
+
+    async def apply_object(
+        self, spec: ObjectSpec, *, dry_run: bool, caller: LocalCaller
+    ) -> PlanResult:
+        """Create or change one object."""
+        kind = next(kind for kind, known in KINDS.items() if isinstance(spec, known))
+        async with self._planning:
+            steps = plan_object(self._objects.specifications(), kind, spec.name, spec)
+            named = {(kind, spec.name)}
+            return await self._carry_out(steps, named, dry_run=dry_run, caller=caller)
+
+    async def delete_object(
+        self, kind: str, name: str, *, dry_run: bool, caller: LocalCaller
+    ) -> PlanResult:
+        """Delete one object; refuse while others name it."""
+        self._objects.all(kind)
+        async with self._planning:
+            steps = plan_object(self._objects.specifications(), kind, name, None)
+            return await self._carry_out(steps, set(), dry_run=dry_run, caller=caller)
+
+    async def certify(
+        self, order: ManagementCertificateOrder, *, dry_run: bool, caller: LocalCaller
+    ) -> ManagementCertificate:
+        """Certify a node's key with a local management CA."""
+        async with self._planning:
+            return await self._certification.certify(order, dry_run=dry_run, caller=str(caller))
+
+    async def revoke_certificate(
+        self, authority: str, serial: int, order: RevocationOrder, *, caller: LocalCaller
+    ) -> RevocationOutcome:
+        """Revoke a certificate of a local CA."""
+        return await self._authorities.revoke_locally(authority, serial, order, caller=str(caller))
+
+    async def certificates(self, query: CertificateFilter) -> Sequence[CertificateInfo]:
+        """Return this node's certificates, newest first."""
+        return await self._views.certificates(query)
+
+    async def peers(self) -> Sequence[PeerStatus]:
+        """Return every connector and every incoming peer."""
+        return self._runtime.peers()
+
+    async def ping(self, peer: str) -> PingResult:
+        """Measure every live link to a peer."""
+        return await self._runtime.ping(peer)
+
+    async def status(self) -> StatusReport:
+        """Return the whole node at a glance."""
+        return await self._runtime.status()
+
+    async def audit(self, *, after: int, limit: int) -> Sequence[AuditItem]:
+        """Return audit entries."""
+        return audit_items(await self._store.audit_entries(after=after, limit=limit))
+
+    async def verify_audit(self) -> AuditVerification:
+        """Recompute the audit chain."""
+        result = await self._store.verify_audit()
+        return AuditVerification(
+            ok=result.ok, entries=result.entries, first_bad=result.first_bad, reason=result.reason
+        )
+
+    async def explain(self, question: AccessQuestion) -> AccessExplanation:
+        """Decide without doing."""
+        return explain_access(question, self._runtime.roles)
+
+    async def _carry_out(
+        self,
+        steps: list[Step],
+        named: Iterable[tuple[str, str]],
+        *,
+        dry_run: bool,
+        caller: LocalCaller,
+    ) -> PlanResult:
+        check_objects(copy_objects(self._objects.specifications(), steps), steps)
+        if steps and not dry_run:
+            await self._commit(steps, str(caller))
+        touched = {*named, *((step.kind, step.name) for step in steps)}
+        changing = {(step.kind, step.name) for step in steps} if dry_run else set()
+        return PlanResult(
+            changed=bool(steps),
+            steps=tuple(_plan_step(step) for step in steps),
+            objects=await self._touched(touched - changing),
+        )
+
+    async def _commit(self, steps: list[Step], caller: str) -> None:
+        batch = PlanBatch(at=int(self._clock.now()))
+        try:
+            for step in steps:
+                await self._creation.prepare(step, batch)
+                batch.audit.append(_audit_record(step, caller, self._clock.now()))
+            await self._store.apply_plan(
+                batch.changes,
+                keys=batch.keys,
+                entries=batch.entries,
+                certificates=batch.certificates,
+                audit=batch.audit,
+            )
+        except (NodeAgentError, asyncio.CancelledError):
+            self._creation.withdraw(batch)
+            raise
+        self._objects.apply(batch.changes)
+        await self._runtime.follow(steps)
+
+    async def _touched(
+        self, touched: Iterable[tuple[str, str]]
+    ) -> dict[str, dict[str, ObjectView]]:
+        views: dict[str, dict[str, ObjectView]] = {}
+        for kind, name in sorted(touched):
+            item = self._objects.find(kind, name)
+            if item is not None:
+                views.setdefault(kind, {})[name] = await self._views.view(item)
+        return views
+
+
+def _plan_step(step: Step) -> PlanStep:
+    return PlanStep(
+        action=step.action,
+        kind=step.kind,
+        name=step.name,
+        before=spec_fields(step.before),
+        after=spec_fields(step.after),
+    )
+
+
+def _audit_record(step: Step, caller: str, at: float) -> AuditRecord:
+    return AuditRecord(
+        at=at,
+        action=f"manage.{step.action}",
+        allowed=True,
+        chain=caller,
+        resources=(f"{step.kind}/{step.name}",),
+        detail={"fields": ",".join(_changed_fields(step))},
+    )
+
+
+def _changed_fields(step: Step) -> list[str]:
+    """Name what a step changes; values stay out of the log: some are long, and all are in the
+    object itself.
+    """
+    if step.before is None or step.after is None:
+        return []
+    fields = step.after.__struct_fields__
+    return [name for name in fields if getattr(step.before, name) != getattr(step.after, name)]

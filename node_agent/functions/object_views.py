@@ -1,0 +1,164 @@
+"""Objects as the admin API shows them: the specification, and what the node made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from node_agent.functions.encoding import certificate_pem, chain_pem, pem, reason_name
+from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.node_objects import (
+    AuthenticatorState,
+    AuthorityState,
+    ManagedObject,
+    SignerState,
+    decode_state,
+)
+from node_agent.functions.tokens import Tokens
+from node_agent.objects import (
+    AuthenticatorSpec,
+    CertificationAuthoritySpec,
+    CryptoTokenSpec,
+    PeerConnectorSpec,
+    PublisherSpec,
+    SignerSpec,
+)
+from node_agent.store.api import Reader
+from node_agent.store.records import CertificateQuery, CertificateRecord, CertificateStatus
+from node_agent.web.backends import CertificateFilter, CertificateInfo, ObjectView
+
+__all__ = ["LiveStates", "ObjectViews"]
+
+JsonObject = dict[str, Any]
+_SPKI = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+LiveStates = Callable[[str], Mapping[str, JsonObject]]
+"""kind -> name -> what the running part says of the object."""
+
+
+class ObjectViews:
+    """Make views; keys and certificates are shown, private keys can't be: nothing here has one."""
+
+    def __init__(
+        self, *, tokens: Tokens, store: Reader, known: KnownAuthorities, live: LiveStates
+    ) -> None:
+        self._tokens = tokens
+        self._store = store
+        self._known = known
+        self._live = live
+
+    async def view(self, item: ManagedObject) -> ObjectView:
+        """Return an object with its state."""
+        spec: JsonObject = json.loads(msgspec.json.encode(item.spec))
+        return ObjectView(spec=spec, state=await self._state(item))
+
+    async def certificates(self, query: CertificateFilter) -> Sequence[CertificateInfo]:
+        """Return matching certificates of this node, newest first."""
+        ids: tuple[str, ...] | None = None
+        if query.authority is not None:
+            found = self._known.named(query.authority)
+            ids = () if found is None else (found.authority_id,)
+        records = await self._store.search(
+            CertificateQuery(
+                authority_ids=ids,
+                name=query.name,
+                status=CertificateStatus(query.status) if query.status else None,
+                profile=query.profile,
+                requester=query.requester,
+                expires_before=query.expires_before,
+                limit=query.limit,
+            )
+        )
+        return [self._certificate(record) for record in records]
+
+    def _certificate(self, record: CertificateRecord) -> CertificateInfo:
+        authority = self._known.get(record.authority_id)
+        return CertificateInfo(
+            authority=authority.name if authority else record.authority_id,
+            serial=f"{record.serial:x}",
+            subject=record.subject,
+            names=record.names,
+            profile=record.profile,
+            requester=record.requester,
+            not_before=record.not_before,
+            not_after=record.not_after,
+            status=record.status.value,
+            revoked_at=record.revoked_at,
+            reason=reason_name(record.reason),
+            certificate=certificate_pem(record.der) if record.der else None,
+        )
+
+    async def _state(self, item: ManagedObject) -> JsonObject:
+        match item.spec:
+            case CryptoTokenSpec(name=name):
+                return {"keys": self._tokens.get(name).labels}
+            case AuthenticatorSpec() as spec:
+                return _authenticator(item, spec)
+            case CertificationAuthoritySpec():
+                return await self._authority(item)
+            case SignerSpec():
+                return {**_signer(item), **self._of_live(item)}
+            case PeerConnectorSpec() | PublisherSpec():
+                return self._of_live(item)
+            case _:
+                return {"generation": item.generation}
+
+    def _of_live(self, item: ManagedObject) -> JsonObject:
+        return dict(self._live(item.kind).get(item.name, {}))
+
+    async def _authority(self, item: ManagedObject) -> JsonObject:
+        state = decode_state(item, AuthorityState)
+        certificate = x509.load_der_x509_certificate(state.chain[0])
+        crl = await self._store.latest_crl(state.authority_id)
+        below_root = state.chain if len(state.chain) == 1 else state.chain[:-1]
+        return {
+            "certificate": certificate_pem(state.chain[0]),
+            "chain": chain_pem(below_root),
+            "root": certificate_pem(state.chain[-1]),
+            "authority_id": state.authority_id,
+            "not_after": int(certificate.not_valid_after_utc.timestamp()),
+            "crl_number": crl.number if crl else None,
+            "crl": pem("X509 CRL", crl.der) if crl else None,
+        }
+
+
+def _authenticator(item: ManagedObject, spec: AuthenticatorSpec) -> JsonObject:
+    state = decode_state(item, AuthenticatorState)
+    csr = x509.load_der_x509_csr(state.csr)
+    spki = csr.public_key().public_bytes(*_SPKI)
+    return {
+        "csr": pem("CERTIFICATE REQUEST", state.csr),
+        "public_key_sha256": hashlib.sha256(spki).hexdigest(),
+        "needs_certificate": spec.certificate is None,
+        "certificate": None if spec.certificate is None else _leaf(spec.certificate),
+    }
+
+
+def _leaf(chain: str) -> JsonObject:
+    certificate = x509.load_pem_x509_certificates(chain.encode())[0]
+    try:
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = san.get_values_for_type(x509.UniformResourceIdentifier)
+    except x509.ExtensionNotFound:
+        uris = []
+    return {
+        "serial": f"{certificate.serial_number:x}",
+        "not_after": int(certificate.not_valid_after_utc.timestamp()),
+        "identity": uris[0] if uris else None,
+    }
+
+
+def _signer(item: ManagedObject) -> JsonObject:
+    chain = decode_state(item, SignerState).chain
+    if not chain:
+        return {"not_after": None, "serial": None}
+    certificate = x509.load_der_x509_certificate(chain[0])
+    return {
+        "not_after": int(certificate.not_valid_after_utc.timestamp()),
+        "serial": f"{certificate.serial_number:x}",
+    }

@@ -1,0 +1,247 @@
+"""The pure planner: diffs, order, and every cross-object rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node_agent.errors import ConfigError
+from node_agent.functions.plan import check_objects, copy_objects, plan_node, plan_object
+from node_agent.objects import (
+    AuthenticatorSpec,
+    CertificationAuthoritySpec,
+    CryptoTokenSpec,
+    NodeSpecification,
+    PublisherSpec,
+)
+
+
+def specification(**kinds: Any) -> NodeSpecification:
+    return msgspec.convert(kinds, NodeSpecification)
+
+
+WORKING = {
+    "crypto_tokens": [{"name": "offline", "activation": "on_demand"}],
+    "authenticators": [{"name": "peer"}],
+    "certificate_profiles": [{"name": "server"}],
+    "certification_authorities": [
+        {
+            "name": "issuing",
+            "kind": "issuing",
+            "subject": "CN=Issuing",
+            "issuer": "root",
+            "profiles": ["server"],
+        },
+        {"name": "root", "kind": "root", "subject": "CN=Root", "crypto_token": "offline"},
+    ],
+    "peer_roles": [
+        {
+            "name": "ra",
+            "members": ["spiffe://test.example/node/ra1"],
+            "rules": [{"resource": "/ra/enroll"}],
+        }
+    ],
+    "peer_connectors": [
+        {"name": "ra1", "address": "192.0.2.1:7443", "peer": "spiffe://test.example/node/ra1"}
+    ],
+    "publishers": [
+        {"name": "va1", "peer": "spiffe://test.example/node/va1", "authorities": ["issuing"]}
+    ],
+    "signers": [{"name": "issuing", "authority": "issuing"}],
+    "requesters": [{"name": "tester", "token_sha256": "ab" * 32}],
+}
+
+
+def test_an_issuer_is_created_before_what_it_signs() -> None:
+    steps = plan_node({}, specification(**WORKING))
+    names = [step.name for step in steps if step.kind == "certification_authorities"]
+    assert names == ["root", "issuing"]
+
+
+def test_the_same_specification_again_plans_nothing() -> None:
+    wanted = specification(**WORKING)
+    after = copy_objects({}, plan_node({}, wanted))
+    check_objects(after, plan_node({}, wanted))
+    assert plan_node(after, wanted) == []
+
+
+def test_purge_deletes_what_is_not_listed_users_before_what_they_use() -> None:
+    after = copy_objects({}, plan_node({}, specification(**WORKING)))
+    steps = plan_node(after, NodeSpecification(purge=True))
+    assert {step.action for step in steps} == {"delete"}
+    kinds = [step.kind for step in steps]
+    assert kinds.index("requesters") < kinds.index("certification_authorities")
+    assert kinds.index("certification_authorities") < kinds.index("crypto_tokens")
+    assert copy_objects(after, steps)["certification_authorities"] == {}
+
+
+def test_the_built_in_token_survives_purge_and_refuses_deletion() -> None:
+    current = {"crypto_tokens": {"default": CryptoTokenSpec(name="default")}}
+    assert plan_node(current, NodeSpecification(purge=True)) == []
+    with pytest.raises(ConfigError, match="built in"):
+        plan_object(current, "crypto_tokens", "default", None)
+
+
+def test_deleting_an_absent_object_plans_nothing() -> None:
+    assert plan_object({}, "publishers", "va1", None) == []
+
+
+def test_a_name_given_twice_is_refused_naming_it() -> None:
+    twice = [{"name": "a"}, {"name": "a"}]
+    with pytest.raises(ConfigError, match=r"certificate_profiles\.a: is given twice"):
+        plan_node({}, specification(certificate_profiles=twice))
+
+
+def test_an_authenticator_keeps_its_certificate_when_it_is_left_out() -> None:
+    certified = AuthenticatorSpec(name="peer", certificate="PEM", trust_anchors=("ANCHOR",))
+    current = {"authenticators": {"peer": certified}}
+    assert plan_node(current, specification(authenticators=[{"name": "peer"}])) == []
+
+
+def test_issuers_that_form_a_loop_are_refused() -> None:
+    loop = [
+        {"name": "a", "kind": "issuing", "subject": "CN=A", "issuer": "b"},
+        {"name": "b", "kind": "issuing", "subject": "CN=B", "issuer": "a"},
+    ]
+    with pytest.raises(ConfigError, match="loop"):
+        plan_node({}, specification(certification_authorities=loop))
+
+
+BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
+    "unknown token": (
+        "authenticators",
+        {"name": "x", "crypto_token": "nope"},
+        r"authenticators\.x\.crypto_token",
+    ),
+    "unknown profile": (
+        "certification_authorities",
+        {"name": "x", "kind": "root", "subject": "CN=X", "profiles": ["nope"]},
+        r"certification_authorities\.x\.profiles",
+    ),
+    "issuing without issuer": (
+        "certification_authorities",
+        {"name": "x", "kind": "issuing", "subject": "CN=X"},
+        "needs an issuer",
+    ),
+    "root with issuer": (
+        "certification_authorities",
+        {"name": "x", "kind": "root", "subject": "CN=X", "issuer": "root"},
+        "signs itself",
+    ),
+    "management with profiles": (
+        "certification_authorities",
+        {"name": "x", "kind": "management", "subject": "CN=X", "profiles": ["server"]},
+        "only issues authenticators",
+    ),
+    "overlap as long as validity": (
+        "certification_authorities",
+        {
+            "name": "x",
+            "kind": "root",
+            "subject": "CN=X",
+            "crl": {"validity_seconds": 60, "overlap_seconds": 60},
+        },
+        "overlap_seconds",
+    ),
+    "connector without port": (
+        "peer_connectors",
+        {"name": "x", "address": "host", "peer": "spiffe://test.example/node/x"},
+        r"peer_connectors\.x\.address",
+    ),
+    "connector to nobody": (
+        "peer_connectors",
+        {"name": "x", "address": "host:1", "peer": "https://test.example"},
+        r"peer_connectors\.x\.peer",
+    ),
+    "connector with min above max": (
+        "peer_connectors",
+        {
+            "name": "x",
+            "address": "host:1",
+            "peer": "spiffe://test.example/node/x",
+            "min_connections": 5,
+        },
+        "max_connections",
+    ),
+    "publisher to nobody": (
+        "publishers",
+        {"name": "x", "peer": "va1", "authorities": []},
+        r"publishers\.x\.peer",
+    ),
+    "requester without credential": ("requesters", {"name": "x"}, "exactly one"),
+    "requester with a token instead of its hash": (
+        "requesters",
+        {"name": "x", "token_sha256": "secret"},
+        r"requesters\.x\.token_sha256",
+    ),
+    "role with a rule for nothing": (
+        "peer_roles",
+        {"name": "x", "rules": [{"resource": "/nothing/here"}]},
+        "peer_roles/x",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_reference_is_refused_naming_object_and_field(case: str) -> None:
+    kind, fields, message = BROKEN[case]
+    wanted = specification(**{**WORKING, kind: [*WORKING[kind], fields]})
+    steps = plan_node({}, wanted)
+    with pytest.raises(ConfigError, match=message):
+        check_objects(copy_objects({}, steps), steps)
+
+
+@pytest.mark.parametrize(
+    "change", [{"subject": "CN=Other"}, {"key_kind": "ec-p384"}, {"kind": "management"}]
+)
+def test_what_a_ca_is_cannot_be_changed(change: dict[str, Any]) -> None:
+    root = {"name": "root", "kind": "root", "subject": "CN=Root"}
+    before = copy_objects({}, plan_node({}, specification(certification_authorities=[root])))
+    wanted = specification(certification_authorities=[{**root, **change}])
+    steps = plan_node(before, wanted)
+    with pytest.raises(ConfigError, match="can't be changed"):
+        check_objects(copy_objects(before, steps), steps)
+
+
+def test_a_ca_that_others_are_signed_by_cannot_be_deleted() -> None:
+    objects = copy_objects({}, plan_node({}, specification(**WORKING)))
+    steps = plan_object(objects, "certification_authorities", "root", None)
+    with pytest.raises(ConfigError, match=r"issuing\.issuer"):
+        check_objects(copy_objects(objects, steps), steps)
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+SPECS = st.builds(
+    lambda names, content: NodeSpecification(
+        publishers=tuple(
+            PublisherSpec(
+                name=name,
+                peer=f"spiffe://test.example/node/{name}",
+                authorities=("x",),
+                content=content,
+            )
+            for name in sorted(names)
+        ),
+        certification_authorities=tuple(
+            CertificationAuthoritySpec(name=name, kind="root", subject=f"CN={name}")
+            for name in sorted(names)
+        ),
+        purge=True,
+    ),
+    st.sets(NAMES),
+    st.sampled_from([("crl",), ("status",), ("certificate", "status", "crl")]),
+)
+
+
+@given(first=SPECS, second=SPECS)
+def test_a_plan_leads_from_anything_to_what_is_wanted(
+    first: NodeSpecification, second: NodeSpecification
+) -> None:
+    before = copy_objects({}, plan_node({}, first))
+    after = copy_objects(before, plan_node(before, second))
+    assert plan_node(after, second) == []
+    assert set(after.get("publishers", {})) == {spec.name for spec in second.publishers}

@@ -1,0 +1,71 @@
+"""The passphrase: from a file that only its owner reads, never a default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from node_agent.errors import NotFound, TokenError
+from node_agent.functions.tokens import Tokens, read_passphrase
+from node_agent.objects import CryptoTokenSpec
+
+PASSPHRASE = b"correct horse battery staple"
+
+
+def write(path: Path, content: bytes, mode: int = 0o600) -> Path:
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def test_the_final_newline_is_not_part_of_the_passphrase(tmp_path: Path) -> None:
+    assert read_passphrase(write(tmp_path / "p", PASSPHRASE + b"\n")) == PASSPHRASE
+
+
+def test_no_passphrase_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(TokenError, match="passphrase_file"):
+        read_passphrase(None)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TokenError, match="absent"):
+        read_passphrase(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(TokenError, match="chmod 600"):
+        read_passphrase(write(tmp_path / "p", PASSPHRASE, mode))
+
+
+def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TokenError, match="openssl rand"):
+        read_passphrase(write(tmp_path / "p", b"short"))
+
+
+def test_another_passphrase_does_not_open_the_keys() -> None:
+    tokens = Tokens(PASSPHRASE, ())
+    tokens.configure([CryptoTokenSpec(name="default")])
+    record = tokens.get("default").generate("key", "ec-p256", created_at=0)
+    other = Tokens(b"another passphrase that is long", [record])
+    other.configure([CryptoTokenSpec(name="default")])
+    with pytest.raises(TokenError):
+        other.verify()
+
+
+def test_keys_survive_a_change_of_activation() -> None:
+    tokens = Tokens(PASSPHRASE, ())
+    tokens.configure([CryptoTokenSpec(name="root")])
+    tokens.get("root").generate("key", "ec-p256", created_at=0)
+    tokens.configure([CryptoTokenSpec(name="root", activation="on_demand")])
+    assert tokens.get("root").activation == "on_demand"
+    assert tokens.key("root", "key").sign(b"data")
+
+
+def test_a_token_that_is_not_specified_is_unknown() -> None:
+    tokens = Tokens(PASSPHRASE, ())
+    tokens.configure([CryptoTokenSpec(name="a"), CryptoTokenSpec(name="b")])
+    tokens.configure([CryptoTokenSpec(name="a")])
+    with pytest.raises(NotFound):
+        tokens.get("b")
