@@ -56,7 +56,7 @@ def _apply(parser: argparse.ArgumentParser) -> None:
 
 
 def _name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help="name of the object")
 
 
 def _peer(parser: argparse.ArgumentParser) -> None:
@@ -79,12 +79,14 @@ def _output(parser: argparse.ArgumentParser, what: str) -> None:
 def _certificates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--authority", metavar="CA", help="only certificates of this CA")
     parser.add_argument("--name", metavar="TEXT", help="part of a subject or alternative name")
-    parser.add_argument("--status", choices=("good", "on_hold", "revoked"))
+    parser.add_argument(
+        "--status", choices=("good", "on_hold", "revoked"), help="only certificates in this state"
+    )
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most N (default 50)")
 
 
 def _certificate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("authority", metavar="CA")
+    parser.add_argument("authority", metavar="CA", help="name of the CA that issued it")
     parser.add_argument("serial", metavar="SERIAL", help="hexadecimal")
 
 
@@ -105,14 +107,20 @@ REASONS = (
 
 def _revoke(parser: argparse.ArgumentParser) -> None:
     _certificate(parser)
-    parser.add_argument("--reason", choices=REASONS, default="unspecified", metavar="REASON")
+    parser.add_argument(
+        "--reason",
+        choices=REASONS,
+        default="unspecified",
+        metavar="REASON",
+        help="one of the reasons above (default unspecified)",
+    )
 
 
 def _explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("identity", metavar="IDENTITY", help="spiffe://… of a node, or its name")
     parser.add_argument("operation", metavar="OPERATION", help="for example ra.enroll")
-    parser.add_argument("--authority", metavar="CA")
-    parser.add_argument("--profile", metavar="PROFILE")
+    parser.add_argument("--authority", metavar="CA", help="the CA that it would ask")
+    parser.add_argument("--profile", metavar="PROFILE", help="the profile that it would ask for")
     parser.add_argument("--protocol", default="rest", metavar="PROTOCOL", help="default rest")
 
 
@@ -121,7 +129,7 @@ def _token(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (default)")
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most N (default 50)")
     parser.add_argument("--after", type=int, metavar="SEQUENCE", help="only entries behind this")
     parser.add_argument("--denied", action="store_true", help="only what was denied")
 
@@ -134,7 +142,7 @@ def _audit_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _shell(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh"))
+    parser.add_argument("shell", choices=("bash", "zsh"), help="your shell")
 
 
 _AGENT = (

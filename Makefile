@@ -1,0 +1,71 @@
+# Everything a person types here. `make` alone lists it.
+# The environment in .venv is made on first need; nothing is installed outside this directory.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# A PYTHONPATH from outside would put other code before ours.
+unexport PYTHONPATH PYTHONHOME
+# Ansible refuses locales that aren't UTF-8, and writes below $HOME unless told otherwise.
+export LC_ALL := C.UTF-8
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+export ANSIBLE_LOCAL_TEMP := $(CURDIR)/.ansible/tmp
+export ANSIBLE_REMOTE_TEMP := $(CURDIR)/.ansible/tmp
+# Tools named below, and those that they start, are the environment's own.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+DEMO := .venv/.installed-demo
+DEV := .venv/.installed-dev
+PYTHON_FILES := node_agent tests tools benchmarks collections
+
+.PHONY: help venv demo demo-down test lint types unit fuzz sanity bench docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+venv: $(DEV) ## make .venv with everything that demo, tests and development need
+
+.venv/.installed-%: pyproject.toml tools/make_venv.sh
+	@sh tools/make_venv.sh $*
+
+demo: $(DEMO) ## start a CA, an RA and a VA on this machine, enrol, check, revoke, show it all
+	@python tools/demo.py up
+
+demo-down: $(DEMO) ## stop the demo and remove every file it made
+	@python tools/demo.py down
+
+test: lint types sanity $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
+	pytest
+
+lint: $(DEV) ## ruff, yamllint, ansible-lint
+	ruff check $(PYTHON_FILES)
+	ruff format --check $(PYTHON_FILES)
+	yamllint --strict .
+	ansible-lint --offline
+
+types: $(DEV) ## mypy, strict
+	mypy
+
+unit: $(DEV) ## only the quick tests of single parts
+	pytest tests/unit tests/property tests/cases tests/test_repository.py
+
+fuzz: $(DEV) ## fuzz each parser for a minute (SECONDS=600 for longer)
+	@for target in tests/fuzz/fuzz_*.py; do \
+	    echo "== $$target"; python "$$target" -max_total_time=$(or $(SECONDS),60) || exit 1; done
+
+sanity: $(DEV) ## ansible-test sanity and units of the collection
+	python tools/ansible_test.py sanity
+	python tools/ansible_test.py units
+
+bench: $(DEV) ## measure beside rivals; writes docs/performance.md
+	python -m benchmarks
+
+docs: $(DEV) ## make the generated pages below docs/reference again
+	python tools/draw_cli_reference.py
+
+clean: ## remove the environment and every cache (the demo must be down)
+	@test ! -e .local || { echo "The demo is there still: run 'make demo-down' first." >&2; exit 1; }
+	rm -rf .venv .ansible .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

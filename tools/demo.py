@@ -1,0 +1,144 @@
+"""Bring the local topology up or down, and say in the end what stands there.
+
+``up`` runs the playbooks that a real deployment runs (site, then verify) on the inventory
+``local``; the summary only reads what they left. Everything is below one directory: ``.local``, or
+``$PEERSYS_LOCAL_ROOT``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = Path(os.environ.get("PEERSYS_LOCAL_ROOT") or ROOT / ".local")
+INVENTORY = "inventories/local"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_RECAP = re.compile(r"\S+\s+: ok=\d+\s+changed=(?P<changed>\d+)\s+unreachable=\d+\s+failed=\d+")
+
+
+def main() -> int:
+    """Run ``up`` or ``down``."""
+    verb = sys.argv[1] if len(sys.argv) == 2 else ""
+    if verb == "up":
+        return _up()
+    if verb == "down":
+        return _down()
+    sys.exit(f"usage: {Path(sys.argv[0]).name} up|down")
+
+
+def _up() -> int:
+    start = time.monotonic()
+    changed = _play("site")
+    _play("verify")
+    _heading("The topology")
+    sys.stdout.flush()
+    status = subprocess.run([_tool("peersys"), "topology", str(LOCAL)], check=False).returncode
+    _summarize(_verification())
+    seconds = time.monotonic() - start
+    _heading("Done")
+    if changed:
+        print(f"{changed} tasks changed something; {seconds:.0f} s altogether.")
+    else:
+        print(f"Nothing changed: everything already is as {INVENTORY} says. {seconds:.0f} s.")
+    _next_steps()
+    return status
+
+
+def _down() -> int:
+    if not LOCAL.exists():
+        print(f"Nothing to do: {LOCAL} doesn't exist.")
+        return 0
+    _play("stop")
+    if LOCAL.exists():
+        sys.exit(f"{LOCAL} is there still; the play above says why")
+    print(f"Every process of the demo is stopped and {_shown(LOCAL)} is gone.")
+    return 0
+
+
+def _play(name: str) -> int:
+    """Run one playbook with its output going through; return how many tasks changed something."""
+    command = [_tool("ansible-playbook"), "-i", INVENTORY, f"playbooks/{name}.yml"]
+    _heading(" ".join(["ansible-playbook", *command[1:]]))
+    sys.stdout.flush()
+    changed = 0
+    with subprocess.Popen(
+        command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True
+    ) as play:
+        assert play.stdout is not None
+        for line in play.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            if recap := _RECAP.match(_COLOUR.sub("", line)):
+                changed += int(recap["changed"])
+    if play.returncode:
+        print(f"\nThe playbook {name} failed; the message above says what to correct.")
+        print("The next 'make demo' goes on from there.")
+        sys.exit(play.returncode)
+    return changed
+
+
+def _environment() -> dict[str, str]:
+    own = ROOT / ".ansible"
+    environment = {
+        "LC_ALL": "C.UTF-8",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_HOME": str(own),
+        "ANSIBLE_LOCAL_TEMP": str(own / "tmp"),
+        "ANSIBLE_REMOTE_TEMP": str(own / "tmp"),
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    }
+    environment.pop("PYTHONPATH", None)
+    if sys.stdout.isatty():
+        environment["ANSIBLE_FORCE_COLOR"] = "1"
+    return environment
+
+
+def _tool(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _verification() -> dict[str, Any]:
+    path = LOCAL / "verification.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        sys.exit(f"{path}: {error.strerror}; the playbook verify should have written it")
+    return found
+
+
+def _summarize(verification: dict[str, Any]) -> None:
+    _heading("The certificate that was enrolled over the RA")
+    for name, value in verification["certificate"].items():
+        print(f"  {name:<12} {value}")
+    _heading("What OpenSSL says of it")
+    for check in verification["checks"]:
+        print(f"  {check['name']:<44} {check['result']}")
+
+
+def _next_steps() -> None:
+    _heading("Next")
+    socket = f"--socket {_shown(LOCAL)}/ca1/run/admin.sock"
+    print(f"  .venv/bin/peersys topology {_shown(LOCAL)}")
+    print(f"  .venv/bin/peersys {socket} status --watch")
+    print("  docs/tutorial/first-pki.md       enrol one of your own with curl and openssl")
+    print("  make demo-down                   stop it all and remove every file")
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _heading(text: str) -> None:
+    print(f"\n== {text} ".ljust(100, "="))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
