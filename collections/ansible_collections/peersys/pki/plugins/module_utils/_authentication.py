@@ -4,44 +4,21 @@
 
 # Private to this collection: may change in any release.
 
-"""Authenticators: what is installed stays until something newer is given."""
+"""What a play needs of an authenticator to have it certified."""
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.peersys.pki.plugins.module_utils._client import AdminClient
-from ansible_collections.peersys.pki.plugins.module_utils._object_module import (
-    get_object,
-    put_object,
-)
 
-_INSTALLED_FIELDS = ("certificate", "trust_anchors", "crls")
+def certification_needs(described: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return CSR, whether it waits for a certificate, and the certificate that is installed.
 
-
-def keep_installed(
-    wanted: dict[str, t.Any], present: t.Mapping[str, t.Any] | None
-) -> dict[str, t.Any]:
-    """Return ``wanted`` with the certificate, anchors and CRLs of ``present`` where it has none."""
-    installed = {
-        field: present[field] for field in _INSTALLED_FIELDS if present and present.get(field)
-    }
-    return {**installed, **wanted}
-
-
-def put_authenticator(
-    client: AdminClient, wanted: dict[str, t.Any], *, dry_run: bool
-) -> dict[str, t.Any]:
-    """Make the authenticator as ``wanted``; returns its CSR and whether it must be certified."""
-    name = wanted["name"]
-    present = get_object(client, "authenticators", name)
-    merged = keep_installed(wanted, present["spec"] if present else None)
-    result = put_object(client, "authenticators", name, merged, dry_run=dry_run)
-    if not result["object"].get("state") and present:
-        result["object"]["state"] = present["state"]
-    state = result["object"].get("state") or {}
+    ``described`` is the object with spec and state; without state (a dry run on a new node) the
+    CSR isn't known yet.
+    """
+    state = described.get("state") or {}
     return {
-        **result,
         "csr": state.get("csr"),
         "needs_certificate": state.get("needs_certificate", True),
         "certificate": state.get("certificate"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.peersys.pki.plugins.module_utils._argspec import Options
-from ansible_collections.peersys.pki.plugins.module_utils._authentication import keep_installed
+from ansible_collections.peersys.pki.plugins.module_utils._authentication import certification_needs
 from ansible_collections.peersys.pki.plugins.module_utils._client import AdminClient
 from ansible_collections.peersys.pki.plugins.module_utils._object_module import plan_result
 from ansible_collections.peersys.pki.plugins.module_utils._specifications import (
@@ -52,15 +52,27 @@ def put_node(
     client: AdminClient, wanted: Objects, purge: t.Sequence[str], *, dry_run: bool
 ) -> dict[str, t.Any]:
     """Make the node as ``wanted``; of the kinds in ``purge`` nothing else remains."""
-    body: dict[str, t.Any] = dict(wanted)
-    if purge or wanted.get("authenticators"):
-        present = present_objects(client)
-        body = completed(wanted, present, purge)
+    body = completed(wanted, present_objects(client), purge) if purge else wanted
     plan = client.put("node", body=body, about="node", dry_run=dry_run)
     shown = [
         {key: step[key] for key in ("action", "kind", "name")} for step in plan.get("steps", [])
     ]
-    return {**plan_result(plan), "objects": plan.get("objects", {}), "steps": shown}
+    result = {**plan_result(plan), "objects": plan.get("objects", {}), "steps": shown}
+    if "authenticators" in wanted:
+        found = client.get("objects", "authenticators", about="authenticators")
+        result["authenticators"] = authenticators(wanted["authenticators"], found)
+    return result
+
+
+def authenticators(
+    wanted: t.Sequence[Specification], found: t.Sequence[t.Mapping[str, t.Any]]
+) -> list[dict[str, t.Any]]:
+    """Return for each wanted authenticator its spec and what its certification needs."""
+    by_name = {described["spec"]["name"]: described for described in found}
+    return [
+        {"name": spec["name"], "spec": spec, **certification_needs(by_name.get(spec["name"], {}))}
+        for spec in wanted
+    ]
 
 
 def present_objects(client: AdminClient) -> Objects:
@@ -73,21 +85,10 @@ def completed(wanted: Objects, present: Objects, purge: t.Sequence[str]) -> dict
     """Return the request body for ``wanted`` on a node that holds ``present``.
 
     The agent purges all kinds or none, so kinds that aren't to be purged are listed as they are.
-    An installed certificate stays when an authenticator is given without one.
     """
-    body: dict[str, t.Any] = {kind: list(objects) for kind, objects in wanted.items()}
-    if "authenticators" in body:
-        body["authenticators"] = _with_certificates(body["authenticators"], present)
-    if purge:
-        for kind in KINDS:
-            given = body.setdefault(kind, [])
-            if kind not in purge:
-                names = {spec["name"] for spec in given}
-                given.extend(spec for spec in present[kind] if spec["name"] not in names)
-        body["purge"] = True
-    return body
-
-
-def _with_certificates(given: t.Sequence[Specification], present: Objects) -> list[Specification]:
-    installed = {spec["name"]: spec for spec in present["authenticators"]}
-    return [keep_installed(spec, installed.get(spec["name"])) for spec in given]
+    body: dict[str, t.Any] = {kind: list(wanted.get(kind, ())) for kind in KINDS}
+    for kind in KINDS:
+        if kind not in purge:
+            names = {spec["name"] for spec in body[kind]}
+            body[kind] += [spec for spec in present[kind] if spec["name"] not in names]
+    return {**body, "purge": True}

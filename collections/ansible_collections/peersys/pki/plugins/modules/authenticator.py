@@ -65,7 +65,7 @@ certificate:
   type: dict
   sample: {serial: 2a7f, not_after: 1794000000, identity: "spiffe://pki.example.org/node/ra1"}
 object:
-  description: The authenticator as it stands now. In check mode its state is that before.
+  description: The authenticator as it stands now. In check mode as it was before, if it was there.
   returned: when the authenticator exists
   type: dict
   contains:
@@ -82,12 +82,16 @@ object:
 import typing as t
 
 from ansible_collections.peersys.pki.plugins.module_utils._argspec import CONNECTION, STATE
-from ansible_collections.peersys.pki.plugins.module_utils._authentication import put_authenticator
+from ansible_collections.peersys.pki.plugins.module_utils._authentication import (
+    certification_needs,
+)
 from ansible_collections.peersys.pki.plugins.module_utils._client import AdminClient
 from ansible_collections.peersys.pki.plugins.module_utils._object_module import (
     delete_object,
     finish,
     foreseen_object,
+    get_object,
+    put_object,
 )
 from ansible_collections.peersys.pki.plugins.module_utils._specifications import (
     AUTHENTICATOR,
@@ -105,11 +109,15 @@ def main() -> None:
         if module.params["state"] == "absent":
             return delete_object(client, KIND, module.params["name"], dry_run=module.check_mode)
         wanted = specification_from(module.params, AUTHENTICATOR)
-        return put_authenticator(client, wanted, dry_run=module.check_mode)
+        name, dry_run = module.params["name"], module.check_mode
+        result = put_object(client, KIND, name, wanted, dry_run=dry_run)
+        if dry_run:
+            result["object"] = get_object(client, KIND, name) or result["object"]
+        return {**result, **certification_needs(result["object"])}
 
     def foreseen() -> dict[str, t.Any]:
-        unknown = {"csr": None, "needs_certificate": True, "certificate": None}
-        return {**foreseen_object(module, KIND, AUTHENTICATOR), **unknown}
+        result = foreseen_object(module, KIND, AUTHENTICATOR)
+        return {**result, **certification_needs(result["object"])}
 
     finish(module, act, foreseen=foreseen)
 

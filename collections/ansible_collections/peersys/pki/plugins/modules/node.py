@@ -86,6 +86,34 @@ steps:
       returned: always
       type: str
       sample: issuing
+authenticators:
+  description: The authenticators in O(authenticators), in the same order.
+  returned: when O(authenticators) is given
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the authenticator.
+      returned: always
+      type: str
+      sample: peer
+    spec:
+      description: What was asked for.
+      returned: always
+      type: dict
+    csr:
+      description: PEM certificate signing request. None in check mode on a new authenticator.
+      returned: always
+      type: str
+    needs_certificate:
+      description: Whether there is no certificate yet, or it is due for renewal.
+      returned: always
+      type: bool
+      sample: false
+    certificate:
+      description: The installed certificate, None if there is none.
+      returned: always
+      type: dict
 """
 
 import typing as t
@@ -93,6 +121,7 @@ import typing as t
 from ansible_collections.peersys.pki.plugins.module_utils._argspec import CONNECTION, ArgumentSpec
 from ansible_collections.peersys.pki.plugins.module_utils._client import AdminClient
 from ansible_collections.peersys.pki.plugins.module_utils._node_plan import (
+    authenticators,
     node_options,
     put_node,
     wanted_objects,
@@ -111,7 +140,11 @@ def main() -> None:
     def act(client: AdminClient) -> dict[str, t.Any]:
         return put_node(client, wanted, module.params["purge"], dry_run=module.check_mode)
 
-    finish(module, act, foreseen=lambda: {**foreseen_plan(wanted), "objects": {}, "steps": []})
+    def foreseen() -> dict[str, t.Any]:
+        named = authenticators(wanted.get("authenticators", ()), ())
+        return {**foreseen_plan(wanted), "objects": {}, "steps": [], "authenticators": named}
+
+    finish(module, act, foreseen=foreseen)
 
 
 if __name__ == "__main__":

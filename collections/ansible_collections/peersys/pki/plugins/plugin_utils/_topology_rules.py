@@ -198,7 +198,11 @@ def _endpoints_differ(topology: Topology) -> Faults:
 
 def _is_any(host: str, owner: str, name: str) -> bool:
     """Nodes on different hosts may all listen on every address."""
-    return is_ip_address(host) and int(ipaddress.ip_address(host)) == 0 and not owner.startswith(f"{name} ")
+    return (
+        is_ip_address(host)
+        and int(ipaddress.ip_address(host)) == 0
+        and not owner.startswith(f"{name} ")
+    )
 
 
 def _functions_have_ports(topology: Topology) -> Faults:

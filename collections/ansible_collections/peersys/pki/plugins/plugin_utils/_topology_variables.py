@@ -24,7 +24,6 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
 Variables = dict[str, t.Any]
 
 _PROTOCOLS = ("rest",)
-_DEFAULT_TOKEN = {"name": "default"}
 
 
 def host_variables(topology: Topology, node: Node) -> Variables:
@@ -78,8 +77,7 @@ def _certification_authority(topology: Topology, node: Node) -> Variables:
     offline = [one.name for one in hosted if one.activation == "on_demand"]
     return {
         "certification_authority_crypto_tokens": [
-            _DEFAULT_TOKEN,
-            *({"name": name, "activation": "on_demand"} for name in offline),
+            {"name": name, "activation": "on_demand"} for name in offline
         ],
         "certification_authority_profiles": [
             profile for name, profile in topology.profiles.items() if name in named
@@ -204,20 +202,29 @@ def _registration_authority(topology: Topology, node: Node) -> Variables:
 
 
 def _trial(topology: Topology, authority: Authority) -> Variables:
-    root = authority
-    while root.issuer is not None:
-        root = topology.authorities[root.issuer]
+    chain = _chain(topology, authority)
     return {
         "authority": authority.name,
         "profile": next(filter(_takes_dns_names(topology), authority.profiles), None)
         or authority.profiles[0],
-        "root": root.name,
+        "root": chain[-1].name,
         "authority_host": authority.node,
         "validation_authorities": [
-            {"name": node.name, "url": node.validation_url}
+            {
+                "name": node.name,
+                "url": node.validation_url,
+                "crls": [one.name for one in chain if node in _validators(topology, one)],
+            }
             for node in _validators(topology, authority)
         ],
     }
+
+
+def _chain(topology: Topology, authority: Authority) -> list[Authority]:
+    chain = [authority]
+    while chain[-1].issuer is not None:
+        chain.append(topology.authorities[chain[-1].issuer])
+    return chain
 
 
 def _takes_dns_names(topology: Topology) -> t.Callable[[str], bool]:
