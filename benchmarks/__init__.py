@@ -1,0 +1,1 @@
+"""Benchmarks of real nodes beside other programs in one run: ``python -m benchmarks --help``."""

@@ -1,0 +1,128 @@
+"""``python -m benchmarks``: measure real nodes beside other programs, and write the page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import bench_enrolment, bench_hop, bench_ocsp, bench_publishing
+from benchmarks.machine import describe_machine, library_versions
+from benchmarks.measure import Benchmark, Outcome, RunSettings, judge, run_benchmark
+from benchmarks.programs import PROGRAMS, missing_programs, program_version
+from benchmarks.report import as_json, format_figure, render_outcomes, write_between_markers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        bench_enrolment.ENROLMENT,
+        bench_hop.HOP,
+        bench_ocsp.CACHED,
+        bench_ocsp.SIGNED,
+        bench_publishing.PUBLISHING,
+    )
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; return 0, or 2 when a program is missing."""
+    options = _parser().parse_args(arguments)
+    if options.install_hint:
+        print("\n".join(f"{p.name:8} {p.install}" for p in PROGRAMS.values()))
+        return 0
+    chosen = [BENCHMARKS[name] for name in options.only or BENCHMARKS]
+    needed = {name for benchmark in chosen for name in benchmark.programs}
+    missing = missing_programs(tuple(sorted(needed | ({"py-spy"} if options.profile else set()))))
+    if missing:
+        for program in missing:
+            print(f"{program.name} is missing: {program.install}", file=sys.stderr)
+        return 2
+    _report(_run(chosen, options), options)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="these alone")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="length of one measurement (default 4)"
+    )
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every reading to FILE")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="DIRECTORY",
+        help="sample the agents while they are measured, and put the stacks and a list of where "
+        "the time goes there, for each agent; the figures are then a little low",
+    )
+    parser.add_argument(
+        "--install-hint", action="store_true", help="say how to install each program, and end"
+    )
+    return parser
+
+
+def _run(chosen: Sequence[Benchmark], options: argparse.Namespace) -> list[Outcome]:
+    machine = describe_machine()
+    print(f"{machine.cpu}, {machine.cores} cores, load {machine.load_before:.2f}", flush=True)
+    options.machine = machine
+    outcomes = []
+    for benchmark in chosen:
+        print(f"== {benchmark.title}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="peersys-bench-") as directory:
+            settings = RunSettings(
+                directory=Path(directory),
+                rounds=options.rounds,
+                seconds=options.seconds,
+                profile_directory=options.profile,
+            )
+            outcome = run_benchmark(
+                benchmark, settings, progress=lambda line: print(f"  {line}", flush=True)
+            )
+        outcomes.append(outcome)
+        for verdict in judge(outcome):
+            bar = verdict.bar
+            print(f"   {bar.ours} / {bar.other} = {format_figure(verdict.ratio)}", flush=True)
+    return outcomes
+
+
+def _report(outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
+    if options.json:
+        options.json.write_text(json.dumps(as_json(outcomes), indent=1))
+    used = sorted({name for outcome in outcomes for name in outcome.benchmark.programs})
+    versions = library_versions() | {
+        name: program_version(name) for name in used if name not in ("taskset", "openssl")
+    }
+    text = render_outcomes(
+        outcomes,
+        machine=options.machine,
+        versions=versions,
+        command=_command(options),
+        taken_at=f"{datetime.now(UTC):%Y-%m-%d}",
+    )
+    if options.write:
+        write_between_markers(PAGE, text)
+    print(text)
+
+
+def _command(options: argparse.Namespace) -> str:
+    parts = ["python", "-m", "benchmarks", f"--rounds={options.rounds}"]
+    parts += [f"--seconds={options.seconds:g}"]
+    if options.only:
+        parts += ["--only", *options.only]
+    return shlex.join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Enrolment over the whole path: HTTPS at the RA, mutual TLS and signed envelopes to the CA, a
+durable commit there, and back; beside OpenBao signing and storing with neither hop nor TLS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from benchmarks.fixtures import make_csrs
+from benchmarks.load import HttpRequest, LoadPlan, run_load
+from benchmarks.measure import Bar, Benchmark, Contestant, Reading, RunSettings
+from benchmarks.profile import record_profiles
+from benchmarks.programs import program_version
+from benchmarks.rivals import openbao
+from tests.support.agents import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["ENROLMENT"]
+
+OURS = "Peersys, RA -> CA"
+RAFT = "OpenBao pki/sign, raft"
+MEMORY = "OpenBao pki/sign, in memory"
+
+# Enough waiting requests to keep both cores busy and to let commits be shared, on either side.
+CONNECTIONS = 32
+DISTINCT_CSRS = 512
+
+
+@contextlib.contextmanager
+def _prepare(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
+    csrs = make_csrs(DISTINCT_CSRS)
+    with contextlib.ExitStack() as stack:
+        topology = stack.enter_context(Topology(settings.directory / "peersys"))
+        _check_one(topology, csrs[0])
+        contestants = [Contestant(name=OURS, measure=partial(_ours, topology, csrs, settings))]
+        for name, storage in ((RAFT, "raft"), (MEMORY, "inmem")):
+            place = settings.directory / storage
+            server = stack.enter_context(openbao(place, cpus=None, storage=storage))
+            plan = LoadPlan(
+                url=server.url,
+                requests=[server.sign_request(csr) for csr in csrs],
+                directory=settings.directory,
+                name=f"openbao-{storage}",
+                connections=CONNECTIONS,
+                seconds=settings.seconds,
+            )
+            measure = partial(run_load, plan)
+            contestants.append(
+                Contestant(name=name, measure=measure, version=program_version("bao"))
+            )
+        yield contestants
+
+
+def _check_one(topology: Topology, csr: str) -> None:
+    status, answer = topology.rest().enroll(csr)
+    if status != 201:
+        raise RuntimeError(f"enrolment answered {status}: {answer}")
+    x509.load_pem_x509_certificate(answer["certificate"].encode())
+
+
+def _ours(topology: Topology, csrs: Sequence[str], settings: RunSettings) -> Reading:
+    headers = (
+        ("Authorization", f"Bearer {topology.token}"),
+        ("Content-Type", "application/json"),
+    )
+    bodies = (
+        json.dumps({"authority": "issuing", "profile": "server", "csr": csr}).encode()
+        for csr in csrs
+    )
+    plan = LoadPlan(
+        url=f"https://{topology.ra.listen['rest']}",
+        requests=[
+            HttpRequest(method="POST", path="/v1/certificates", headers=headers, body=body)
+            for body in bodies
+        ],
+        directory=settings.directory,
+        name="peersys-enrolment",
+        connections=CONNECTIONS,
+        seconds=settings.seconds,
+    )
+    if settings.profile_directory is None:
+        return run_load(plan)
+    processes = {f"enrolment-{agent.name}": agent.running.pid for agent in topology.agents}
+    with record_profiles(processes, settings.profile_directory, seconds=settings.seconds):
+        return run_load(plan)
+
+
+ENROLMENT = Benchmark(
+    name="enrolment",
+    title="Enrolment",
+    unit="certificates/s",
+    method=(
+        f"{DISTINCT_CSRS} distinct P-256 CSRs in turn over {CONNECTIONS} kept connections. "
+        "Peersys: HTTPS with an API token at the RA, signed envelopes over mutual TLS to the CA, "
+        "SQLite with synchronous=FULL. OpenBao: plain HTTP, one process, certificates stored. "
+        "Load generator and servers share all cores."
+    ),
+    prepare=_prepare,
+    bars=(Bar(ours=OURS, other=RAFT, factor=1.5), Bar(ours=OURS, other=MEMORY, factor=1.5)),
+    programs=("wrk", "bao"),
+)

@@ -1,0 +1,266 @@
+"""OCSP per core: answers from the cache beside nginx, CFSSL and ``openssl ocsp``; answers signed
+for each request beside a bare signing loop. The server has one core, the load generator the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from benchmarks.fixtures import BenchAuthority, make_authority, make_csrs
+from benchmarks.load import HttpRequest, LoadPlan, run_load
+from benchmarks.measure import Bar, Benchmark, Contestant, Reading, RunSettings
+from benchmarks.profile import record_profiles
+from benchmarks.programs import program_version
+from benchmarks.rivals import cfssl_ocsp, nginx_static, openssl_ocsp
+from tests.support.agents import Topology
+from tests.support.processes import wait_until
+from tests.support.rest import http_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["CACHED", "SIGNED"]
+
+POST = "Peersys, POST"
+GET = "Peersys, GET"
+NGINX = "nginx static file, GET"
+CFSSL = "CFSSL ocspserve, POST"
+OPENSSL = "openssl ocsp, POST"
+NONCE = "Peersys, POST with nonce"
+BARE = "bare cryptography loop"
+
+CERTIFICATES = 64
+DISTINCT_NONCES = 4096
+CONNECTIONS = 16
+_TYPE = (("Content-Type", "application/ocsp-request"),)
+
+
+class _Validation:
+    """A running topology whose VA has one core, and requests that it answers."""
+
+    def __init__(self, topology: Topology, chains: Sequence[Sequence[x509.Certificate]]) -> None:
+        self.topology = topology
+        self._chains = chains
+        self.address = topology.va.listen["status"]
+
+    def request(self, number: int, *, nonce: bytes | None = None) -> bytes:
+        """Return the DER request for one of the certificates."""
+        leaf, issuer = self._chains[number % len(self._chains)][:2]
+        builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA1())
+        if nonce is not None:
+            builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+        return builder.build().public_bytes(Encoding.DER)
+
+    def answer(self, request: bytes) -> bytes:
+        """Return the VA's answer. Raises RuntimeError unless it is good."""
+        status, _, der = http_request(
+            self.address, "POST", "/ocsp", body=request, headers=dict(_TYPE)
+        )
+        response = ocsp.load_der_ocsp_response(der) if status == 200 else None
+        if response is None or response.response_status != ocsp.OCSPResponseStatus.SUCCESSFUL:
+            raise RuntimeError(f"OCSP answered {status}")
+        if response.certificate_status != ocsp.OCSPCertStatus.GOOD:
+            raise RuntimeError(f"OCSP says {response.certificate_status}")
+        return der
+
+    def answers_all(self) -> bool:
+        """Whether every certificate is known to be good."""
+        try:
+            for number in range(len(self._chains)):
+                self.answer(self.request(number))
+        except RuntimeError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _validation(settings: RunSettings) -> Iterator[_Validation]:
+    place = settings.directory / "peersys"
+    with Topology(place, cpus={"va1": settings.server_cpus}) as topology:
+        chains = []
+        for csr in make_csrs(CERTIFICATES):
+            status, answer = topology.rest().enroll(csr)
+            if status != 201:
+                raise RuntimeError(f"enrolment answered {status}: {json.dumps(answer)}")
+            pem = answer["certificate"] + answer["chain"]
+            chains.append(x509.load_pem_x509_certificates(pem.encode()))
+        validation = _Validation(topology, chains)
+        wait_until(validation.answers_all, timeout_seconds=30, what="the VA knows all")
+        yield validation
+
+
+def _plan(settings: RunSettings, name: str, url: str, requests: Sequence[HttpRequest]) -> LoadPlan:
+    return LoadPlan(
+        url=url,
+        requests=requests,
+        directory=settings.directory,
+        name=name,
+        connections=CONNECTIONS,
+        seconds=settings.seconds,
+        cpus=settings.load_cpus,
+    )
+
+
+def _posts(path: str, bodies: Sequence[bytes]) -> list[HttpRequest]:
+    return [HttpRequest(method="POST", path=path, headers=_TYPE, body=body) for body in bodies]
+
+
+def _gets(bodies: Sequence[bytes]) -> list[HttpRequest]:
+    return [
+        HttpRequest(method="GET", path=f"/ocsp/{quote(base64.b64encode(body).decode(), safe='')}")
+        for body in bodies
+    ]
+
+
+def _measure_agent(validation: _Validation, plan: LoadPlan, settings: RunSettings) -> Reading:
+    agent = validation.topology.va.running
+    before = agent.cpu_seconds()
+    if settings.profile_directory is None:
+        reading = run_load(plan)
+    else:
+        with record_profiles(
+            {plan.name: agent.pid}, settings.profile_directory, seconds=settings.seconds
+        ):
+            reading = run_load(plan)
+    share = (agent.cpu_seconds() - before) / settings.seconds
+    return Reading(reading.value, {**reading.detail, "server_cpu": share})
+
+
+@contextlib.contextmanager
+def _prepare_cached(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
+    with contextlib.ExitStack() as stack:
+        validation = stack.enter_context(_validation(settings))
+        requests = [validation.request(number) for number in range(CERTIFICATES)]
+        answers = [validation.answer(request) for request in requests]
+        base = f"http://{validation.address}"
+        ours = {
+            POST: _plan(settings, "ocsp-post", base, _posts("/ocsp", requests)),
+            GET: _plan(settings, "ocsp-get", base, _gets(requests)),
+        }
+        contestants = [
+            Contestant(name=name, measure=partial(_measure_agent, validation, plan, settings))
+            for name, plan in ours.items()
+        ]
+        contestants += _rivals(stack, settings, requests, answers)
+        yield contestants
+
+
+def _rivals(
+    stack: contextlib.ExitStack,
+    settings: RunSettings,
+    requests: Sequence[bytes],
+    answers: Sequence[bytes],
+) -> list[Contestant]:
+    files = {"answer.der": answers[0]}
+    nginx = stack.enter_context(
+        nginx_static(settings.directory / "nginx", files, cpus=settings.server_cpus)
+    )
+    cfssl = stack.enter_context(
+        cfssl_ocsp(settings.directory / "cfssl", answers, cpus=settings.server_cpus)
+    )
+    static = [HttpRequest(method="GET", path="/answer.der")]
+    return [
+        Contestant(
+            name=NGINX,
+            measure=partial(run_load, _plan(settings, "nginx", nginx, static)),
+            version=program_version("nginx"),
+        ),
+        Contestant(
+            name=CFSSL,
+            measure=partial(run_load, _plan(settings, "cfssl", cfssl, _posts("/", requests))),
+            version=program_version("cfssl"),
+        ),
+        Contestant(
+            name=OPENSSL,
+            measure=partial(_measure_openssl, make_authority(leaves=CERTIFICATES), settings),
+            version=program_version("openssl"),
+        ),
+    ]
+
+
+def _measure_openssl(authority: BenchAuthority, settings: RunSettings) -> Reading:
+    # A responder for each reading: it stays for ever with a connection that the generator left.
+    place = settings.directory / f"openssl-{os.urandom(4).hex()}"
+    known = [(leaf.serial_number, leaf.not_valid_after_utc) for leaf in authority.leaves]
+    requests = [authority.ocsp_request(leaf) for leaf in authority.leaves]
+    files = authority.openssl_files()
+    with openssl_ocsp(place, files=files, certificates=known, cpus=settings.server_cpus) as url:
+        return run_load(_plan(settings, "openssl", url, _posts("/", requests)))
+
+
+@contextlib.contextmanager
+def _prepare_signed(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
+    with _validation(settings) as validation:
+        requests = [
+            validation.request(number, nonce=os.urandom(16)) for number in range(DISTINCT_NONCES)
+        ]
+        validation.answer(requests[0])
+        plan = _plan(
+            settings, "ocsp-nonce", f"http://{validation.address}", _posts("/ocsp", requests)
+        )
+        yield [
+            Contestant(name=NONCE, measure=partial(_measure_agent, validation, plan, settings)),
+            Contestant(name=BARE, measure=partial(_measure_bare, settings)),
+        ]
+
+
+def _measure_bare(settings: RunSettings) -> Reading:
+    run = subprocess.run(
+        [
+            *("taskset", "--cpu-list", settings.server_cpus),
+            *(sys.executable, "-m", "benchmarks.bare_ocsp", str(settings.seconds)),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    return Reading(float(run.stdout))
+
+
+CACHED = Benchmark(
+    name="ocsp-cached",
+    title="OCSP from the cache, one core",
+    unit="answers/s",
+    method=(
+        f"{CERTIFICATES} certificates asked for in turn over {CONNECTIONS} kept connections; the "
+        "server is pinned to one core, the load generator to the other. nginx serves one file with "
+        "the same bytes, CFSSL the same answers signed beforehand; openssl ocsp signs each answer "
+        "and closes each connection."
+    ),
+    prepare=_prepare_cached,
+    bars=(
+        Bar(ours=POST, other=NGINX, factor=1.0),
+        Bar(ours=GET, other=NGINX, factor=1.0),
+        Bar(ours=POST, other=CFSSL, factor=2.5),
+        Bar(ours=POST, other=OPENSSL, factor=10.0),
+    ),
+    programs=("wrk", "taskset", "nginx", "cfssl", "openssl"),
+)
+
+SIGNED = Benchmark(
+    name="ocsp-signed",
+    title="OCSP signed for each request, one core",
+    unit="answers/s",
+    method=(
+        f"Requests with {DISTINCT_NONCES} distinct nonces; P-256 signer. The bare loop builds and "
+        "signs the same answer with cryptography's builder: no HTTP, no lookup, no parsing."
+    ),
+    prepare=_prepare_signed,
+    bars=(Bar(ours=NONCE, other=BARE, factor=0.6),),
+    programs=("wrk", "taskset"),
+)

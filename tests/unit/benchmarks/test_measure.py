@@ -1,0 +1,122 @@
+"""Ratios are taken round by round and medians reported, so that one bad round decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.measure import (
+    Bar,
+    Benchmark,
+    Contestant,
+    Outcome,
+    Reading,
+    RunSettings,
+    judge,
+    run_benchmark,
+)
+from benchmarks.report import (
+    BEGIN,
+    END,
+    as_json,
+    format_figure,
+    render_outcomes,
+    write_between_markers,
+)
+from tests.unit.benchmarks.machines import MACHINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+def benchmark(*bars: Bar, contestants: Sequence[Contestant] = ()) -> Benchmark:
+    @contextlib.contextmanager
+    def prepare(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
+        yield contestants
+
+    return Benchmark(
+        name="race", title="A race", unit="laps/s", method="They run.", prepare=prepare, bars=bars
+    )
+
+
+def outcome(bar: Bar, ours: Sequence[float], other: Sequence[float]) -> Outcome:
+    readings = {"ours": [Reading(v) for v in ours], "other": [Reading(v) for v in other]}
+    return Outcome(
+        benchmark=benchmark(bar), readings=readings, versions={"ours": "", "other": "1.0"}
+    )
+
+
+def test_each_round_measures_everyone_in_turn_after_a_warm_up(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def runner(name: str) -> Contestant:
+        def measure() -> Reading:
+            calls.append(name)
+            return Reading(float(len(calls)))
+
+        return Contestant(name=name, measure=measure)
+
+    race = benchmark(contestants=[runner("a"), runner("b")])
+    result = run_benchmark(race, RunSettings(directory=tmp_path, rounds=2), progress=calls.append)
+    assert [call for call in calls if call in "ab"] == ["a", "b", "a", "b", "a", "b"]
+    assert len(result.readings["a"]) == 2
+
+
+def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    # The medians of both (10 and 10) would say 1.0; the pairs say 2.0.
+    found = judge(outcome(Bar(ours="ours", other="other", factor=1.5), [2, 10, 40], [1, 5, 20]))
+    assert [(v.ratio, v.lowest, v.highest, v.is_reached) for v in found] == [(2, 2, 2, True)]
+
+
+@pytest.mark.parametrize(("factor", "is_reached"), [(3.0, True), (1.5, False)])
+def test_a_bar_of_at_most_is_reached_from_below(factor: float, *, is_reached: bool) -> None:
+    bar = Bar(ours="ours", other="other", factor=factor, at_most=True)
+    assert judge(outcome(bar, [2, 2, 2], [1, 1, 1]))[0].is_reached is is_reached
+
+
+def test_the_page_says_how_much_is_missing() -> None:
+    bar = Bar(ours="ours", other="other", factor=4.0)
+    text = render_outcomes(
+        [outcome(bar, [2, 2, 2], [1, 1, 1])],
+        machine=MACHINE,
+        versions={"other": "1.0"},
+        command="python -m benchmarks",
+        taken_at="2026-01-01",
+    )
+    assert "| A race: ours / other | >= 4 | 2.00 | 2.00 - 2.00 | no: 50% of the way |" in text
+    assert "`python -m benchmarks`" in text
+
+
+def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_between_markers(page, "new\n")
+    assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing here")
+    with pytest.raises(ValueError, match="has no"):
+        write_between_markers(page, "new\n")
+    assert page.read_text() == "nothing here"
+
+
+def test_json_keeps_every_reading_with_its_details() -> None:
+    taken = outcome(Bar(ours="ours", other="other", factor=1), [1], [2])
+    taken.readings["ours"][0].detail["p50_ms"] = 3.0
+    assert as_json([taken])["race"] == {
+        "ours": [{"value": 1, "p50_ms": 3.0}],
+        "other": [{"value": 2}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(35123.4, "35,100"), (1.2345, "1.23"), (0.01234, "0.0123"), (999.9, "1,000"), (0.0, "0")],
+)
+def test_figures_have_three_significant_digits(value: float, text: str) -> None:
+    assert format_figure(value) == text
