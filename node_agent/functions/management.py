@@ -41,6 +41,7 @@ from node_agent.web.backends import (
     AuditVerification,
     CertificateFilter,
     CertificateInfo,
+    CrlView,
     LocalCaller,
     ManagementCertificate,
     ManagementCertificateOrder,
@@ -181,6 +182,14 @@ class Management:
     async def certificates(self, query: CertificateFilter) -> Sequence[CertificateInfo]:
         """Return this node's certificates, newest first."""
         return await self._views.certificates(query)
+
+    async def certificate(self, authority: str, serial: int) -> CertificateInfo:
+        """Return one certificate of a CA that this node knows."""
+        return await self._views.certificate(authority, serial)
+
+    async def crl(self, authority: str, *, delta: bool) -> CrlView:
+        """Return the newest CRL of a CA that this node knows."""
+        return await self._views.crl(authority, delta=delta)
 
     async def peers(self) -> Sequence[PeerStatus]:
         """Return every connector and every incoming peer."""

@@ -11,6 +11,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from node_agent.errors import NotFound
 from node_agent.functions.encoding import certificate_pem, chain_pem, pem, reason_name
 from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.node_objects import (
@@ -31,7 +32,7 @@ from node_agent.objects import (
 )
 from node_agent.store.api import Reader
 from node_agent.store.records import CertificateQuery, CertificateRecord, CertificateStatus
-from node_agent.web.backends import CertificateFilter, CertificateInfo, ObjectView
+from node_agent.web.backends import CertificateFilter, CertificateInfo, CrlView, ObjectView
 
 __all__ = ["LiveStates", "ObjectViews"]
 
@@ -75,6 +76,33 @@ class ObjectViews:
             )
         )
         return [self._certificate(record) for record in records]
+
+    async def certificate(self, authority: str, serial: int) -> CertificateInfo:
+        """Return one certificate. Raises NotFound."""
+        found = self._known.named(authority)
+        record = None
+        if found is not None:
+            record = await self._store.certificate(found.authority_id, serial)
+        if record is None:
+            raise NotFound(f"there is no certificate {serial:x} of a CA {authority!r}")
+        return self._certificate(record)
+
+    async def crl(self, authority: str, *, delta: bool) -> CrlView:
+        """Return the newest CRL of a CA that this node knows. Raises NotFound."""
+        found = self._known.named(authority)
+        crl = None
+        if found is not None:
+            crl = await self._store.latest_crl(found.authority_id, delta=delta)
+        if crl is None:
+            raise NotFound(f"there is no {'delta ' if delta else ''}CRL of a CA {authority!r}")
+        return CrlView(
+            authority=authority,
+            number=crl.number,
+            this_update=crl.this_update,
+            next_update=crl.next_update,
+            crl=pem("X509 CRL", crl.der),
+            base_number=crl.base_number,
+        )
 
     def _certificate(self, record: CertificateRecord) -> CertificateInfo:
         authority = self._known.get(record.authority_id)
