@@ -31,6 +31,7 @@ from node_agent.objects import (
     RequesterSpec,
     SignerSpec,
 )
+from node_agent.pki.profile import Profile
 from node_agent.policy import parse_requester, parse_role
 
 __all__ = [
@@ -205,8 +206,10 @@ def _check_fixed_fields(step: Step) -> None:
 
 def _check_object(objects: Objects, where: str, spec: ObjectSpec) -> None:
     match spec:
-        case CryptoTokenSpec() | CertificateProfileSpec():
+        case CryptoTokenSpec():
             pass
+        case CertificateProfileSpec():
+            Profile.from_spec(spec)
         case AuthenticatorSpec():
             _need(objects, "crypto_tokens", spec.crypto_token, f"{where}.crypto_token")
         case CertificationAuthoritySpec():

@@ -27,7 +27,7 @@ def specification(**kinds: Any) -> NodeSpecification:
 WORKING = {
     "crypto_tokens": [{"name": "offline", "activation": "on_demand"}],
     "authenticators": [{"name": "peer"}],
-    "certificate_profiles": [{"name": "server"}],
+    "certificate_profiles": [{"name": "server", "san": [{"kind": "dns"}]}],
     "certification_authorities": [
         {
             "name": "issuing",
@@ -112,6 +112,11 @@ def test_issuers_that_form_a_loop_are_refused() -> None:
 
 
 BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
+    "profile that allows no name": (
+        "certificate_profiles",
+        {"name": "x"},
+        "certificate_profiles/x",
+    ),
     "unknown token": (
         "authenticators",
         {"name": "x", "crypto_token": "nope"},

@@ -1,0 +1,144 @@
+"""The CAs of this node, ready to sign. Each is loaded when it is first needed, not at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node_agent.errors import NotFound, RequestRefused
+from node_agent.functions.known_authorities import KnownAuthorities, load_authority
+from node_agent.functions.node_objects import (
+    AuthorityState,
+    ManagedObject,
+    NodeObjects,
+    decode_state,
+)
+from node_agent.functions.tokens import Tokens
+from node_agent.objects import CertificateProfileSpec, CertificationAuthoritySpec
+from node_agent.pki.issue import IssuedCertificate, ToBeSigned
+from node_agent.pki.issuer import Issuer
+from node_agent.pki.keys import is_cheap
+from node_agent.pki.lint import check_to_be_signed
+from node_agent.pki.profile import Profile
+from node_agent.pki.signing import SigningPool
+from node_agent.pki.token import TokenKey
+
+__all__ = ["Authorities", "LoadedAuthority"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAuthority:
+    """A CA that can sign. ``chain`` is DER, its own certificate first, the root last."""
+
+    name: str
+    spec: CertificationAuthoritySpec
+    authority_id: str
+    chain: tuple[bytes, ...]
+    issuer: Issuer
+    key: TokenKey
+
+    @property
+    def chain_below_root(self) -> tuple[bytes, ...]:
+        """What is sent with a certificate: who verifies it has the root already."""
+        return self.chain[:-1]
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether its key opens for local requests only."""
+        return self.key.token.activation == "on_demand"
+
+
+class Authorities:
+    """CAs by name and by authority id, profiles by name; ``sign`` is the only use of a CA key."""
+
+    def __init__(
+        self,
+        *,
+        objects: NodeObjects,
+        tokens: Tokens,
+        known: KnownAuthorities,
+        pool: SigningPool,
+    ) -> None:
+        self._objects = objects
+        self._tokens = tokens
+        self._known = known
+        self._pool = pool
+        self._loaded: dict[str, tuple[int, LoadedAuthority]] = {}
+        self._profiles: dict[str, tuple[int, Profile]] = {}
+
+    def names(self) -> list[str]:
+        """Return the names of this node's CAs."""
+        return [item.name for item in self._objects.all("certification_authorities")]
+
+    def announce(self) -> None:
+        """File every CA of this node among the known ones."""
+        for item in self._objects.all("certification_authorities"):
+            state = decode_state(item, AuthorityState)
+            if self._known.get(state.authority_id) is None:
+                self._known.add(load_authority(item.name, state.chain, ""))
+
+    def get(self, name: str) -> LoadedAuthority:
+        """Return a CA. Raises NotFound."""
+        item = self._objects.get("certification_authorities", name)
+        known = self._loaded.get(name)
+        if known is not None and known[0] == item.generation:
+            return known[1]
+        loaded = self._load(item)
+        self._loaded[name] = (item.generation, loaded)
+        return loaded
+
+    def stage(self, item: ManagedObject) -> LoadedAuthority:
+        """Return a CA of a plan that isn't committed yet."""
+        return self._load(item)
+
+    def online(self, name: str) -> LoadedAuthority:
+        """Return a CA that peers may be served by. Raises NotFound for any other: a management or
+        offline CA is not there for them.
+        """
+        authority = self.get(name)
+        if authority.spec.kind == "management" or authority.is_offline:
+            raise NotFound(f"there is no CA {name!r}")
+        return authority
+
+    def profile(self, authority: LoadedAuthority, name: str) -> Profile:
+        """Return a profile that ``authority`` issues by. Raises RequestRefused for another one."""
+        if name not in authority.spec.profiles:
+            raise RequestRefused(
+                f"the CA {authority.name!r} has no profile {name!r}",
+                field="profile",
+                remedy=f"use one of {', '.join(authority.spec.profiles) or 'none'}",
+            )
+        item = self._objects.get("certificate_profiles", name)
+        known = self._profiles.get(name)
+        if known is None or known[0] != item.generation:
+            assert isinstance(item.spec, CertificateProfileSpec)
+            known = (item.generation, Profile.from_spec(item.spec))
+            self._profiles[name] = known
+        return known[1]
+
+    async def sign(self, to_be_signed: ToBeSigned) -> IssuedCertificate:
+        """Check and sign a certificate. A slow key signs in a worker process, so that no link of
+        this node waits for it. Raises LintFailed, TokenError.
+        """
+        check_to_be_signed(to_be_signed)
+        return to_be_signed.complete(await self.sign_data(to_be_signed.key, to_be_signed.der))
+
+    async def sign_data(self, key: object, data: bytes) -> bytes:
+        """Return the signature of ``data`` by a key of this node's tokens."""
+        assert isinstance(key, TokenKey)
+        if is_cheap(key.kind):
+            return key.sign(data)
+        return await self._pool.sign(key, data)
+
+    def _load(self, item: ManagedObject) -> LoadedAuthority:
+        spec = item.spec
+        assert isinstance(spec, CertificationAuthoritySpec)
+        state = decode_state(item, AuthorityState)
+        key = self._tokens.key(spec.crypto_token, state.key_label)
+        issuer = Issuer.load(
+            key,
+            state.chain,
+            ocsp_urls=spec.ocsp_urls,
+            issuer_urls=spec.issuer_urls,
+            crl_urls=spec.crl_urls,
+        )
+        return LoadedAuthority(spec.name, spec, state.authority_id, state.chain, issuer, key)

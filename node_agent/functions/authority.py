@@ -1,0 +1,321 @@
+"""The CA's answers to peers: enrol, revoke, status, search, catalogue, certify a signer.
+
+The dispatcher has decided before any of these runs. Each change commits what it did, its
+change-log entry, its request id and its audit entry in one transaction, and only then answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from node_agent.clock import Clock
+from node_agent.errors import Conflict, NotFound, RequestRefused
+from node_agent.functions.authorities import Authorities, LoadedAuthority
+from node_agent.functions.certificate_records import (
+    Provenance,
+    audit_detail,
+    issued_row,
+    with_detail,
+)
+from node_agent.functions.change_payloads import encode, status_payload
+from node_agent.functions.encoding import decode_cursor, encode_cursor, reason_name
+from node_agent.functions.signal import ChangeSignal
+from node_agent.peers.dispatcher import Context
+from node_agent.peers.operations import (
+    AuthorityDescription,
+    CatalogueAnswer,
+    CatalogueRequest,
+    CertificateAnswer,
+    CertificateDescription,
+    CertifySignerRequest,
+    EnrollRequest,
+    RevokeAnswer,
+    RevokeRequest,
+    SearchAnswer,
+    SearchRequest,
+    StatusRequest,
+    serial_number,
+    serial_octets,
+)
+from node_agent.pki.authorities import prepare_ocsp_signer
+from node_agent.pki.csr import parse_csr
+from node_agent.pki.issue import ToBeSigned, prepare
+from node_agent.store.api import Writer
+from node_agent.store.records import (
+    AuditRecord,
+    CertificateQuery,
+    CertificateRecord,
+    CertificateStatus,
+    StatusChange,
+)
+from node_agent.web.backends import REASON_NUMBERS, RevocationOrder, RevocationOutcome
+
+__all__ = ["AuthorityService"]
+
+_SECONDS_PER_DAY = 86400
+# RFC 6960 section 4.2.2.2.1: with nocheck a signer's life bounds the damage of a stolen key.
+_SIGNER_VALIDITY_SECONDS = 30 * _SECONDS_PER_DAY
+_MOST_SEARCHED = 1000
+
+
+class AuthorityService:
+    """Handlers of the CA's operations. ``on_revoked`` is told the CA whose list has changed."""
+
+    def __init__(
+        self,
+        *,
+        store: Writer,
+        authorities: Authorities,
+        changed: ChangeSignal,
+        on_revoked: Callable[[LoadedAuthority], None],
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._authorities = authorities
+        self._changed = changed
+        self._on_revoked = on_revoked
+        self._clock = clock
+
+    async def enroll(self, context: Context, request: EnrollRequest) -> CertificateAnswer:
+        """Issue a certificate, or return the one that this request id was answered with.
+
+        Raises CsrRefused, ProfileViolation, LintFailed; Conflict for a request id that was used
+        for something else.
+        """
+        authority = self._authorities.online(request.authority)
+        try:
+            prepared = self._admit(authority, request)
+        except RequestRefused:
+            # What was issued stays issued, also when the profile has become stricter since.
+            return await self._repeated(context, authority)
+        return await self._issue(context, authority, prepared)
+
+    async def certify_signer(
+        self, context: Context, request: CertifySignerRequest
+    ) -> CertificateAnswer:
+        """Certify a VA's OCSP signing key; the certificate names the VA that asked."""
+        authority = self._authorities.online(request.authority)
+        prepared = prepare_ocsp_signer(
+            authority.issuer,
+            parse_csr(request.csr).spki,
+            common_name=f"OCSP {request.authority} {context.origin.node.name}",
+            now=int(self._clock.now()),
+            validity_seconds=_SIGNER_VALIDITY_SECONDS,
+        )
+        return await self._issue(context, authority, prepared)
+
+    async def revoke(self, context: Context, request: RevokeRequest) -> RevokeAnswer:
+        """Revoke, hold or release. Asking for what is so already changes nothing.
+
+        Raises NotFound; Conflict when a revocation would be undone; RequestRefused for an
+        unknown reason.
+        """
+        authority = self._authorities.online(request.authority)
+        change = self._status_change(
+            authority, serial_number(request.serial), request.reason, request.invalidity_at
+        )
+        return await self._record(authority, change, context.audit_record)
+
+    async def status(self, context: Context, request: StatusRequest) -> CertificateDescription:
+        """Return one certificate. Raises NotFound."""
+        authority = self._authorities.online(request.authority)
+        return _description(
+            request.authority, await self._find(authority, serial_number(request.serial))
+        )
+
+    async def search(self, context: Context, request: SearchRequest) -> SearchAnswer:
+        """Return one page of a CA's certificates, newest first."""
+        authority = self._authorities.online(request.authority)
+        limit = min(max(request.limit, 1), _MOST_SEARCHED)
+        records = await self._store.search(
+            CertificateQuery(
+                authority_ids=(authority.authority_id,),
+                name=request.name,
+                status=_status(request.status),
+                profile=request.profile,
+                requester=request.requester,
+                expires_before=request.expires_before,
+                limit=limit,
+                after=decode_cursor(request.after),
+            )
+        )
+        return SearchAnswer(
+            certificates=tuple(_description(request.authority, record) for record in records),
+            after=_cursor(records, limit),
+        )
+
+    async def catalogue(self, context: Context, request: CatalogueRequest) -> CatalogueAnswer:
+        """Return the CAs and profiles that everyone on the way is granted."""
+        return CatalogueAnswer(authorities=tuple(self._offers(context)))
+
+    async def revoke_locally(
+        self, name: str, serial: int, order: RevocationOrder, *, caller: str
+    ) -> RevocationOutcome:
+        """Revoke a certificate of any CA of this node, the management CA's too."""
+        authority = self._authorities.get(name)
+        reason = REASON_NUMBERS[order.reason]
+        change = self._status_change(authority, serial, reason, order.invalidity_at)
+        audit = AuditRecord(
+            at=self._clock.now(),
+            action="manage.revoke",
+            allowed=True,
+            chain=caller,
+            resources=(f"/ca/{name}",),
+        )
+        answer = await self._record(authority, change, audit)
+        return RevocationOutcome(
+            changed=answer.changed,
+            status=CertificateStatus(answer.status).value,
+            revoked_at=answer.revoked_at,
+            reason=reason_name(answer.reason),
+            position=answer.position,
+        )
+
+    def _admit(self, authority: LoadedAuthority, request: EnrollRequest) -> ToBeSigned:
+        profile = self._authorities.profile(authority, request.profile)
+        admitted = profile.admit(
+            parse_csr(request.csr), validity_seconds=request.validity_seconds
+        )
+        return prepare(authority.issuer, admitted, now=int(self._clock.now()))
+
+    async def _repeated(self, context: Context, authority: LoadedAuthority) -> CertificateAnswer:
+        """Return what the request id was answered with, or raise the refusal being handled."""
+        record = await self._store.certificate_by_request(
+            context.origin.node.uri, context.request_id
+        )
+        if record is None or record.request_digest != context.request_digest:
+            raise  # noqa: PLE0704  # called from the handler of the refusal
+        return CertificateAnswer(chain=(record.der, *authority.chain_below_root), repeated=True)
+
+    async def _issue(
+        self, context: Context, authority: LoadedAuthority, prepared: ToBeSigned
+    ) -> CertificateAnswer:
+        issued = await self._authorities.sign(prepared)
+        record, payload = issued_row(
+            issued, issued_at=int(self._clock.now()), provenance=_provenance(context)
+        )
+        audit = with_detail(context.audit_record, audit_detail(record))
+        outcome = await self._store.record_issuance(record, payload, audit)
+        self._changed.announce()
+        return CertificateAnswer(
+            chain=(outcome.certificate.der, *authority.chain_below_root),
+            repeated=outcome.repeated,
+        )
+
+    def _status_change(
+        self, authority: LoadedAuthority, serial: int, reason: int, invalidity_at: int | None
+    ) -> StatusChange:
+        return StatusChange(
+            authority_id=authority.authority_id,
+            serial=serial,
+            status=_status_of_reason(reason),
+            at=int(self._clock.now()),
+            reason=None if reason == _REMOVE_FROM_CRL else reason,
+            invalidity_at=invalidity_at,
+        )
+
+    async def _record(
+        self, authority: LoadedAuthority, change: StatusChange, audit: AuditRecord
+    ) -> RevokeAnswer:
+        detail = {"serial": f"{change.serial:x}", "status": change.status.value}
+        payload = encode(status_payload(change))
+        try:
+            position = await self._store.record_status(change, payload, with_detail(audit, detail))
+        except Conflict:
+            return await self._unchanged(authority, change)
+        self._changed.announce()
+        self._on_revoked(authority)
+        revoked_at = None if change.status is CertificateStatus.GOOD else change.at
+        return RevokeAnswer(
+            status=change.status.value,
+            revoked_at=revoked_at,
+            reason=change.reason,
+            position=position,
+            changed=True,
+        )
+
+    async def _unchanged(self, authority: LoadedAuthority, change: StatusChange) -> RevokeAnswer:
+        record = await self._find(authority, change.serial)
+        if record.status is not change.status:
+            raise  # noqa: PLE0704  # called from the handler of the Conflict
+        return RevokeAnswer(
+            status=record.status.value,
+            revoked_at=record.revoked_at,
+            reason=record.reason,
+            position=0,
+            changed=False,
+        )
+
+    async def _find(self, authority: LoadedAuthority, serial: int) -> CertificateRecord:
+        record = await self._store.certificate(authority.authority_id, serial)
+        if record is None:
+            raise NotFound(f"the CA {authority.name!r} has issued no certificate {serial:x}")
+        return record
+
+    def _offers(self, context: Context) -> Iterable[AuthorityDescription]:
+        for name in self._authorities.names():
+            authority = self._authorities.get(name)
+            if authority.spec.kind == "management" or authority.is_offline:
+                continue
+            if context.permits(f"/ca/{name}"):
+                profiles = (p for p in authority.spec.profiles if context.permits(f"/profile/{p}"))
+                yield AuthorityDescription(
+                    name=name, chain=authority.chain, profiles=tuple(profiles)
+                )
+
+
+_REMOVE_FROM_CRL = 8
+_CERTIFICATE_HOLD = 6
+
+
+def _status_of_reason(reason: int) -> CertificateStatus:
+    if reason not in REASON_NUMBERS.values():
+        raise RequestRefused(
+            f"{reason} is not a CRLReason", field="reason", remedy="see RFC 5280 section 5.3.1"
+        )
+    if reason == _REMOVE_FROM_CRL:
+        return CertificateStatus.GOOD
+    return CertificateStatus.ON_HOLD if reason == _CERTIFICATE_HOLD else CertificateStatus.REVOKED
+
+
+def _status(text: str | None) -> CertificateStatus | None:
+    try:
+        return None if text is None else CertificateStatus(text)
+    except ValueError as error:
+        raise RequestRefused(
+            f"{text!r} is not a status", field="status", remedy="use good, on_hold or revoked"
+        ) from error
+
+
+def _provenance(context: Context) -> Provenance:
+    return Provenance(
+        requester=context.requester,
+        origin=context.origin.node.uri,
+        via=" ".join(peer.node.uri for peer in context.via),
+        request_id=context.request_id,
+        request_digest=context.request_digest,
+    )
+
+
+def _description(authority: str, record: CertificateRecord) -> CertificateDescription:
+    return CertificateDescription(
+        authority=authority,
+        serial=serial_octets(record.serial),
+        subject=record.subject,
+        names=record.names,
+        profile=record.profile,
+        requester=record.requester,
+        not_before=record.not_before,
+        not_after=record.not_after,
+        status=record.status.value,
+        revoked_at=record.revoked_at,
+        reason=record.reason,
+        der=record.der,
+    )
+
+
+def _cursor(records: list[CertificateRecord], limit: int) -> str | None:
+    if len(records) < limit:
+        return None
+    last = records[-1]
+    return encode_cursor((last.issued_at, last.authority_id, last.serial))

@@ -1,0 +1,229 @@
+"""Make what a plan's new objects need (keys, CSRs, CA certificates) before it is committed.
+
+Everything made is collected in a ``PlanBatch``; one transaction stores it. A plan that fails is
+withdrawn: keys that were generated for it leave the tokens again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import msgspec
+
+from node_agent.clock import Clock
+from node_agent.errors import ConfigError
+from node_agent.functions.authorities import Authorities, LoadedAuthority
+from node_agent.functions.certificate_records import Provenance, issued_row
+from node_agent.functions.change_payloads import AuthorityPayload, encode
+from node_agent.functions.identities import check_certificate
+from node_agent.functions.node_objects import (
+    AuthenticatorState,
+    AuthorityState,
+    ManagedObject,
+    NodeObjects,
+    SignerState,
+    decode_state,
+    encode_state,
+)
+from node_agent.functions.plan import Step
+from node_agent.functions.tokens import Tokens
+from node_agent.identity import NodeIdentity
+from node_agent.objects import (
+    AuthenticatorSpec,
+    CertificateProfileSpec,
+    CertificationAuthoritySpec,
+    CryptoTokenSpec,
+    ObjectSpec,
+    SignerSpec,
+)
+from node_agent.pki.authorities import prepare_issuing_ca, prepare_self_signed_ca
+from node_agent.pki.issue import IssuedCertificate
+from node_agent.pki.lint import lint_profile_sample
+from node_agent.pki.names import authority_id, encode_name, parse_name
+from node_agent.pki.own_csr import build_csr
+from node_agent.pki.profile import Profile
+from node_agent.pki.signing import SigningPool
+from node_agent.store.records import (
+    AuditRecord,
+    CertificateRecord,
+    KeyRecord,
+    ObjectChange,
+    ObjectRecord,
+)
+
+__all__ = ["Creation", "PlanBatch"]
+
+
+@dataclass(slots=True)
+class PlanBatch:
+    """What one transaction will store. ``at`` is the plan's time in seconds since the epoch."""
+
+    at: int
+    changes: list[ObjectChange] = field(default_factory=list)
+    keys: list[KeyRecord] = field(default_factory=list)
+    entries: list[tuple[str, bytes]] = field(default_factory=list)
+    certificates: list[tuple[CertificateRecord, bytes]] = field(default_factory=list)
+    audit: list[AuditRecord] = field(default_factory=list)
+    authorities: dict[str, LoadedAuthority] = field(default_factory=dict)
+
+
+class Creation:
+    """Prepare the steps of a plan, one after the other."""
+
+    def __init__(
+        self,
+        *,
+        node: NodeIdentity,
+        objects: NodeObjects,
+        tokens: Tokens,
+        authorities: Authorities,
+        pool: SigningPool,
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._objects = objects
+        self._tokens = tokens
+        self._authorities = authorities
+        self._pool = pool
+        self._clock = clock
+
+    async def prepare(self, step: Step, batch: PlanBatch) -> None:
+        """Make what ``step`` needs and add it to ``batch``.
+
+        Raises ConfigError, RequestRefused or TokenError when it can't be made.
+        """
+        if step.after is None:
+            batch.changes.append(ObjectChange(kind=step.kind, name=step.name, record=None))
+            return
+        before = self._objects.find(step.kind, step.name)
+        state = await self._state(step.after, before, batch)
+        record = ObjectRecord(
+            kind=step.kind,
+            name=step.name,
+            spec=msgspec.json.encode(step.after),
+            state=state,
+            generation=before.generation + 1 if before else 1,
+            updated_at=batch.at,
+        )
+        batch.changes.append(ObjectChange(kind=step.kind, name=step.name, record=record))
+
+    def withdraw(self, batch: PlanBatch) -> None:
+        """Undo what ``prepare`` did outside the batch."""
+        for key in batch.keys:
+            self._tokens.get(key.token).remove(key.label)
+
+    async def _state(
+        self, spec: ObjectSpec, before: ManagedObject | None, batch: PlanBatch
+    ) -> bytes:
+        match spec:
+            case CryptoTokenSpec():
+                self._tokens.stage(spec)
+            case CertificateProfileSpec():
+                await self._check_profile(spec)
+            case AuthenticatorSpec():
+                return await self._authenticator(spec, before, batch)
+            case CertificationAuthoritySpec() if before is None:
+                return await self._authority(spec, batch)
+            case SignerSpec() if before is None:
+                key = await self._generate(
+                    spec.crypto_token, f"signer-{spec.name}", spec.key_kind, batch
+                )
+                return encode_state(SignerState(key.label))
+            case _:
+                pass
+        return b"" if before is None else before.state
+
+    async def _check_profile(self, spec: CertificateProfileSpec) -> None:
+        """Lint a sample under a throwaway CA; the linter is slow, so it gets a thread."""
+        await asyncio.to_thread(lint_profile_sample, Profile.from_spec(spec))
+
+    async def _authenticator(
+        self, spec: AuthenticatorSpec, before: ManagedObject | None, batch: PlanBatch
+    ) -> bytes:
+        if before is None:
+            key = await self._generate(
+                spec.crypto_token, f"authenticator-{spec.name}", spec.key_kind, batch
+            )
+            own = self._tokens.key(spec.crypto_token, key.label)
+            state = AuthenticatorState(key.label, build_csr(own, self._node.name))
+        else:
+            state = decode_state(before, AuthenticatorState)
+        spki = self._tokens.get(spec.crypto_token).record(state.key_label).public_der
+        check_certificate(spec, spki, self._node, self._clock)
+        return encode_state(state)
+
+    async def _authority(self, spec: CertificationAuthoritySpec, batch: PlanBatch) -> bytes:
+        try:
+            subject = parse_name(spec.subject)
+        except ValueError as error:
+            raise ConfigError(
+                str(error), where=f"certification_authorities.{spec.name}.subject"
+            ) from error
+        label = f"authority-{spec.name}"
+        key = await self._generate(spec.crypto_token, label, spec.key_kind, batch)
+        signing_key = self._tokens.key(spec.crypto_token, key.label)
+        if spec.kind == "issuing":
+            above = self._issuer(spec, batch)
+            prepared = prepare_issuing_ca(
+                above.issuer,
+                key.public_der,
+                subject,
+                now=batch.at,
+                validity_days=spec.validity_days,
+                path_length=spec.path_length,
+            )
+            chain_above = above.chain
+        else:
+            prepared = prepare_self_signed_ca(
+                signing_key,
+                subject,
+                kind=spec.kind,
+                now=batch.at,
+                validity_days=spec.validity_days,
+                path_length=spec.path_length,
+            )
+            chain_above = ()
+        identifier = authority_id(encode_name(subject), key.public_der)
+        issued = await self._authorities.sign(prepared)
+        state = AuthorityState(key.label, identifier, (issued.der, *chain_above))
+        self._add_authority(spec, state, issued, batch)
+        return encode_state(state)
+
+    def _add_authority(
+        self,
+        spec: CertificationAuthoritySpec,
+        state: AuthorityState,
+        issued: IssuedCertificate,
+        batch: PlanBatch,
+    ) -> None:
+        item = ManagedObject("certification_authorities", spec, encode_state(state), 1)
+        batch.authorities[spec.name] = self._authorities.stage(item)
+        payload = AuthorityPayload(spec.name, state.chain)
+        batch.entries.append((state.authority_id, encode(payload)))
+        if spec.kind == "issuing":
+            provenance = Provenance(
+                requester="local",
+                origin=self._node.uri,
+                via="",
+                request_id=issued.fingerprint_sha256[:16],
+                request_digest=issued.fingerprint_sha256,
+            )
+            batch.certificates.append(issued_row(issued, issued_at=batch.at, provenance=provenance))
+
+    def _issuer(self, spec: CertificationAuthoritySpec, batch: PlanBatch) -> LoadedAuthority:
+        assert spec.issuer is not None
+        return batch.authorities.get(spec.issuer) or self._authorities.get(spec.issuer)
+
+    async def _generate(self, token: str, label: str, kind: str, batch: PlanBatch) -> KeyRecord:
+        """Make a key under ``label``, or the next free one: a deleted object's key stays stored."""
+        holder = self._tokens.get(token)
+        taken = set(holder.labels)
+        free = next(
+            name
+            for number in range(1, len(taken) + 2)
+            if (name := label if number == 1 else f"{label}-{number}") not in taken
+        )
+        record = await self._pool.generate(holder, free, kind, created_at=batch.at)
+        batch.keys.append(record)
+        return record
