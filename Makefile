@@ -59,8 +59,8 @@ sanity: $(DEV) ## ansible-test sanity and units of the collection
 	python tools/ansible_test.py sanity
 	python tools/ansible_test.py units
 
-bench: $(DEV) ## measure beside rivals; writes docs/performance.md
-	python -m benchmarks
+bench: .venv/.installed-bench ## measure beside rivals; writes docs/performance.md
+	python -m benchmarks --write
 
 docs: $(DEV) ## make the generated pages below docs/reference again
 	python tools/draw_cli_reference.py

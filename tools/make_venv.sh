@@ -1,6 +1,7 @@
 #!/bin/sh
-# Make or refresh .venv.  usage: make_venv.sh demo|dev
+# Make or refresh .venv.  usage: make_venv.sh demo|dev|bench
 #   demo  what `make demo` needs      dev  that, and all tools and tests
+#   bench  all that, and what the benchmarks measure beside the agent
 # Says what is missing on this machine instead of failing in the middle.
 set -eu
 
@@ -51,7 +52,8 @@ fi
 case $kind in
     demo) extras="controller" ;;
     dev) extras="controller,dev" ;;
-    *) refuse "unknown kind '$kind'" "use demo or dev" ;;
+    bench) extras="controller,dev,bench" ;;
+    *) refuse "unknown kind '$kind'" "use demo, dev or bench" ;;
 esac
 echo "Installing Peersys and what it needs ($kind) into .venv; the log is $log"
 start=$(date +%s)
