@@ -1,0 +1,158 @@
+"""Listening: accept, TLS with the identity in force, Hello."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import structlog
+
+from node_agent.config import Address
+from node_agent.errors import ConnectError, HandshakeError
+from node_agent.net.handshake import LinkProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node_agent.identity import NodeIdentity
+    from node_agent.net.backend import NetSettings
+    from node_agent.net.calls import CallHandler
+    from node_agent.net.link import Link
+    from node_agent.net.tls import IdentityHolder
+
+__all__ = ["TlsListener", "open_listener"]
+
+log = structlog.get_logger(__name__)
+
+# What the kernel queues while the loop is busy; nginx's default is 511.
+_BACKLOG = 512
+# Out of descriptors: trying again at once would only burn the processor.
+_ACCEPT_PAUSE_SECONDS = 0.2
+
+
+class TlsListener:
+    """Accepts peers until closed. Each handshake takes the context in force at that moment, so a
+    replaced identity counts for the very next connection.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        *,
+        identity: IdentityHolder,
+        on_link: Callable[[Link], None],
+        handler: CallHandler,
+        settings: NetSettings,
+    ) -> None:
+        self._socket = listening
+        self._identity = identity
+        self._on_link = on_link
+        self._handler = handler
+        self._settings = settings
+        self._links: Counter[NodeIdentity] = Counter()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(settings.max_pending_handshakes)
+        self._accepting = asyncio.get_running_loop().create_task(self._accept_all())
+
+    @property
+    def address(self) -> Address:
+        """The address that is bound, with the real port."""
+        host, port = self._socket.getsockname()[:2]
+        return Address(host, port)
+
+    async def close(self) -> None:
+        """Close the port and break off handshakes; links live on."""
+        tasks = [self._accepting, *self._handshakes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        self._socket.close()
+
+    async def _accept_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._slots.acquire()
+            try:
+                connection, remote = await loop.sock_accept(self._socket)
+            except OSError as error:
+                self._slots.release()
+                log.warning("accept failed", error=str(error))
+                await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
+                continue
+            except BaseException:
+                self._slots.release()
+                raise
+            task = loop.create_task(self._greet(connection, f"{remote[0]}:{remote[1]}"))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshake_ended)
+
+    def _handshake_ended(self, task: asyncio.Task[None]) -> None:
+        self._handshakes.discard(task)
+        self._slots.release()
+
+    async def _greet(self, connection: socket.socket, remote: str) -> None:
+        protocol = LinkProtocol(
+            identity=self._identity,
+            handler=self._handler,
+            settings=self._settings,
+            admit=self._admit,
+        )
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._identity.current.server_context,
+                ssl_handshake_timeout=self._settings.handshake_timeout_seconds,
+            )
+            link = await protocol.greeted()
+        except (OSError, HandshakeError) as error:
+            log.warning("peer refused", remote=remote, reason=str(error))
+        else:
+            log.info("link up", peer=str(link.peer.node), id=link.connection_id, remote=remote)
+            self._on_link(link)
+        finally:
+            if not protocol.is_connected:
+                connection.close()
+
+    def _admit(self, link: Link) -> str | None:
+        node = link.peer.node
+        if self._links[node] >= self._settings.max_links_per_peer:
+            return f"{node} has {self._links[node]} links already"
+        self._links[node] += 1
+        link.on_closed(self._forget)
+        return None
+
+    def _forget(self, link: Link) -> None:
+        node = link.peer.node
+        self._links[node] -= 1
+        if not self._links[node]:
+            del self._links[node]
+
+
+async def open_listener(
+    address: Address,
+    *,
+    identity: IdentityHolder,
+    on_link: Callable[[Link], None],
+    handler: CallHandler,
+    settings: NetSettings,
+) -> TlsListener:
+    """Bind and accept. Raises ConnectError when the address can't be bound."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, sockaddr = found[0]
+        listening = socket.create_server(
+            sockaddr[:2], family=socket.AddressFamily(family), backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise ConnectError(f"{address} can't be opened: {error.strerror or error}") from error
+    listening.setblocking(False)
+    return TlsListener(
+        listening, identity=identity, on_link=on_link, handler=handler, settings=settings
+    )
