@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = Path(os.environ.get("PEERSYS_LOCAL_ROOT") or ROOT / ".local")
 INVENTORY = "inventories/local"
+AUTHORITY = "issuing"
+EXTENSIONS = "subjectAltName,extendedKeyUsage,authorityInfoAccess,crlDistributionPoints"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RECAP = re.compile(r"\S+\s+: ok=\d+\s+changed=(?P<changed>\d+)\s+unreachable=\d+\s+failed=\d+")
 
@@ -40,13 +42,13 @@ def _up() -> int:
     _heading("The topology")
     sys.stdout.flush()
     status = subprocess.run([_tool("peersys"), "topology", str(LOCAL)], check=False).returncode
-    _summarize(_verification())
+    _summarize()
     seconds = time.monotonic() - start
     _heading("Done")
     if changed:
         print(f"{changed} tasks changed something; {seconds:.0f} s altogether.")
     else:
-        print(f"Nothing changed: everything already is as {INVENTORY} says. {seconds:.0f} s.")
+        print(f"Nothing changed: every node already was as {INVENTORY} says. {seconds:.0f} s.")
     _next_steps()
     return status
 
@@ -55,9 +57,15 @@ def _down() -> int:
     if not LOCAL.exists():
         print(f"Nothing to do: {LOCAL} doesn't exist.")
         return 0
-    _play("stop")
-    if LOCAL.exists():
-        sys.exit(f"{LOCAL} is there still; the play above says why")
+    _play("decommission")
+    # What the inventory itself made: passphrases, the trial's token, the report.
+    shutil.rmtree(LOCAL / "secrets", ignore_errors=True)
+    (LOCAL / "verification.json").unlink(missing_ok=True)
+    try:
+        LOCAL.rmdir()
+    except OSError:
+        left = ", ".join(sorted(path.name for path in LOCAL.iterdir()))
+        sys.exit(f"{_shown(LOCAL)} isn't empty: the demo didn't make {left}, so it stays")
     print(f"Every process of the demo is stopped and {_shown(LOCAL)} is gone.")
     return 0
 
@@ -105,27 +113,46 @@ def _tool(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def _verification() -> dict[str, Any]:
+def _summarize() -> None:
     path = LOCAL / "verification.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         sys.exit(f"{path}: {error.strerror}; the playbook verify should have written it")
-    return found
-
-
-def _summarize(verification: dict[str, Any]) -> None:
     _heading("The certificate that was enrolled over the RA")
-    for name, value in verification["certificate"].items():
-        print(f"  {name:<12} {value}")
+    for serial in report["serials"]:
+        _show_certificate(serial)
     _heading("What OpenSSL says of it")
-    for check in verification["checks"]:
-        print(f"  {check['name']:<44} {check['result']}")
+    for step in report["steps"]:
+        taken = f"{step['milliseconds']:.0f} ms"
+        print(f"  {step['node']:<5} {step['step']:<38} {taken:>8}  {step['detail']}")
+
+
+def _show_certificate(serial: str) -> None:
+    arguments = ["--socket", str(_ca_socket()), "--json", "certificate", "show", AUTHORITY, serial]
+    shown = subprocess.run(
+        [_tool("peersys"), *arguments], check=True, capture_output=True, text=True
+    )
+    certificate = json.loads(shown.stdout)
+    fields = ["-noout", "-subject", "-issuer", "-serial", "-dates", "-ext", EXTENSIONS]
+    printed = subprocess.run(
+        ["openssl", "x509", *fields],
+        input=certificate["certificate"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    print("".join(f"  {line}\n" for line in printed.stdout.splitlines() if line), end="")
+    print(f"  status at the CA: {certificate['status']} ({certificate['reason']})")
+
+
+def _ca_socket() -> Path:
+    return LOCAL / "ca1/run/admin.sock"
 
 
 def _next_steps() -> None:
     _heading("Next")
-    socket = f"--socket {_shown(LOCAL)}/ca1/run/admin.sock"
+    socket = f"--socket {_shown(_ca_socket())}"
     print(f"  .venv/bin/peersys topology {_shown(LOCAL)}")
     print(f"  .venv/bin/peersys {socket} status --watch")
     print("  docs/tutorial/first-pki.md       enrol one of your own with curl and openssl")

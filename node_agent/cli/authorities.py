@@ -9,13 +9,14 @@ from node_agent.cli.failures import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from rich.console import RenderableType
 
     from node_agent.cli.admin_client import Json
     from node_agent.cli.session import Session
 
-__all__ = ["export_crl", "pem_body", "show", "show_all"]
+__all__ = ["export_certificate", "export_crl", "pem_body", "show", "show_all"]
 
 _KIND = "certification_authorities"
 
@@ -52,20 +53,22 @@ def show(namespace: argparse.Namespace, session: Session) -> int:
     return ExitStatus.OK
 
 
+def export_certificate(namespace: argparse.Namespace, session: Session) -> int:
+    """Write a CA's certificate, or its chain, as PEM."""
+    state = _state(session.admin.get("objects", _KIND, namespace.name))
+    pem = str(state["chain" if namespace.chain else "certificate"])
+    _write(pem.encode(), namespace.output, session)
+    return ExitStatus.OK
+
+
 def export_crl(namespace: argparse.Namespace, session: Session) -> int:
     """Write a CA's newest CRL as PEM or DER."""
     delta = "true" if namespace.delta else None
     answer = session.admin.get("crls", namespace.name, delta=delta)
-    content = pem_body(answer["crl"]) if namespace.as_der else answer["crl"].encode()
-    if namespace.output is not None:
-        try:
-            namespace.output.write_bytes(content)
-        except OSError as error:
-            raise UsageError(f"{namespace.output} can't be written: {error.strerror}") from error
-    elif namespace.as_der:
+    if namespace.as_der and namespace.output is None:
         raise UsageError("--der needs --output FILE", remedy="DER doesn't belong on a terminal")
-    else:
-        session.write(answer["crl"].rstrip())
+    content = pem_body(answer["crl"]) if namespace.as_der else answer["crl"].encode()
+    _write(content, namespace.output, session)
     return ExitStatus.OK
 
 
@@ -73,6 +76,16 @@ def pem_body(pem: str) -> bytes:
     """Return the DER inside one PEM block."""
     lines = [line for line in pem.splitlines() if line and not line.startswith("-----")]
     return binascii.a2b_base64("".join(lines))
+
+
+def _write(content: bytes, path: Path | None, session: Session) -> None:
+    if path is None:
+        session.write(content.decode().rstrip())
+        return
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}") from error
 
 
 def _state(view: Json) -> Json:

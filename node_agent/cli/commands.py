@@ -72,6 +72,14 @@ def _crl(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _authority_certificate(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    _output(parser, "write to FILE instead of standard output")
+    parser.add_argument(
+        "--chain", action="store_true", help="with the CAs above it, without the root"
+    )
+
+
 def _output(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help=what)
 
@@ -253,6 +261,16 @@ _CA = Group(
             handler="authorities:show",
             arguments=_name,
             examples=("peersys ca show issuing",),
+        ),
+        Command(
+            name="certificate",
+            summary="export the certificate of a CA as PEM",
+            handler="authorities:export_certificate",
+            arguments=_authority_certificate,
+            examples=(
+                "peersys ca certificate root --output root.pem",
+                "peersys ca certificate issuing --chain --output chain.pem",
+            ),
         ),
         Command(
             name="crl",

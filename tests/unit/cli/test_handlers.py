@@ -160,6 +160,16 @@ class TestAuthorities:
             assert "CN=Issuing" in out
             assert "2096-10-02" in out
 
+    def test_certificate_and_chain_are_exported_as_pem(
+        self, peersys: CommandLine, agent: AdminStandIn, tmp_path: Path
+    ) -> None:
+        view = {"spec": VIEW["spec"], "state": {"certificate": "LEAF\n", "chain": "LEAF\nTOP\n"}}
+        agent.answer("GET", "/v1/objects/certification_authorities/issuing", view)
+        file = tmp_path / "chain.pem"
+        assert peersys("ca", "certificate", "issuing").out == "LEAF\n"
+        peersys("ca", "certificate", "issuing", "--chain", "--output", file)
+        assert file.read_text() == "LEAF\nTOP\n"
+
     def test_crl_is_printed_as_pem(self, peersys: CommandLine, agent: AdminStandIn) -> None:
         agent.answer("GET", "/v1/crls/issuing", {"crl": CRL})
         assert peersys("ca", "crl", "issuing").out == CRL

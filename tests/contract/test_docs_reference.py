@@ -1,0 +1,56 @@
+"""Pages that are made from the code, or name parts of it, agree with it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.draw_cli_reference import PAGE, reference
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_LINK = re.compile(r"\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+_FILE = re.compile(
+    r"`((?:node_agent|tests|docs|tools|collections|playbooks|inventories)/[\w./*-]+)`"
+)
+
+
+def shown(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def test_command_reference_is_what_the_commands_declare() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    broken = [
+        match["target"]
+        for match in _LINK.finditer(text)
+        if "://" not in match["target"] and not (page.parent / match["target"]).exists()
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = _FILE.findall(page.read_text(encoding="utf-8"))
+    missing = [name for name in named if not any(ROOT.glob(name.rstrip("/")))]
+    assert missing == []
+
+
+def test_every_page_below_docs_is_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        targets = [match["target"] for match in _LINK.finditer(page.read_text(encoding="utf-8"))]
+        waiting += [(page.parent / target).resolve() for target in targets if "://" not in target]
+    assert [shown(page) for page in PAGES if page not in reached] == []
