@@ -153,24 +153,21 @@ def extension(dotted: str, value: bytes, *, critical: bool = False) -> bytes:
     return sequence(*parts, octet_string(value))
 
 
-@functools.lru_cache(maxsize=64)
-def _date_digits(day: int) -> str:
-    return time.strftime("%Y%m%d", time.gmtime(day * _SECONDS_PER_DAY)).rjust(8, "0")
+@functools.lru_cache(maxsize=8192)
+def _date_digits(day: int) -> bytes:
+    date = time.gmtime(day * _SECONDS_PER_DAY)
+    return f"{date.tm_year:04d}{date.tm_mon:02d}{date.tm_mday:02d}".encode()
 
 
-# Every clock time as its six digits: a CRL of a million entries formats a million of them.
-_CLOCK_DIGITS = tuple(
-    f"{hour:02d}{minute:02d}{second:02d}Z".encode()
-    for hour in range(24)
-    for minute in range(60)
-    for second in range(60)
-)
+# A CRL of a million entries formats a million times of day.
+_MINUTES = tuple(f"{hour:02d}{minute:02d}".encode() for hour in range(24) for minute in range(60))
+_SECONDS = tuple(f"{second:02d}Z".encode() for second in range(60))
 
 
 def generalized_time(at: int) -> bytes:
     """Return whole seconds since the epoch as a GeneralizedTime (RFC 5280 section 4.1.2.5.2)."""
     day, second = divmod(at, _SECONDS_PER_DAY)
-    return b"\x18\x0f" + _date_digits(day).encode() + _CLOCK_DIGITS[second]
+    return b"\x18\x0f" + _date_digits(day) + _MINUTES[second // 60] + _SECONDS[second % 60]
 
 
 def x509_time(at: int) -> bytes:
@@ -178,7 +175,7 @@ def x509_time(at: int) -> bytes:
     if at >= _FIRST_SECOND_OF_2050:
         return generalized_time(at)
     day, second = divmod(at, _SECONDS_PER_DAY)
-    return b"\x17\x0d" + _date_digits(day)[2:].encode() + _CLOCK_DIGITS[second]
+    return b"\x17\x0d" + _date_digits(day)[2:] + _MINUTES[second // 60] + _SECONDS[second % 60]
 
 
 def read(data: bytes, offset: int = 0) -> tuple[int, int, int]:

@@ -45,7 +45,8 @@ class SoftToken:
         self.name = name
         self.activation = activation
         self.passphrase = passphrase
-        self._encryption = KeyEncryption(passphrase, cost=cost)
+        self.cost = cost or ScryptCost()
+        self._encryption = KeyEncryption(passphrase, cost=self.cost)
         self._records = {record.label: record for record in records if record.token == name}
         self._open: dict[str, LocalKey] = {}
 
