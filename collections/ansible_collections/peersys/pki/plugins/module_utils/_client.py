@@ -173,7 +173,18 @@ def _exchange(
         headers["Content-Type"] = "application/json"
     connection.request(method, target, body=content, headers=headers)
     response = connection.getresponse()
-    return response.status, response.read(_MAX_ANSWER_BYTES)
+    return response.status, whole_body(response, _MAX_ANSWER_BYTES)
+
+
+def whole_body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    """Return the body. Raises IncompleteRead when it is cut short or longer than ``max_bytes``.
+
+    ``HTTPResponse.read`` with a limit takes a connection that ends early for the end of the body.
+    """
+    payload = response.read(max_bytes)
+    if response.length:
+        raise http.client.IncompleteRead(payload, response.length)
+    return payload
 
 
 def _decoded(about: str, status: int, payload: bytes) -> t.Any:

@@ -14,6 +14,8 @@ import ssl
 import typing as t
 from urllib.parse import urlsplit
 
+from ansible_collections.peersys.pki.plugins.module_utils._client import whole_body
+
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
@@ -40,7 +42,7 @@ class RegistrationClient:
         try:
             self._connection.request("POST", self._path + path, json.dumps(body), self._headers)
             response = self._connection.getresponse()
-            status, payload = response.status, response.read(_MAX_ANSWER_BYTES)
+            status, payload = response.status, whole_body(response, _MAX_ANSWER_BYTES)
             answer: dict[str, t.Any] = json.loads(payload)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._connection.close()
@@ -63,7 +65,7 @@ def download(url: str, timeout_seconds: float) -> bytes:
     try:
         connection.request("GET", parts.path)
         response = connection.getresponse()
-        payload = response.read(_MAX_ANSWER_BYTES)
+        payload = whole_body(response, _MAX_ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:
         raise RequestFailed(f"GET {url}: {error}") from error
     finally:

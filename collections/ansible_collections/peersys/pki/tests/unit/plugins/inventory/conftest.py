@@ -1,0 +1,86 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A topology that works, and what loads it and its spoilt variants."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible_collections.peersys.pki.plugins.inventory.topology import InventoryModule
+from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
+    TopologyRefused,
+    read_document,
+)
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_reader import read_topology
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_rules import check_topology
+
+GOOD = """\
+plugin: peersys.pki.topology
+trust_domain: pki.example.org
+zones:
+  inner: {dials: [outer]}
+  outer: {}
+nodes:
+  ca1:
+    zone: inner
+    functions: [management_ca, certification_authority]
+  ra1:
+    zone: outer
+    address: ra1.example.org
+    functions: [registration_authority]
+    listen: {peer: 7443, rest: 8443}
+  va1:
+    zone: outer
+    address: 192.0.2.13
+    functions: [validation_authority]
+    listen: {peer: 7443, status: 80}
+profiles:
+  tls_server:
+    san: [{kind: dns, minimum: 1, pattern: '[a-z]{2,8}\\.example\\.org'}]
+  tls_client: {extended_key_usage: [client_auth]}
+authorities:
+  root: {node: ca1, subject: CN=Root, activation: on_demand}
+  issuing: {node: ca1, issuer: root, subject: CN=Issuing, profiles: [tls_client, tls_server]}
+links:
+  - {from: ca1, to: ra1}
+  - {from: ca1, to: va1}
+"""
+
+
+@pytest.fixture
+def good():
+    """The text of the topology that works."""
+    return GOOD
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a topology; returns the inventory as Ansible's other parts see it."""
+
+    def load_text(text):
+        path = tmp_path / "topology.yml"
+        path.write_text(text)
+        inventory = InventoryData()
+        plugin = InventoryModule()
+        assert plugin.verify_file(str(path))
+        plugin.parse(inventory, DataLoader(), str(path))
+        inventory.reconcile_inventory()
+        return inventory
+
+    return load_text
+
+
+@pytest.fixture
+def refusal():
+    """Return the lines with which a topology is refused, without the file name."""
+
+    def lines(text):
+        document = read_document("t.yml", text)
+        with pytest.raises(TopologyRefused) as raised:
+            check_topology(document, read_topology(document))
+        return [line.removeprefix("t.yml:") for line in str(raised.value).splitlines()]
+
+    return lines
