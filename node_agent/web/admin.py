@@ -46,7 +46,7 @@ from node_agent.web.problems import Audience, refuse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from litestar.types import ASGIApp
+    from litestar.types import ASGIApp, Scope
 
     from node_agent.web.backends import ManagementBackend
 
@@ -79,7 +79,7 @@ class AuditRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 def admin_app(backend: ManagementBackend) -> ASGIApp:
     """Return the admin API's ASGI application. Serve it with ``serve.HttpServer`` on the socket."""
-    settings = ApiSettings(audience=Audience.LOCAL, max_body_bytes=_MAX_BODY_BYTES)
+    settings = ApiSettings(admit=_caller, audience=Audience.LOCAL, max_body_bytes=_MAX_BODY_BYTES)
     return build_app(admin_routes(backend), settings)
 
 
@@ -281,7 +281,7 @@ class _AdminApi:
         dry_run = call.query(DryRun).dry_run
         specification = call.body(NodeSpecification)
         return json_answer(
-            await self.backend.apply_node(specification, dry_run=dry_run, caller=_caller(call))
+            await self.backend.apply_node(specification, dry_run=dry_run, caller=call.principal)
         )
 
     async def objects(self, call: ApiCall) -> ApiAnswer:
@@ -294,27 +294,29 @@ class _AdminApi:
         spec = _spec(call)
         dry_run = call.query(DryRun).dry_run
         return json_answer(
-            await self.backend.apply_object(spec, dry_run=dry_run, caller=_caller(call))
+            await self.backend.apply_object(spec, dry_run=dry_run, caller=call.principal)
         )
 
     async def delete_object(self, call: ApiCall) -> ApiAnswer:
         kind, name = _kind(call), call.path["name"]
         dry_run = call.query(DryRun).dry_run
         return json_answer(
-            await self.backend.delete_object(kind, name, dry_run=dry_run, caller=_caller(call))
+            await self.backend.delete_object(kind, name, dry_run=dry_run, caller=call.principal)
         )
 
     async def certify(self, call: ApiCall) -> ApiAnswer:
         order = call.body(ManagementCertificateOrder)
         dry_run = call.query(DryRun).dry_run
-        return json_answer(await self.backend.certify(order, dry_run=dry_run, caller=_caller(call)))
+        return json_answer(
+            await self.backend.certify(order, dry_run=dry_run, caller=call.principal)
+        )
 
     async def revoke(self, call: ApiCall) -> ApiAnswer:
         serial = parse_serial(call.path["serial"])
         order = call.body(RevocationOrder)
         authority = call.path["authority"]
         return json_answer(
-            await self.backend.revoke_certificate(authority, serial, order, caller=_caller(call))
+            await self.backend.revoke_certificate(authority, serial, order, caller=call.principal)
         )
 
     async def certificates(self, call: ApiCall) -> ApiAnswer:
@@ -349,8 +351,8 @@ class _AdminApi:
         return json_answer(await self.backend.explain(call.body(AccessQuestion)))
 
 
-def _caller(call: ApiCall) -> LocalCaller:
-    extensions = cast("dict[str, Any]", call.scope.get("extensions") or {})
+def _caller(scope: Scope) -> LocalCaller:
+    extensions = cast("dict[str, Any]", scope.get("extensions") or {})
     caller = extensions.get(CALLER_EXTENSION)
     if not isinstance(caller, LocalCaller):
         # Only a server that checked the peer's credentials may carry this application.

@@ -49,8 +49,12 @@ _QUERY_FIELDS = 32  # the widest query (certificate search) has eight
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """Limits of one API. ``body_timeout_seconds`` bounds the time a client may take to send."""
+    """Rules of one API. ``admit`` returns who asks, or raises, before the body is read; routes
+    that are ``is_open`` skip it. ``body_timeout_seconds`` bounds the time a client may take to
+    send.
+    """
 
+    admit: Callable[[Scope], Any]
     audience: Audience
     max_body_bytes: int
     body_timeout_seconds: float = 15.0
@@ -58,11 +62,12 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """One request: scope, decoded path segments, raw query string and body."""
+    """One request: scope, decoded path segments, body, and who asks (None on an open route)."""
 
     scope: Scope
     path: Mapping[str, str]
     content: bytes
+    principal: Any
 
     def body(self, kind: type[T]) -> T:
         """Return the JSON body as ``kind``. Raises ProblemRaised (400, 415)."""
@@ -187,7 +192,8 @@ def build_app(routes: Sequence[Route], settings: ApiSettings) -> ASGIApp:
 def _litestar_handler(item: Route, settings: ApiSettings) -> HTTPRouteHandler:
     async def handle(request: Request[Any, Any, Any]) -> ASGIApp:
         try:
-            return await item.handle(await _read_call(request, settings))
+            principal = None if item.is_open else settings.admit(request.scope)
+            return await item.handle(await _read_call(request, principal, settings))
         except NodeAgentError as error:
             return _problem_answer(problem_of(error, settings.audience))
 
@@ -195,7 +201,9 @@ def _litestar_handler(item: Route, settings: ApiSettings) -> HTTPRouteHandler:
     return route(path, http_method=item.method, name=item.name, status_code=item.status)(handle)
 
 
-async def _read_call(request: Request[Any, Any, Any], settings: ApiSettings) -> ApiCall:
+async def _read_call(
+    request: Request[Any, Any, Any], principal: Any, settings: ApiSettings
+) -> ApiCall:
     scope = request.scope
     _check_length(scope, settings.max_body_bytes)
     try:
@@ -209,7 +217,7 @@ async def _read_call(request: Request[Any, Any, Any], settings: ApiSettings) -> 
             headers={"Connection": "close"},
         ) from None
     path = {name: urllib.parse.unquote(text) for name, text in scope["path_params"].items()}
-    return ApiCall(scope, path, content)
+    return ApiCall(scope, path, content, principal)
 
 
 def _check_length(scope: Scope, max_body_bytes: int) -> None:
