@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +11,8 @@ from node_agent.web.problems import refuse
 from node_agent.web.registration_bodies import Credential, CredentialKind, Requester
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from litestar.types import Scope
 
     from node_agent.objects import RequesterSpec

@@ -13,7 +13,8 @@ __all__ = ["decode_csr", "pem_certificate", "pem_chain"]
 
 # "NEW CERTIFICATE REQUEST" is what older Microsoft and Netscape programs write.
 _CSR = re.compile(
-    r"-----BEGIN (NEW )?CERTIFICATE REQUEST-----(?P<body>[^-]*)-----END (NEW )?CERTIFICATE REQUEST-----"
+    r"-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----(?P<body>[^-]*)"
+    r"-----END (?:NEW )?CERTIFICATE REQUEST-----"
 )
 _SPACE = str.maketrans("", "", " \t\r\n")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from litestar import HttpMethod
