@@ -45,5 +45,5 @@ def topology(
 def own_topology(
     tmp_path: Path,
 ) -> Callable[[str], AbstractContextManager[Topology]]:
-    """Return a function that starts a topology of the test's own on ``sqlite`` or ``postgresql``."""
+    """Return what starts a topology of the test's own, on ``sqlite`` or ``postgresql``."""
     return lambda store="sqlite": _running(tmp_path, store)
