@@ -14,9 +14,9 @@ from node_agent.functions.node_objects import (
 )
 from node_agent.functions.tokens import Tokens
 from node_agent.objects import CertificateProfileSpec, CertificationAuthoritySpec
+from node_agent.pki.crl import CrlToBeSigned
 from node_agent.pki.issue import IssuedCertificate, ToBeSigned
 from node_agent.pki.issuer import Issuer
-from node_agent.pki.keys import is_cheap
 from node_agent.pki.lint import check_to_be_signed
 from node_agent.pki.profile import Profile
 from node_agent.pki.signing import SigningPool
@@ -120,14 +120,14 @@ class Authorities:
         this node waits for it. Raises LintFailed, TokenError.
         """
         check_to_be_signed(to_be_signed)
-        return to_be_signed.complete(await self.sign_data(to_be_signed.key, to_be_signed.der))
+        signature = await self._pool.sign(to_be_signed.key, to_be_signed.der)
+        return to_be_signed.complete(signature)
 
-    async def sign_data(self, key: object, data: bytes) -> bytes:
-        """Return the signature of ``data`` by a key of this node's tokens."""
-        assert isinstance(key, TokenKey)
-        if is_cheap(key.kind):
-            return key.sign(data)
-        return await self._pool.sign(key, data)
+    async def sign_crl(self, authority: LoadedAuthority, crl: CrlToBeSigned) -> bytes:
+        """Return the signature of a finished CRL. Raises TokenError."""
+        return await self._pool.sign(
+            authority.key, crl.signing_input, is_digest=crl.is_digest
+        )
 
     def _load(self, item: ManagedObject) -> LoadedAuthority:
         spec = item.spec

@@ -40,6 +40,7 @@ from node_agent.peers.operations import (
 from node_agent.pki.authorities import prepare_ocsp_signer
 from node_agent.pki.csr import parse_csr
 from node_agent.pki.issue import ToBeSigned, prepare
+from node_agent.pki.revoke import Reason
 from node_agent.store.api import Writer
 from node_agent.store.records import (
     AuditRecord,
@@ -48,7 +49,7 @@ from node_agent.store.records import (
     CertificateStatus,
     StatusChange,
 )
-from node_agent.web.backends import REASON_NUMBERS, RevocationOrder, RevocationOutcome
+from node_agent.web.backends import RevocationOrder, RevocationOutcome
 
 __all__ = ["AuthorityService"]
 
@@ -85,9 +86,9 @@ class AuthorityService:
         authority = self._authorities.online(request.authority)
         try:
             prepared = self._admit(authority, request)
-        except RequestRefused:
+        except RequestRefused as refusal:
             # What was issued stays issued, also when the profile has become stricter since.
-            return await self._repeated(context, authority)
+            return await self._repeated(context, authority, refusal)
         return await self._issue(context, authority, prepared)
 
     async def certify_signer(
@@ -111,8 +112,9 @@ class AuthorityService:
         unknown reason.
         """
         authority = self._authorities.online(request.authority)
+        reason = Reason.parse(request.reason)
         change = self._status_change(
-            authority, serial_number(request.serial), request.reason, request.invalidity_at
+            authority, serial_number(request.serial), reason, request.invalidity_at
         )
         return await self._record(authority, change, context.audit_record)
 
@@ -153,7 +155,7 @@ class AuthorityService:
     ) -> RevocationOutcome:
         """Revoke a certificate of any CA of this node, the management CA's too."""
         authority = self._authorities.get(name)
-        reason = REASON_NUMBERS[order.reason]
+        reason = Reason.parse(order.reason)
         change = self._status_change(authority, serial, reason, order.invalidity_at)
         audit = AuditRecord(
             at=self._clock.now(),
@@ -178,13 +180,15 @@ class AuthorityService:
         )
         return prepare(authority.issuer, admitted, now=int(self._clock.now()))
 
-    async def _repeated(self, context: Context, authority: LoadedAuthority) -> CertificateAnswer:
-        """Return what the request id was answered with, or raise the refusal being handled."""
+    async def _repeated(
+        self, context: Context, authority: LoadedAuthority, refusal: RequestRefused
+    ) -> CertificateAnswer:
+        """Return what the request id was answered with; raise ``refusal`` if with nothing."""
         record = await self._store.certificate_by_request(
             context.origin.node.uri, context.request_id
         )
         if record is None or record.request_digest != context.request_digest:
-            raise  # noqa: PLE0704  # called from the handler of the refusal
+            raise refusal
         return CertificateAnswer(chain=(record.der, *authority.chain_below_root), repeated=True)
 
     async def _issue(
@@ -203,14 +207,14 @@ class AuthorityService:
         )
 
     def _status_change(
-        self, authority: LoadedAuthority, serial: int, reason: int, invalidity_at: int | None
+        self, authority: LoadedAuthority, serial: int, reason: Reason, invalidity_at: int | None
     ) -> StatusChange:
         return StatusChange(
             authority_id=authority.authority_id,
             serial=serial,
             status=_status_of_reason(reason),
             at=int(self._clock.now()),
-            reason=None if reason == _REMOVE_FROM_CRL else reason,
+            reason=None if reason is Reason.REMOVE_FROM_CRL else int(reason),
             invalidity_at=invalidity_at,
         )
 
@@ -221,8 +225,8 @@ class AuthorityService:
         payload = encode(status_payload(change))
         try:
             position = await self._store.record_status(change, payload, with_detail(audit, detail))
-        except Conflict:
-            return await self._unchanged(authority, change)
+        except Conflict as conflict:
+            return await self._unchanged(authority, change, conflict)
         self._changed.announce()
         self._on_revoked(authority)
         revoked_at = None if change.status is CertificateStatus.GOOD else change.at
@@ -234,10 +238,13 @@ class AuthorityService:
             changed=True,
         )
 
-    async def _unchanged(self, authority: LoadedAuthority, change: StatusChange) -> RevokeAnswer:
+    async def _unchanged(
+        self, authority: LoadedAuthority, change: StatusChange, conflict: Conflict
+    ) -> RevokeAnswer:
+        """Answer that it is so already; raise ``conflict`` when it isn't."""
         record = await self._find(authority, change.serial)
         if record.status is not change.status:
-            raise  # noqa: PLE0704  # called from the handler of the Conflict
+            raise conflict
         return RevokeAnswer(
             status=record.status.value,
             revoked_at=record.revoked_at,
@@ -264,18 +271,14 @@ class AuthorityService:
                 )
 
 
-_REMOVE_FROM_CRL = 8
-_CERTIFICATE_HOLD = 6
-
-
-def _status_of_reason(reason: int) -> CertificateStatus:
-    if reason not in REASON_NUMBERS.values():
-        raise RequestRefused(
-            f"{reason} is not a CRLReason", field="reason", remedy="see RFC 5280 section 5.3.1"
-        )
-    if reason == _REMOVE_FROM_CRL:
-        return CertificateStatus.GOOD
-    return CertificateStatus.ON_HOLD if reason == _CERTIFICATE_HOLD else CertificateStatus.REVOKED
+def _status_of_reason(reason: Reason) -> CertificateStatus:
+    match reason:
+        case Reason.REMOVE_FROM_CRL:
+            return CertificateStatus.GOOD
+        case Reason.CERTIFICATE_HOLD:
+            return CertificateStatus.ON_HOLD
+        case _:
+            return CertificateStatus.REVOKED
 
 
 def _status(text: str | None) -> CertificateStatus | None:

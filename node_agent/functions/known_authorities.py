@@ -7,7 +7,6 @@ granted the same name can't take it over by publishing a CA of its own under it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from node_agent.errors import PolicyDenied
-from node_agent.pki import der
 from node_agent.pki.names import authority_id
+from node_agent.pki.ocsp import IssuerHashes, issuer_hashes
 from node_agent.store.records import ObjectRecord
 
 __all__ = [
@@ -31,8 +30,6 @@ __all__ = [
 
 KIND = "known_authorities"
 """Kind of the store's object; not among ``objects.KINDS``: nobody manages it, it is learned."""
-
-_HASHES = ("sha1", "sha256")
 
 
 class AuthorityState(msgspec.Struct, frozen=True):
@@ -59,17 +56,13 @@ class KnownAuthority:
         return self.certificate.issuer == self.certificate.subject
 
 
-IssuerKey = tuple[str, bytes, bytes]
-"""Hash algorithm name, issuer name hash, issuer key hash: how a CertID names a CA (RFC 6960)."""
-
-
 class KnownAuthorities:
     """All known CAs of a node, by id, by name, and by CertID issuer."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, KnownAuthority] = {}
         self._by_name: dict[str, list[KnownAuthority]] = {}
-        self._by_issuer: dict[IssuerKey, KnownAuthority] = {}
+        self._by_issuer: dict[IssuerHashes, KnownAuthority] = {}
 
     def add(self, authority: KnownAuthority) -> bool:
         """File ``authority``; tell whether it is new. Raises PolicyDenied when its name belongs to
@@ -96,9 +89,9 @@ class KnownAuthorities:
         found = self._by_name.get(name)
         return found[-1] if found else None
 
-    def by_issuer(self, algorithm: str, name_hash: bytes, key_hash: bytes) -> KnownAuthority | None:
-        """Return the CA that a CertID means; ``algorithm`` is ``sha1`` or ``sha256``."""
-        return self._by_issuer.get((algorithm, name_hash, key_hash))
+    def by_issuer(self, hashes: IssuerHashes) -> KnownAuthority | None:
+        """Return the CA that an OCSP request means."""
+        return self._by_issuer.get(hashes)
 
     def all(self) -> Iterable[KnownAuthority]:
         """Return every known CA."""
@@ -113,17 +106,15 @@ class KnownAuthorities:
         same_name = self._by_name.setdefault(authority.name, [])
         same_name[:] = [old for old in same_name if old.authority_id != authority.authority_id]
         same_name.append(authority)
-        for key in _issuer_keys(authority.certificate):
-            self._by_issuer[key] = authority
+        name, spki = authority.certificate.subject.public_bytes(), _spki(authority.certificate)
+        for hashes in issuer_hashes(name, spki):
+            self._by_issuer[hashes] = authority
 
 
 def load_authority(name: str, chain: tuple[bytes, ...], publisher: str) -> KnownAuthority:
     """Return the CA of ``chain``. Raises ValueError when its first certificate isn't one."""
     certificate = x509.load_der_x509_certificate(chain[0])
-    spki = certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    identifier = authority_id(certificate.subject.public_bytes(), spki)
+    identifier = authority_id(certificate.subject.public_bytes(), _spki(certificate))
     return KnownAuthority(identifier, name, chain, certificate, publisher)
 
 
@@ -145,24 +136,7 @@ def to_record(authority: KnownAuthority, now: float) -> ObjectRecord:
     )
 
 
-def _issuer_keys(certificate: x509.Certificate) -> Iterable[IssuerKey]:
-    name = certificate.subject.public_bytes()
-    # RFC 6960 section 4.1.1: the key hash is over the BIT STRING's content, without its header.
-    key = certificate.public_key().public_bytes(
+def _spki(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    bits = _key_bits(key)
-    for algorithm in _HASHES:
-        yield (
-            algorithm,
-            hashlib.new(algorithm, name).digest(),
-            hashlib.new(algorithm, bits).digest(),
-        )
-
-
-def _key_bits(spki_der: bytes) -> bytes:
-    """Return the subjectPublicKey bits of a SubjectPublicKeyInfo (RFC 5280 section 4.1)."""
-    _, start, _ = der.read(spki_der)
-    _, _, algorithm_end = der.read(spki_der, start)
-    _, bits_start, bits_end = der.read(spki_der, algorithm_end)
-    return spki_der[bits_start + 1 : bits_end]

@@ -66,6 +66,10 @@ class Reader(Protocol):
         """Return the newest full (or delta) CRL."""
         ...
 
+    async def count_certificates(self, authority_id: str) -> int:
+        """Return how many certificates of this authority are recorded here."""
+        ...
+
     async def changes(
         self, after: int, *, limit: int, authority_ids: Sequence[str] | None = None
     ) -> list[ChangeEntry]:

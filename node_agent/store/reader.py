@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from node_agent.errors import StoreError
 from node_agent.store.audit_chain import AuditHead, AuditVerdict, ChainCheck, decode_body
 from node_agent.store.engine import is_sqlite, reading_engine, translated
+from node_agent.store.prepared import Prepared
 from node_agent.store.records import (
     AuditEntry,
     CertificateQuery,
@@ -61,18 +62,38 @@ READ_THREADS: Final = 4
 REVOKED_CHUNK: Final = 2000
 AUDIT_CHUNK: Final = 2000
 
-_certificate_by_serial = sa.select(certificates).where(
-    certificates.c.authority_id == sa.bindparam("authority_id"),
-    certificates.c.serial == sa.bindparam("serial"),
+_certificate_by_serial = Prepared(
+    sa.select(certificates).where(
+        certificates.c.authority_id == sa.bindparam("authority_id"),
+        certificates.c.serial == sa.bindparam("serial"),
+    )
 )
-_certificate_by_request = sa.select(certificates).where(
-    certificates.c.origin == sa.bindparam("origin"),
-    certificates.c.request_id == sa.bindparam("request_id"),
+_certificate_by_request = Prepared(
+    sa.select(certificates).where(
+        certificates.c.origin == sa.bindparam("origin"),
+        certificates.c.request_id == sa.bindparam("request_id"),
+    )
 )
-_heads = sa.select(
-    log_heads.c.audit_sequence,
-    log_heads.c.audit_hash,
-    sa.select(sa.func.max(audit_log.c.sequence)).scalar_subquery(),
+_object_by_name = Prepared(
+    sa.select(objects).where(
+        objects.c.kind == sa.bindparam("kind"), objects.c.name == sa.bindparam("name")
+    )
+)
+_publisher_position = Prepared(
+    sa.select(publisher_positions.c.position).where(
+        publisher_positions.c.publisher == sa.bindparam("name")
+    )
+)
+_source_position = Prepared(
+    sa.select(source_positions.c.position).where(source_positions.c.source == sa.bindparam("name"))
+)
+_heads = Prepared(
+    sa.select(
+        log_heads.c.position,
+        log_heads.c.audit_sequence,
+        log_heads.c.audit_hash,
+        sa.select(sa.func.max(audit_log.c.sequence)).scalar_subquery(),
+    )
 )
 
 
@@ -116,8 +137,7 @@ class StoreReader:
 
     async def object(self, kind: str, name: str) -> ObjectRecord | None:
         """Return one object or None."""
-        statement = sa.select(objects).where(objects.c.kind == kind, objects.c.name == name)
-        row = await self._one(statement)
+        row = await self._one(_object_by_name, kind=kind, name=name)
         return None if row is None else object_record(row)
 
     async def keys(self) -> list[KeyRecord]:
@@ -130,16 +150,14 @@ class StoreReader:
         if serial < 0 or serial.bit_length() > 8 * SERIAL_OCTETS:
             return None
         packed = serial.to_bytes(SERIAL_OCTETS, "big")
-        row = await self._one(
-            _certificate_by_serial, {"authority_id": authority_id, "serial": packed}
-        )
+        row = await self._one(_certificate_by_serial, authority_id=authority_id, serial=packed)
         return None if row is None else certificate_record(row)
 
     async def certificate_by_request(
         self, origin: str, request_id: bytes
     ) -> CertificateRecord | None:
         """Return what a request id was answered with, or None."""
-        row = await self._one(_certificate_by_request, {"origin": origin, "request_id": request_id})
+        row = await self._one(_certificate_by_request, origin=origin, request_id=request_id)
         return None if row is None else certificate_record(row)
 
     async def search(self, query: CertificateQuery) -> list[CertificateRecord]:
@@ -184,6 +202,15 @@ class StoreReader:
         rows = await self._rows(statement)
         return crl_record(rows[0]) if rows else None
 
+    async def count_certificates(self, authority_id: str) -> int:
+        """Return how many certificates of this authority are recorded here."""
+        statement = (
+            sa.select(sa.func.count())
+            .select_from(certificates)
+            .where(certificates.c.authority_id == authority_id)
+        )
+        return int((await self._rows(statement))[0][0])
+
     async def changes(
         self, after: int, *, limit: int, authority_ids: Sequence[str] | None = None
     ) -> list[ChangeEntry]:
@@ -196,16 +223,15 @@ class StoreReader:
 
     async def last_position(self) -> int:
         """Return the newest change-log position, 0 for an empty log."""
-        row = await self._one(sa.select(log_heads.c.position))
-        return 0 if row is None else int(row[0])
+        return int((await self._log_heads())[0])
 
     async def publisher_position(self, publisher: str) -> int:
         """Return what the publisher's peer has acknowledged."""
-        return await self._position(publisher_positions, publisher)
+        return await self._position(_publisher_position, publisher)
 
     async def source_position(self, source: str) -> int:
         """Return the newest position applied here from ``source`` (the VA's side)."""
-        return await self._position(source_positions, source)
+        return await self._position(_source_position, source)
 
     async def audit_entries(self, *, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
         """Return audit entries with a sequence above ``after``, in order."""
@@ -214,29 +240,32 @@ class StoreReader:
 
     async def audit_head(self) -> AuditHead:
         """Return the newest audit entry's number and hash: what a checkpoint states."""
-        row = await self._one(_heads)
-        if row is None:
-            raise StoreError("the row of log heads is missing")
-        return AuditHead(row[0], bytes(row[1]))
+        _, sequence, own, _ = await self._log_heads()
+        return AuditHead(sequence, bytes(own))
 
     async def verify_audit(self, *, checkpoints: Sequence[AuditHead] = ()) -> AuditVerdict:
         """Check the whole audit log against its chain, its head, and earlier ``checkpoints``."""
         return await self._read(lambda connection: _verify(connection, ChainCheck(checkpoints)))
 
-    async def _position(self, table: sa.Table, name: str) -> int:
-        (key,) = table.primary_key.columns
-        row = await self._one(sa.select(table.c.position).where(key == name))
+    async def _position(self, statement: Prepared, name: str) -> int:
+        row = await self._one(statement, name=name)
         return 0 if row is None else int(row[0])
 
-    async def _one(
-        self, statement: sa.Select[Any], values: dict[str, Any] | None = None
-    ) -> Sequence[Any] | None:
-        if self._is_direct and self._threads is not None:
-            with translated():
-                if self._direct is None:
-                    self._direct = self._engine.connect()
-                return _first(self._direct, statement, values)
-        return await self._read(lambda connection: _first(connection, statement, values))
+    async def _log_heads(self) -> Sequence[Any]:
+        row = await self._one(_heads)
+        if row is None:
+            raise StoreError("the row of log heads is missing")
+        return row
+
+    async def _one(self, statement: Prepared, **values: Any) -> Sequence[Any] | None:
+        if not self._is_direct:
+            return await self._read(lambda connection: statement.first(connection, **values))
+        if self._threads is None:
+            raise StoreError("the store is closed")
+        with translated():
+            if self._direct is None:
+                self._direct = self._engine.connect()
+            return statement.first(self._direct, **values)
 
     async def _rows(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
         return await self._read(lambda connection: connection.execute(statement).all())
@@ -252,13 +281,6 @@ class StoreReader:
             return work(connection)
 
 
-def _first(
-    connection: sa.Connection, statement: sa.Select[Any], values: dict[str, Any] | None
-) -> Sequence[Any] | None:
-    row = connection.execute(statement, values).first()
-    return None if row is None else row
-
-
 def _audit_rows(after: int, limit: int) -> sa.Select[Any]:
     return (
         sa.select(audit_log)
@@ -269,7 +291,7 @@ def _audit_rows(after: int, limit: int) -> sa.Select[Any]:
 
 
 def _verify(connection: sa.Connection, check: ChainCheck) -> AuditVerdict:
-    sequence, own, newest = connection.execute(_heads).one()
+    _, sequence, own, newest = _heads.one(connection)
     head = AuditHead(sequence, bytes(own))
     if (newest or 0) > head.sequence:
         return AuditVerdict(

@@ -1,0 +1,47 @@
+"""One CRL from what the store knows: streamed from rows to DER, signed by the CA's key."""
+
+from __future__ import annotations
+
+from node_agent.functions.authorities import Authorities, LoadedAuthority
+from node_agent.pki.crl import CrlWriter
+from node_agent.store.api import Writer
+from node_agent.store.records import CrlRecord
+
+__all__ = ["make_crl"]
+
+
+async def make_crl(
+    store: Writer,
+    authorities: Authorities,
+    authority: LoadedAuthority,
+    *,
+    now: int,
+    validity_seconds: int,
+    base: CrlRecord | None,
+) -> CrlRecord:
+    """Return a new full CRL of ``authority``, or with ``base`` a delta CRL on it.
+
+    The number is taken first and never given out again: a CRL that fails to be made leaves a gap,
+    which RFC 5280 section 5.2.3 allows, and never a number that goes backward.
+    """
+    number = await store.next_crl_number(authority.authority_id)
+    with CrlWriter(
+        authority.issuer,
+        number=number,
+        this_update=now,
+        next_update=now + validity_seconds,
+        base_number=base.number if base else None,
+    ) as writer:
+        since = base.this_update if base else None
+        async for entries in store.revoked(authority.authority_id, since=since):
+            writer.add(entries)
+        finished = writer.finish()
+        signature = await authorities.sign_crl(authority, finished)
+        return CrlRecord(
+            authority_id=authority.authority_id,
+            number=number,
+            this_update=now,
+            next_update=now + validity_seconds,
+            der=finished.complete(signature),
+            base_number=base.number if base else None,
+        )

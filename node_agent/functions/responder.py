@@ -1,0 +1,231 @@
+"""Status serving: OCSP answers, CRLs and CA certificates, from a Reader and the VA's own signers.
+
+The store is given by type as a Reader: nothing that a stranger sends to the status port can write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+
+from node_agent.clock import Clock
+from node_agent.errors import NodeAgentError, RequestRefused, Unavailable
+from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
+from node_agent.functions.receiving import Applied
+from node_agent.functions.response_cache import ResponseCache
+from node_agent.functions.signers import ActiveSigner, Signers
+from node_agent.pki.ocsp import (
+    CertId,
+    CertStatusAnswer,
+    OcspError,
+    OcspRequest,
+    complete_response,
+    error_response,
+    parse_request,
+    prepare_response,
+)
+from node_agent.pki.signing import SigningPool
+from node_agent.store.api import Reader
+from node_agent.store.records import CertificateRecord, CertificateStatus
+from node_agent.web.backends import CachedResponse, Download, Health, HealthWord, OcspAnswer
+
+__all__ = ["Responder"]
+
+log = structlog.get_logger(__name__)
+
+# What may be waiting for a signature at once; beyond it a client is told to try later, at once.
+_MOST_SIGNINGS = 256
+# An answer is made anew when it has this part of its life left, so that a cached one never ends
+# while it is on its way.
+_REFRESH_PART = 0.1
+
+
+class Responder:
+    """Implements ``web.backends.StatusBackend``."""
+
+    def __init__(
+        self,
+        *,
+        store: Reader,
+        known: KnownAuthorities,
+        signers: Signers,
+        pool: SigningPool,
+        clock: Clock,
+        health: Callable[[], HealthWord],
+    ) -> None:
+        self._store = store
+        self._known = known
+        self._signers = signers
+        self._pool = pool
+        self._clock = clock
+        self._health = health
+        self._cache = ResponseCache()
+        self._signings = 0
+        # Raised by every change of a status: an answer made from what was read before is not kept.
+        self._epoch = 0
+
+    def cached_response(self, request_der: bytes) -> CachedResponse | None:
+        """Return the answer kept for exactly this request."""
+        kept = self._cache.get(request_der)
+        if kept is None or kept.answer.expires_at is None:
+            return kept
+        answer = kept.answer
+        assert answer.expires_at is not None
+        life = answer.expires_at - answer.last_modified
+        if answer.expires_at - self._clock.now() > life * _REFRESH_PART:
+            return kept
+        return None
+
+    async def ocsp_response(self, request_der: bytes) -> OcspAnswer:
+        """Answer a request; keep the answer unless it carries a nonce.
+
+        Raises Unavailable when too many wait for a signature.
+        """
+        try:
+            request = parse_request(request_der)
+        except RequestRefused:
+            return OcspAnswer(der=error_response(OcspError.MALFORMED_REQUEST))
+        if self._signings >= _MOST_SIGNINGS:
+            raise Unavailable("too many answers are being signed", retry_after_seconds=1)
+        self._signings += 1
+        try:
+            return await self._answer(request_der, request)
+        except (NodeAgentError, TimeoutError) as error:
+            log.warning("no OCSP answer made", reason=str(error))
+            kept = self._cache.get(request_der)
+            if kept is not None and (kept.answer.expires_at or 0) > self._clock.now():
+                return kept.answer
+            raise Unavailable("the answer can't be made now", retry_after_seconds=5) from error
+        finally:
+            self._signings -= 1
+
+    async def crl(self, authority: str, delta: bool) -> Download | None:
+        """Return the newest CRL of a CA."""
+        known = self._known.named(authority)
+        record = (
+            None if known is None else await self._store.latest_crl(known.authority_id, delta=delta)
+        )
+        if record is None:
+            return None
+        return Download(
+            data=record.der,
+            content_type="application/pkix-crl",
+            etag=f"{record.number:x}-{record.this_update:x}",
+            last_modified=record.this_update,
+            expires_at=record.next_update,
+        )
+
+    async def issuer_certificate(self, authority: str) -> Download | None:
+        """Return a CA's own certificate."""
+        known = self._known.named(authority)
+        if known is None:
+            return None
+        return Download(
+            data=known.chain[0],
+            content_type="application/pkix-cert",
+            etag=hashlib.sha256(known.chain[0]).hexdigest()[:32],
+            last_modified=int(known.certificate.not_valid_before_utc.timestamp()),
+        )
+
+    def health(self) -> Health:
+        """Return the node's health in one word."""
+        return Health(status=self._health())
+
+    def applied(self, change: Applied) -> None:
+        """Drop every answer that ``change`` makes untrue."""
+        self._epoch += 1
+        for certificate in change.certificates:
+            self._cache.drop_certificate(certificate.authority_id, certificate.serial)
+        for status in change.statuses:
+            self._cache.drop_certificate(status.authority_id, status.serial)
+
+    def forget(self) -> None:
+        """Drop every answer: a signer or a CA has changed."""
+        self._epoch += 1
+        self._cache.clear()
+
+    async def _answer(self, request_der: bytes, request: OcspRequest) -> OcspAnswer:
+        authority = self._one_authority(request)
+        signer = None if authority is None else self._signers.active(authority.name)
+        if authority is None or signer is None:
+            # RFC 5019 section 2.2.3: not able to answer for this issuer with authority.
+            return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
+        epoch = self._epoch
+        now = int(self._clock.now())
+        answers = [await self._status(authority, signer, cert_id, now) for cert_id in request.cert_ids]
+        statuses = [answer for answer in answers if answer is not None]
+        if len(statuses) < len(answers):
+            return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
+        data = prepare_response(
+            signer.signer, statuses, produced_at=now, nonce=request.nonce
+        )
+        signature = await self._pool.sign(signer.signer.key, data)
+        der = complete_response(signer.signer, data, signature)
+        if request.nonce is not None:
+            return OcspAnswer(der=der)
+        answer = OcspAnswer(
+            der=der,
+            last_modified=now,
+            expires_at=min(status.next_update or now for status in statuses),
+            etag=hashlib.sha256(der).hexdigest()[:32],
+        )
+        if epoch == self._epoch:
+            keys = [(authority.authority_id, cert_id.serial) for cert_id in request.cert_ids]
+            self._cache.put(request_der, answer, keys)
+        return answer
+
+    def _one_authority(self, request: OcspRequest) -> KnownAuthority | None:
+        """Return the CA of all CertIDs: one answer has one signer, and that speaks for one CA."""
+        found = {
+            authority.authority_id: authority
+            for cert_id in request.cert_ids
+            if (authority := self._known.by_issuer(cert_id.issuer)) is not None
+        }
+        known = sum(self._known.by_issuer(item.issuer) is not None for item in request.cert_ids)
+        if len(found) != 1 or known != len(request.cert_ids):
+            return None
+        return next(iter(found.values()))
+
+    async def _status(
+        self, authority: KnownAuthority, active: ActiveSigner, cert_id: CertId, now: int
+    ) -> CertStatusAnswer | None:
+        """Return what is known of one certificate; None when policy says not to answer."""
+        next_update = min(now + active.spec.validity_seconds, active.signer.not_after)
+        record = await self._store.certificate(authority.authority_id, cert_id.serial)
+        if record is not None:
+            return _known_status(record, cert_id, now, next_update)
+        match active.spec.unknown_serial:
+            case "unauthorized":
+                return None
+            case "revoked":
+                return CertStatusAnswer(
+                    cert_id=cert_id,
+                    status="revoked",
+                    this_update=now,
+                    next_update=next_update,
+                    never_issued=True,
+                )
+            case "unknown":
+                return CertStatusAnswer(
+                    cert_id=cert_id, status="unknown", this_update=now, next_update=next_update
+                )
+
+
+def _known_status(
+    record: CertificateRecord, cert_id: CertId, now: int, next_update: int
+) -> CertStatusAnswer:
+    status: Literal["good", "revoked"] = (
+        "good" if record.status is CertificateStatus.GOOD else "revoked"
+    )
+    return CertStatusAnswer(
+        cert_id=cert_id,
+        status=status,
+        this_update=now,
+        next_update=next_update,
+        revoked_at=record.revoked_at,
+        reason=record.reason,
+    )

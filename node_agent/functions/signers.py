@@ -1,0 +1,175 @@
+"""The VA's OCSP signers: keys made here, certified by the CA over a peer link, renewed in time.
+
+The VA asks; nobody at the CA has to remember that it exists. A renewed signer takes over when its
+certificate has arrived; the old one's answers stay valid until their nextUpdate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from node_agent.clock import Clock
+from node_agent.errors import ConfigError, NodeAgentError
+from node_agent.functions.node_objects import (
+    ManagedObject,
+    NodeObjects,
+    SignerState,
+    decode_state,
+    encode_state,
+)
+from node_agent.functions.signal import ChangeSignal
+from node_agent.functions.tokens import Tokens
+from node_agent.functions.upstreams import Upstreams
+from node_agent.objects import SignerSpec
+from node_agent.peers.caller import PeerCaller
+from node_agent.peers.operations import CERTIFY_SIGNER, CertifySignerRequest
+from node_agent.pki.ocsp import OcspSigner
+from node_agent.pki.own_csr import build_csr
+from node_agent.store.api import Writer
+from node_agent.store.records import ObjectChange, ObjectRecord
+
+__all__ = ["ActiveSigner", "Signers"]
+
+log = structlog.get_logger(__name__)
+
+_CALL_SECONDS = 20.0
+_RETRY_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSigner:
+    """A signer with a certificate."""
+
+    spec: SignerSpec
+    signer: OcspSigner
+
+
+class Signers:
+    """Signers by CA name. ``run()`` certifies and renews them; ``on_change`` follows each."""
+
+    def __init__(
+        self,
+        *,
+        objects: NodeObjects,
+        tokens: Tokens,
+        store: Writer,
+        caller: PeerCaller,
+        upstreams: Upstreams,
+        clock: Clock,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._objects = objects
+        self._tokens = tokens
+        self._store = store
+        self._caller = caller
+        self._upstreams = upstreams
+        self._clock = clock
+        self._on_change = on_change
+        self._active: dict[str, ActiveSigner] = {}
+        self._wake = ChangeSignal()
+        self.last_error: dict[str, str] = {}
+
+    def active(self, authority: str) -> ActiveSigner | None:
+        """Return the signer that answers for the CA ``authority``, None without a valid one."""
+        found = self._active.get(authority)
+        if found is None or found.signer.not_after <= self._clock.now():
+            return None
+        return found
+
+    def configure(self) -> None:
+        """Load every certified signer; look after the others soon."""
+        self._active = {}
+        for item in self._objects.all("signers"):
+            self._activate(item)
+        self._on_change()
+        self._wake.announce()
+
+    def wake(self) -> None:
+        """Look again now: a link has come up."""
+        self._wake.announce()
+
+    def state(self, name: str) -> str:
+        """Return ``active``, ``waiting`` or ``expired`` for the signer ``name``."""
+        spec = self._objects.get("signers", name).spec
+        assert isinstance(spec, SignerSpec)
+        found = self._active.get(spec.authority)
+        if found is None or found.spec.name != name:
+            return "waiting"
+        return "active" if found.signer.not_after > self._clock.now() else "expired"
+
+    async def run(self) -> None:
+        """Certify and renew until cancelled."""
+        while True:
+            seen = self._wake.count
+            failed = False
+            for item in self._objects.all("signers"):
+                if self._is_due(item):
+                    failed |= not await self._renew(item)
+            await self._wake.wait(seen, _RETRY_SECONDS if failed else _LOOK_AGAIN_SECONDS)
+
+    def _is_due(self, item: ManagedObject) -> bool:
+        assert isinstance(item.spec, SignerSpec)
+        found = self._active.get(item.spec.authority)
+        if found is None:
+            return True
+        life = found.signer.not_after - found.signer.not_before
+        # Never more than half of its life ahead, or a short-lived one would be renewed for ever.
+        ahead = min(item.spec.renew_before_seconds, life // 2)
+        return found.signer.not_after - ahead <= self._clock.now()
+
+    async def _renew(self, item: ManagedObject) -> bool:
+        try:
+            await self._certify(item)
+        except (NodeAgentError, TimeoutError) as error:
+            self.last_error[item.name] = str(error)
+            log.info("signer not certified yet", signer=item.name, reason=str(error))
+            return False
+        self.last_error.pop(item.name, None)
+        return True
+
+    async def _certify(self, item: ManagedObject) -> None:
+        spec = item.spec
+        assert isinstance(spec, SignerSpec)
+        label = decode_state(item, SignerState).key_label
+        key = self._tokens.key(spec.crypto_token, label)
+        request = CertifySignerRequest(authority=spec.authority, csr=build_csr(key, spec.name))
+        answer = await self._caller.call(
+            CERTIFY_SIGNER,
+            request,
+            peers=self._upstreams.serving(spec.authority),
+            timeout_seconds=_CALL_SECONDS,
+        )
+        signer = OcspSigner.load(key, answer.chain[0])
+        await self._keep(item, SignerState(label, answer.chain))
+        self._active[spec.authority] = ActiveSigner(spec, signer)
+        log.info("signer certified", signer=item.name, serial=f"{signer.serial:x}")
+        self._on_change()
+
+    async def _keep(self, item: ManagedObject, state: SignerState) -> None:
+        stored = await self._store.object("signers", item.name)
+        if stored is None:
+            raise ConfigError("was deleted meanwhile", where=f"signers.{item.name}")
+        record = ObjectRecord(
+            kind="signers",
+            name=item.name,
+            spec=stored.spec,
+            state=encode_state(state),
+            generation=stored.generation,
+            updated_at=int(self._clock.now()),
+        )
+        change = ObjectChange(kind="signers", name=item.name, record=record)
+        await self._store.apply_plan([change])
+        self._objects.apply([change])
+
+    def _activate(self, item: ManagedObject) -> None:
+        spec = item.spec
+        assert isinstance(spec, SignerSpec)
+        state = decode_state(item, SignerState)
+        if not state.chain:
+            return
+        key = self._tokens.key(spec.crypto_token, state.key_label)
+        self._active[spec.authority] = ActiveSigner(spec, OcspSigner.load(key, state.chain[0]))

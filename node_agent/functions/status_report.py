@@ -1,0 +1,188 @@
+"""The node at a glance: what ``peersys status``, health checks and the demo's summary read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+import msgspec
+from cryptography import x509
+
+from node_agent.clock import Clock
+from node_agent.config import NodeSettings
+from node_agent.functions.crl_issuing import CrlIssuing
+from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
+from node_agent.functions.node_objects import (
+    AuthorityState,
+    NodeObjects,
+    SignerState,
+    decode_state,
+)
+from node_agent.functions.publishing import Publisher
+from node_agent.functions.signers import Signers
+from node_agent.objects import CertificationAuthoritySpec, SignerSpec
+from node_agent.store.api import Reader
+from node_agent.web.backends import (
+    AuthorityStatus,
+    HealthWord,
+    PeerStatus,
+    PublisherStatus,
+    ServiceUrls,
+    SignerStatus,
+    StatusReport,
+)
+
+__all__ = ["StatusReporter"]
+
+# A publisher that is this far behind makes the node degraded: statuses at its VA are old.
+_LAG_SECONDS = 60.0
+
+
+class StatusReporter:
+    """Assemble reports from the running parts."""
+
+    def __init__(
+        self,
+        *,
+        settings: NodeSettings,
+        version: str,
+        objects: NodeObjects,
+        known: KnownAuthorities,
+        store: Reader,
+        signers: Signers,
+        crls: CrlIssuing,
+        publishers: Callable[[], Iterable[Publisher]],
+        peers: Callable[[], Sequence[PeerStatus]],
+        urls: Callable[[], ServiceUrls],
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._version = version
+        self._objects = objects
+        self._known = known
+        self._store = store
+        self._signers = signers
+        self._crls = crls
+        self._publishers = publishers
+        self._peers = peers
+        self._urls = urls
+        self._clock = clock
+        self._started_at = clock.now()
+
+    async def report(self) -> StatusReport:
+        """Return the whole node."""
+        reasons = self._reasons()
+        return StatusReport(
+            node={
+                "name": self._settings.identity.name,
+                "identity": self._settings.identity.uri,
+                "version": self._version,
+                "started_at": self._started_at,
+            },
+            health=self.health(),
+            reasons=tuple(reasons),
+            peers=tuple(self._peers()),
+            publishers=tuple(self.publishers()),
+            signers=tuple(self.signers()),
+            authorities=tuple([item async for item in self._authorities()]),
+            urls=self._urls(),
+        )
+
+    def health(self) -> HealthWord:
+        """Return ``ok``, or ``degraded`` when any part doesn't do its work."""
+        return "degraded" if self._reasons() else "ok"
+
+    def publishers(self) -> Iterable[PublisherStatus]:
+        """Return how far each publisher is."""
+        for publisher in self._publishers():
+            yield PublisherStatus(**msgspec.structs.asdict(publisher.snapshot()))
+
+    def signers(self) -> Iterable[SignerStatus]:
+        """Return each signer's state."""
+        for item in self._objects.all("signers"):
+            spec = item.spec
+            assert isinstance(spec, SignerSpec)
+            chain = decode_state(item, SignerState).chain
+            certificate = x509.load_der_x509_certificate(chain[0]) if chain else None
+            yield SignerStatus(
+                name=item.name,
+                authority=spec.authority,
+                state=self._signers.state(item.name),
+                not_after=None if certificate is None else _not_after(certificate),
+                serial=None if certificate is None else f"{certificate.serial_number:x}",
+            )
+
+    def live_states(self, kind: str) -> Mapping[str, dict[str, object]]:
+        """Return what the running parts say of the objects of ``kind``, by name."""
+        match kind:
+            case "peer_connectors":
+                return {
+                    peer.connector: {
+                        "state": peer.state,
+                        "connections": peer.connections,
+                        "round_trip_ms": peer.round_trip_ms,
+                        "last_error": peer.last_error,
+                    }
+                    for peer in self._peers()
+                    if peer.connector is not None
+                }
+            case "publishers":
+                return {
+                    publisher.name: {
+                        "position": publisher.position,
+                        "lag_entries": publisher.lag_entries,
+                        "state": publisher.state,
+                    }
+                    for publisher in self.publishers()
+                }
+            case "signers":
+                names = (item.name for item in self._objects.all("signers"))
+                return {name: {"state": self._signers.state(name)} for name in names}
+            case _:
+                return {}
+
+    def _reasons(self) -> list[str]:
+        return [
+            *(
+                f"connector {peer.connector}: {peer.last_error or peer.state}"
+                for peer in self._peers()
+                if peer.connector is not None and peer.state in ("connecting", "down")
+            ),
+            *(
+                f"publisher {item.name}: {item.last_error or 'is behind'}"
+                for item in self.publishers()
+                if item.state != "up" or item.lag_seconds > _LAG_SECONDS
+            ),
+            *(
+                f"signer {item.name}: {self._signers.last_error.get(item.name, item.state)}"
+                for item in self.signers()
+                if item.state != "active"
+            ),
+            *(f"CRL of {name}: {error}" for name, error in self._crls.last_error.items()),
+        ]
+
+    async def _authorities(self) -> AsyncIterator[AuthorityStatus]:
+        own = {item.name: item for item in self._objects.all("certification_authorities")}
+        for authority in sorted(self._known.all(), key=lambda known: known.name):
+            item = own.get(authority.name)
+            kind = "published"
+            if item is not None and isinstance(item.spec, CertificationAuthoritySpec):
+                if decode_state(item, AuthorityState).authority_id != authority.authority_id:
+                    continue
+                kind = item.spec.kind
+            yield await self._authority(authority, kind)
+
+    async def _authority(self, authority: KnownAuthority, kind: str) -> AuthorityStatus:
+        crl = await self._store.latest_crl(authority.authority_id)
+        return AuthorityStatus(
+            name=authority.name,
+            kind=kind,
+            subject=authority.certificate.subject.rfc4514_string(),
+            not_after=_not_after(authority.certificate),
+            crl_number=crl.number if crl else None,
+            crl_next_update=crl.next_update if crl else None,
+            certificates=await self._store.count_certificates(authority.authority_id),
+        )
+
+
+def _not_after(certificate: x509.Certificate) -> int:
+    return int(certificate.not_valid_after_utc.timestamp())
