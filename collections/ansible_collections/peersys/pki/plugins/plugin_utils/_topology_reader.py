@@ -83,6 +83,9 @@ class _Reader:
     def topology(self) -> Topology:
         top = self.typed((), self._document.value, dict)
         self.known_keys((), top, TOP_KEYS)
+        if top.get("tenants"):
+            # Ignoring them would look like isolation that isn't there.
+            self.refuse(("tenants",), "tenants can't be laid out yet", "Leave it empty")
         return Topology(
             trust_domain=self.trust_domain(top),
             zones={

@@ -145,6 +145,11 @@ REFUSALS = {
         "  management: {node: ca1, subject: CN=M}\nlinks:",
         "27: authorities.management: the Management CA has this name already",
     ),
+    "tenants, which would be ignored": (
+        "links:",
+        "tenants: {a: {}}\nlinks:",
+        "27: tenants: tenants can't be laid out yet. Leave it empty",
+    ),
     "unknown top key": ("links:", "linkz:", "27: linkz: unknown key. Did you mean links?"),
     "unknown key of a node": (
         "address: 192.0.2.13",

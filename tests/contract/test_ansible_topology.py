@@ -1,0 +1,116 @@
+"""The local inventory, loaded by Ansible itself, is something that the agent accepts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.peersys.pki.plugins.module_utils._node_plan import (
+    node_options,
+    wanted_objects,
+)
+
+from node_agent.functions.plan import BUILT_IN_TOKEN, check_objects, copy_objects, plan_node
+from node_agent.objects import NodeSpecification
+from node_agent.policy import parse_role
+
+REPOSITORY = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).parent / "ansible-inventory"
+
+# role variable -> argument of the module peersys.pki.node, as the roles' tasks say
+CALLS = {
+    "ca1": {
+        "authenticator_authenticators": "authenticators",
+        "certification_authority_crypto_tokens": "crypto_tokens",
+        "certification_authority_profiles": "certificate_profiles",
+        "certification_authority_authorities": "certification_authorities",
+        "certification_authority_peer_roles": "peer_roles",
+        "certification_authority_peer_connectors": "peer_connectors",
+        "certification_authority_publishers": "publishers",
+    },
+    "ra1": {
+        "authenticator_authenticators": "authenticators",
+        "registration_authority_peer_roles": "peer_roles",
+    },
+    "va1": {
+        "authenticator_authenticators": "authenticators",
+        "validation_authority_peer_roles": "peer_roles",
+        "validation_authority_signers": "signers",
+    },
+}
+
+
+def load_inventory(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, "-i", directory, "--list", "--export"],
+        cwd=REPOSITORY,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def trusted(value: Any) -> Any:
+    """Return the value without the marks that keep ansible-inventory's text from templating."""
+    if isinstance(value, dict):
+        if value.keys() == {"__ansible_unsafe"}:
+            return value["__ansible_unsafe"]
+        return {key: trusted(item) for key, item in value.items()}
+    return [trusted(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def hosts() -> dict[str, dict[str, Any]]:
+    done = load_inventory(REPOSITORY / "inventories/local", PEERSYS_LOCAL_NETWORK="127.0.77")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = trusted(json.loads(done.stdout)["_meta"]["hostvars"])
+    return found
+
+
+def specification(variables: dict[str, Any], call: dict[str, str]) -> NodeSpecification:
+    """Return what the module would send for these variables, read as the agent reads it."""
+    arguments = {argument: variables[name] for name, argument in call.items()}
+    if "management_ca_authority" in variables:
+        management = {**variables["management_ca_authority"], "kind": "management"}
+        authorities = [management, *arguments["certification_authorities"]]
+        arguments["certification_authorities"] = authorities
+    result = ArgumentSpecValidator(node_options()).validate(arguments)
+    assert not result.error_messages
+    return msgspec.convert(wanted_objects(result.validated_parameters), NodeSpecification)
+
+
+@pytest.mark.parametrize("host", CALLS)
+def test_agent_accepts_what_the_topology_derives(
+    host: str, hosts: dict[str, dict[str, Any]]
+) -> None:
+    wanted = specification(hosts[host], CALLS[host])
+    fresh = {"crypto_tokens": {BUILT_IN_TOKEN.name: BUILT_IN_TOKEN}}
+    steps = plan_node(fresh, wanted)
+    check_objects(copy_objects(fresh, steps), steps)
+    for role in wanted.peer_roles:
+        parse_role(role)
+
+
+def test_addresses_move_with_the_environment(hosts: dict[str, dict[str, Any]]) -> None:
+    assert hosts["ca1"]["node_listen"] == {}
+    assert hosts["ra1"]["node_listen"] == {"peer": "127.0.77.12:7443", "rest": "127.0.77.12:8443"}
+    assert hosts["va1"]["node_listen"] == {"peer": "127.0.77.13:7443", "status": "127.0.77.13:8080"}
+
+
+def test_refused_topology_ends_ansible_with_file_line_and_key(tmp_path: Path) -> None:
+    text = (REPOSITORY / "inventories/local/topology.yml").read_text(encoding="utf-8")
+    (tmp_path / "topology.yml").write_text(text.replace("to: va1}", "to: va9}"), encoding="utf-8")
+    done = load_inventory(tmp_path)
+    line = text[: text.index("to: va1}")].count("\n") + 1
+    assert done.returncode != 0
+    told = " ".join(done.stderr.split())
+    assert f"topology.yml:{line}: links[1].to: unknown node 'va9'" in told
