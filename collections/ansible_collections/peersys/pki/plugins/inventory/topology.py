@@ -77,14 +77,15 @@ _TEMPLATED = ("trust_domain", "nodes")
 _ENDINGS = ("topology.yml", "topology.yaml")
 
 
-class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
+class InventoryModule(BaseInventoryPlugin):
     """Turns a topology file into an inventory."""
 
     NAME = "peersys.pki.topology"
 
     def verify_file(self, path: str) -> bool:
         """Return whether the file is named as a topology."""
-        return bool(super().verify_file(path)) and path.endswith(_ENDINGS)
+        known: bool = super().verify_file(path)  # type: ignore[no-untyped-call]
+        return known and path.endswith(_ENDINGS)
 
     def parse(self, inventory: t.Any, loader: t.Any, path: str, cache: bool = True) -> None:
         """Fill the inventory. Raises AnsibleParserError with every fault of the file."""
@@ -96,7 +97,7 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
             check_topology(document, topology)
         except TopologyRefused as error:
             raise AnsibleParserError(f"impossible topology:\n{error}") from error
-        self._fill(document, topology)
+        _fill(inventory, document, topology)
 
     def _templated(self, document: Document) -> Document:
         if not isinstance(document.value, dict):
@@ -116,14 +117,15 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
             return self.templar.template(trust_as_template(value))
         return value
 
-    def _fill(self, document: Document, topology: Topology) -> None:
-        self.inventory.add_group("peersys_nodes")
-        for name, node in topology.nodes.items():
-            self.inventory.add_host(name, group="peersys_nodes")
-            for function in node.functions:
-                self.inventory.add_group(function)
-                self.inventory.add_host(name, group=function)
-            declared_at = f"{document.file}:{document.line(('nodes', name))}: nodes.{name}"
-            variables = {**host_variables(topology, node), "peersys_declared_at": declared_at}
-            for key, value in variables.items():
-                self.inventory.set_variable(name, key, value)
+
+def _fill(inventory: t.Any, document: Document, topology: Topology) -> None:
+    inventory.add_group("peersys_nodes")
+    for name, node in topology.nodes.items():
+        inventory.add_host(name, group="peersys_nodes")
+        for function in node.functions:
+            inventory.add_group(function)
+            inventory.add_host(name, group=function)
+        declared_at = f"{document.file}:{document.line(('nodes', name))}: nodes.{name}"
+        variables = {**host_variables(topology, node), "peersys_declared_at": declared_at}
+        for key, value in variables.items():
+            inventory.set_variable(name, key, value)

@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Document,
     Fault,
+    Path,
     TopologyRefused,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
@@ -71,6 +72,9 @@ def _authorities_exist(topology: Topology) -> Faults:
             yield Fault(path, f"unknown CA {issuer!r}", "Add it to authorities")
         elif issuer is not None and topology.authorities[issuer].node != authority.node:
             yield Fault(path, f"{issuer} is on another node", "Put both on one node")
+
+
+def _authorities_of_links_exist(topology: Topology) -> Faults:
     for link in topology.links:
         for index, name in enumerate(link.authorities or ()):
             authority = topology.authorities.get(name)
@@ -140,7 +144,7 @@ def _authorities_are_not_dialled(topology: Topology) -> Faults:
     for link in topology.links:
         target = topology.nodes[link.target]
         if target.has("certification_authority"):
-            path = ("links", link.index, "to")
+            path: Path = ("links", link.index, "to")
             remedy = f"Write from: {link.target} and to: {link.source}"
             yield Fault(path, f"{link.source} must not dial the CA {link.target}", remedy)
         elif "peer" not in target.listen or target.address is None:
@@ -227,7 +231,14 @@ def _everyone_has_a_ca(topology: Topology) -> Faults:
                 yield Fault(("nodes", node.name), message, remedy)
 
 
-_NAMES = (_nodes_exist, _zones_exist, _authorities_exist, _profiles_exist, _names_differ)
+_NAMES = (
+    _nodes_exist,
+    _zones_exist,
+    _authorities_exist,
+    _authorities_of_links_exist,
+    _profiles_exist,
+    _names_differ,
+)
 _DIRECTIONS = (
     _issuers_are_no_loop,
     _one_management_ca,
