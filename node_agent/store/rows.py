@@ -45,8 +45,8 @@ REVOKED_COLUMNS: Final = (
 # CRLReason removeFromCRL, RFC 5280 section 5.3.1: only on a delta CRL, for a released hold.
 _REMOVE_FROM_CRL: Final = 8
 
-# A common name in RFC 4514 text: up to an unescaped comma or plus sign.
-_COMMON_NAME = re.compile(r"(?:^|[,+])CN=((?:\\.|[^,+\\])*)", re.IGNORECASE)
+# A common name in lower-cased RFC 4514 text: up to an unescaped comma or plus sign.
+_COMMON_NAME = re.compile(r"(?:^|[,+])cn=((?:\\.|[^,+\\])*)")
 
 _names_decoder = msgspec.json.Decoder(tuple[str, ...])
 
@@ -116,9 +116,10 @@ def position_of(row: Row) -> int:
 def search_names(record: CertificateRecord) -> set[str]:
     """Return what a search by name looks at: subject, common names and SANs in lower case."""
     names = {name.lower() for name in record.names}
-    if record.subject:
-        names.add(record.subject.lower())
-        names.update(name.lower() for name in _COMMON_NAME.findall(record.subject))
+    subject = record.subject.lower()
+    if subject:
+        names.add(subject)
+        names.update(_COMMON_NAME.findall(subject))
     return names
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from node_agent.store.audit_chain import encode_body, entry_hash
 from node_agent.store.bulk import Bulk, Lookup
+from node_agent.store.prepared import Prepared
 from node_agent.store.records import (
     AuditRecord,
     CertificateRecord,
@@ -63,10 +64,8 @@ _CONTENT: Final = tuple(
 )
 """Columns that a status alone can't fill."""
 
-_lock_heads = (
-    sa.select(*(log_heads.c[name] for name in _HEADS)).where(log_heads.c.id == 1).with_for_update()
-)
-_by_number = sa.select(*certificates.columns).where(certificates.c.id == sa.bindparam("number"))
+_lock_heads = Prepared(sa.select(*(log_heads.c[name] for name in _HEADS)).with_for_update())
+_by_number = Prepared(sa.select(certificates).where(certificates.c.id == sa.bindparam("number")))
 
 
 @dataclass(slots=True)
@@ -105,7 +104,7 @@ class Transaction:
         self.connection = connection
         self.bulk = bulk
         self.now = now
-        heads = tuple(connection.execute(_lock_heads).one())
+        heads = tuple(_lock_heads.one(connection))
         self._heads = heads
         self._number: int = heads[0]
         self.position: int = heads[1]
@@ -126,7 +125,7 @@ class Transaction:
             for number, _, request_id in self.bulk.lookup(
                 self.connection, _by_request, origin, ids
             ):
-                row = self.connection.execute(_by_number, {"number": number}).one()
+                row = _by_number.one(self.connection, number=number)
                 self._requests[origin, bytes(request_id)] = StoredRequest(
                     certificate_record(row), position_of(row)
                 )

@@ -1,0 +1,54 @@
+"""Statements whose SQL text is made once and which go straight to the driver.
+
+A point read of a certificate (22 columns) costs some 10 us so; SQLAlchemy's result description,
+made anew for every execution, alone costs ten times that. The statements are still written in
+SQLAlchemy Core, which spells them for each database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, NoResultFound
+
+__all__ = ["Prepared"]
+
+
+class Prepared:
+    """A statement of fixed form, compiled at its first use on each dialect."""
+
+    def __init__(self, statement: sa.Select[Any]) -> None:
+        self._statement = statement
+        self._texts: dict[str, tuple[str, Sequence[str] | None]] = {}
+
+    def first(self, connection: sa.Connection, **values: Any) -> Sequence[Any] | None:
+        """Return the first row, or None. Raises SQLAlchemyError."""
+        text, order = self._compiled(connection.dialect)
+        parameters = values if order is None else tuple(values[name] for name in order)
+        cursor = connection.connection.cursor()
+        dbapi_error = connection.dialect.loaded_dbapi.Error
+        try:
+            cursor.execute(text, parameters)
+            row: Sequence[Any] | None = cursor.fetchone()
+        except dbapi_error as error:
+            raise DBAPIError.instance(text, None, error, dbapi_error) from error
+        finally:
+            cursor.close()
+        return row
+
+    def one(self, connection: sa.Connection, **values: Any) -> Sequence[Any]:
+        """Return the row that must be there. Raises SQLAlchemyError."""
+        row = self.first(connection, **values)
+        if row is None:
+            raise NoResultFound(f"a row is missing: {self._statement}")
+        return row
+
+    def _compiled(self, dialect: sa.Dialect) -> tuple[str, Sequence[str] | None]:
+        known = self._texts.get(dialect.name)
+        if known is None:
+            compiled = self._statement.compile(dialect=dialect)
+            known = (str(compiled), getattr(compiled, "positiontup", None))
+            self._texts[dialect.name] = known
+        return known
