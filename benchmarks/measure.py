@@ -48,6 +48,10 @@ class Reading:
     value: float
     detail: dict[str, float] = field(default_factory=dict)
 
+    def figure(self, key: str = "") -> float:
+        """Return the figure, or the further figure ``key``."""
+        return self.detail[key] if key else self.value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
@@ -60,12 +64,16 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """``ours`` / ``other`` must be at least ``factor``, or at most with ``at_most``."""
+    """``ours`` / ``other`` must be at least ``factor``, or at most with ``at_most``.
+
+    ``key`` compares a further figure of the readings instead of the figure itself.
+    """
 
     ours: str
     other: str
     factor: float
     at_most: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +149,6 @@ def judge(outcome: Outcome) -> list[Verdict]:
     verdicts = []
     for bar in outcome.benchmark.bars:
         pairs = zip(outcome.readings[bar.ours], outcome.readings[bar.other], strict=True)
-        ratios = [ours.value / other.value for ours, other in pairs]
+        ratios = [ours.figure(bar.key) / other.figure(bar.key) for ours, other in pairs]
         verdicts.append(Verdict(bar, statistics.median(ratios), min(ratios), max(ratios)))
     return verdicts

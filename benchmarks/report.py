@@ -91,7 +91,10 @@ def _bar_line(outcome: Outcome, verdict: Verdict) -> str:
     wanted = _wanted(verdict.bar)
     spread = f"{format_figure(verdict.lowest)} - {format_figure(verdict.highest)}"
     reached = "yes" if verdict.is_reached else f"no: {_shortfall(verdict)}"
-    what = f"{outcome.benchmark.title}: {verdict.bar.ours} / {verdict.bar.other}"
+    bar = verdict.bar
+    what = f"{outcome.benchmark.title}: {bar.ours} / {bar.other}"
+    if bar.key:
+        what += f" ({bar.key.replace('_', ' ')})"
     return f"| {what} | {wanted} | {format_figure(verdict.ratio)} | {spread} | {reached} |"
 
 

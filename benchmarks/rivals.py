@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.load import HttpRequest
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-__all__ = ["OpenBao", "cfssl_ocsp", "nginx_static", "openbao", "openssl_ocsp"]
+__all__ = ["OpenBao", "RunningServer", "cfssl_ocsp", "nginx_static", "openbao", "openssl_ocsp"]
 
 _NGINX = """\
 {user}
@@ -67,6 +68,14 @@ cluster_addr = "http://127.0.0.1:{cluster_port}"
 disable_mlock = true
 log_level = "error"
 """
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """Where a server answers, and its process."""
+
+    url: str
+    process: ManagedProcess
 
 
 class OpenBao:
@@ -143,8 +152,10 @@ def openbao(directory: Path, *, cpus: str | None, storage: str = "raft") -> Iter
 
 
 @contextlib.contextmanager
-def nginx_static(directory: Path, files: dict[str, bytes], *, cpus: str | None) -> Iterator[str]:
-    """Serve ``files`` (name to content) from one nginx process; yield its URL."""
+def nginx_static(
+    directory: Path, files: dict[str, bytes], *, cpus: str | None
+) -> Iterator[RunningServer]:
+    """Serve ``files`` (name to content) from one nginx process; yield it."""
     static = directory / "static"
     static.mkdir(parents=True)
     for name, content in files.items():
@@ -157,12 +168,14 @@ def nginx_static(directory: Path, files: dict[str, bytes], *, cpus: str | None) 
     command = [require_program("nginx"), "-c", str(config), "-p", str(directory)]
     process = ManagedProcess(command, log_path=directory / "nginx.log", cpus=cpus)
     with _running(process, lambda: _accepts(port)):
-        yield f"http://127.0.0.1:{port}"
+        yield RunningServer(f"http://127.0.0.1:{port}", process)
 
 
 @contextlib.contextmanager
-def cfssl_ocsp(directory: Path, responses: Sequence[bytes], *, cpus: str | None) -> Iterator[str]:
-    """Serve pre-signed OCSP responses from CFSSL's ``ocspserve``; yield its URL."""
+def cfssl_ocsp(
+    directory: Path, responses: Sequence[bytes], *, cpus: str | None
+) -> Iterator[RunningServer]:
+    """Serve pre-signed OCSP responses from CFSSL's ``ocspserve``; yield it."""
     directory.mkdir(parents=True)
     source = directory / "responses"
     source.write_text("".join(base64.b64encode(der).decode() + "\n" for der in responses))
@@ -177,7 +190,7 @@ def cfssl_ocsp(directory: Path, responses: Sequence[bytes], *, cpus: str | None)
     ]
     process = ManagedProcess(command, log_path=directory / "cfssl.log", cpus=cpus)
     with _running(process, lambda: _accepts(port)):
-        yield f"http://127.0.0.1:{port}/"
+        yield RunningServer(f"http://127.0.0.1:{port}/", process)
 
 
 @contextlib.contextmanager
@@ -187,8 +200,8 @@ def openssl_ocsp(
     files: dict[str, bytes],
     certificates: Sequence[tuple[int, datetime]],
     cpus: str | None,
-) -> Iterator[str]:
-    """Answer from ``openssl ocsp``, which signs each answer; yield its URL.
+) -> Iterator[RunningServer]:
+    """Answer from ``openssl ocsp``, which signs each answer; yield it.
 
     ``files`` holds ``ca.pem``, ``signer.pem`` and ``signer.key``; ``certificates`` are serials
     and ends of good certificates.
@@ -213,7 +226,7 @@ def openssl_ocsp(
     )
     # It stays with a connection that brings no request, so its readiness is read, not probed.
     with _running(process, lambda: "waiting for OCSP client" in process.log_tail()):
-        yield f"http://127.0.0.1:{port}/"
+        yield RunningServer(f"http://127.0.0.1:{port}/", process)
 
 
 def _even_hex(serial: int) -> str:

@@ -77,6 +77,13 @@ def test_a_bar_of_at_most_is_reached_from_below(factor: float, *, is_reached: bo
     assert judge(outcome(bar, [2, 2, 2], [1, 1, 1]))[0].is_reached is is_reached
 
 
+def test_a_bar_can_compare_a_further_figure() -> None:
+    taken = outcome(Bar(ours="ours", other="other", factor=3, key="cpu"), [1], [1])
+    for name, value in (("ours", 9.0), ("other", 3.0)):
+        taken.readings[name][0].detail["cpu"] = value
+    assert [(verdict.ratio, verdict.is_reached) for verdict in judge(taken)] == [(3.0, True)]
+
+
 def test_the_page_says_how_much_is_missing() -> None:
     bar = Bar(ours="ours", other="other", factor=4.0)
     text = render_outcomes(
