@@ -1,0 +1,60 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.peersys.pki.plugins.filter.certified_authenticator import (
+    certified_authenticator,
+)
+from ansible_collections.peersys.pki.plugins.filter.verification_table import verification_table
+
+REQUEST = {"name": "peer", "csr": "CSR", "spec": {"name": "peer", "purpose": "peer"}}
+
+
+def certified(**answer):
+    return certified_authenticator({"ansible_loop_var": "item", "item": REQUEST, **answer})
+
+
+def test_certificate_anchors_and_crl_join_the_authenticator():
+    assert certified(certificate="PEM", trust_anchors=["CA"], crl="CRL") == {
+        "name": "peer",
+        "purpose": "peer",
+        "certificate": "PEM",
+        "trust_anchors": ["CA"],
+        "crls": ["CRL"],
+    }
+
+
+def test_dry_run_without_certificate_leaves_the_authenticator_as_it_is():
+    assert certified(certificate=None, trust_anchors=[], crl=None) == REQUEST["spec"]
+
+
+def test_management_ca_without_crl_gives_none():
+    assert certified(certificate="PEM", trust_anchors=["CA"], crl=None)["crls"] == []
+
+
+def test_something_else_is_refused():
+    with pytest.raises(AnsibleFilterError, match="not an item of a registered certification"):
+        certified_authenticator({"changed": True})
+
+
+def test_table_lines_up_pings_and_steps():
+    step = {"node": "ra1", "step": "enrolled", "milliseconds": 12.34, "detail": "serial 2a"}
+    table = verification_table({"ra1": {"ca1": [0.52]}, "ca1": {"ra1": [0.4, 0.6]}}, [step])
+    assert table.splitlines() == [
+        "node  what           took  seen",
+        "----  ----------  -------  ---------",
+        "ca1   pinged ra1   0.4 ms  2 links",
+        "ra1   pinged ca1   0.5 ms  1 link",
+        "ra1   enrolled    12.3 ms  serial 2a",
+    ]
+
+
+def test_table_of_nothing_is_its_head():
+    assert verification_table({}).splitlines() == [
+        "node  what  took  seen",
+        "----  ----  ----  ----",
+    ]
