@@ -16,7 +16,14 @@ import yaml
 from node_agent.errors import ConfigError
 from node_agent.identity import NodeIdentity
 
-__all__ = ["Address", "ListenConfig", "NodeConfig", "NodeSettings", "load_settings", "parse_address"]
+__all__ = [
+    "Address",
+    "ListenConfig",
+    "NodeConfig",
+    "NodeSettings",
+    "load_settings",
+    "parse_address",
+]
 
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
 

@@ -35,7 +35,10 @@ boundary, with ``raise … from``. The number on the wire and the HTTP status of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "AcquireTimeout",
@@ -189,7 +192,9 @@ class LintFailed(RequestRefused):
 
     def __init__(self, findings: Sequence[str], *, field: str = "") -> None:
         self.findings = tuple(findings)
-        super().__init__("; ".join(findings), field=field, remedy="change the profile or the request")
+        super().__init__(
+            "; ".join(findings), field=field, remedy="change the profile or the request"
+        )
 
 
 class StoreError(NodeAgentError):

@@ -30,7 +30,7 @@ class NodeIdentity:
         if not _TRUST_DOMAIN.match(self.trust_domain):
             raise ConfigError(
                 f"{self.trust_domain!r} is not a trust domain",
-                remedy="use lower-case letters, digits, dots and dashes, for example pki.example.org",
+                remedy="use lower-case letters, digits, dots and dashes: pki.example.org",
             )
         if not _NODE_NAME.match(self.name):
             raise ConfigError(
@@ -44,7 +44,8 @@ class NodeIdentity:
         match = _URI.match(uri)
         if match is None:
             raise ConfigError(
-                f"{uri!r} is not a node identity", remedy="write spiffe://<trust-domain>/node/<name>"
+                f"{uri!r} is not a node identity",
+                remedy="write spiffe://<trust-domain>/node/<name>",
             )
         return cls(match["trust_domain"], match["name"])
 

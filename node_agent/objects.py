@@ -72,7 +72,7 @@ class AuthenticatorSpec(_Spec, frozen=True):
 
     name: Name
     purpose: Literal["peer", "server"] = "peer"
-    crypto_token: Name = "default"
+    crypto_token: Name = "default"  # noqa: S105  # a name, not a secret
     key_kind: KeyKind = "ec-p256"
     dns_names: tuple[str, ...] = ()
     ip_addresses: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class CertificationAuthoritySpec(_Spec, frozen=True):
     kind: Literal["root", "issuing", "management"]
     subject: str
     issuer: Name | None = None
-    crypto_token: Name = "default"
+    crypto_token: Name = "default"  # noqa: S105  # a name, not a secret
     key_kind: KeyKind = "ec-p256"
     validity_days: PositiveInt = 3650
     path_length: int | None = None
@@ -174,7 +174,7 @@ class CertificateProfileSpec(_Spec, frozen=True):
 
 
 class AccessRule(_Spec, frozen=True):
-    """Allow or deny one resource path; ``*`` stands for one segment, a last ``**`` for all below."""
+    """Allow or deny one resource path; ``*`` is one segment, a last ``**`` everything below."""
 
     resource: str
     effect: Literal["allow", "deny"] = "allow"
@@ -222,7 +222,7 @@ class SignerSpec(_Spec, frozen=True):
 
     name: Name
     authority: Name
-    crypto_token: Name = "default"
+    crypto_token: Name = "default"  # noqa: S105  # a name, not a secret
     key_kind: KeyKind = "ec-p256"
     validity_seconds: PositiveInt = 3600
     renew_before_seconds: PositiveInt = 7 * 86400

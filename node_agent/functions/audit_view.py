@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from node_agent.store.records import AuditEntry
 from node_agent.web.backends import AuditItem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from node_agent.store.records import AuditEntry
 
 __all__ = ["audit_items"]
 

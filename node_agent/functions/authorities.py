@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from node_agent.errors import NotFound, RequestRefused
 from node_agent.functions.known_authorities import KnownAuthorities, load_authority
@@ -12,15 +13,17 @@ from node_agent.functions.node_objects import (
     NodeObjects,
     decode_state,
 )
-from node_agent.functions.tokens import Tokens
 from node_agent.objects import CertificateProfileSpec, CertificationAuthoritySpec
-from node_agent.pki.crl import CrlToBeSigned
-from node_agent.pki.issue import IssuedCertificate, ToBeSigned
 from node_agent.pki.issuer import Issuer
 from node_agent.pki.lint import check_to_be_signed
 from node_agent.pki.profile import Profile
-from node_agent.pki.signing import SigningPool
-from node_agent.pki.token import TokenKey
+
+if TYPE_CHECKING:
+    from node_agent.functions.tokens import Tokens
+    from node_agent.pki.crl import CrlToBeSigned
+    from node_agent.pki.issue import IssuedCertificate, ToBeSigned
+    from node_agent.pki.signing import SigningPool
+    from node_agent.pki.token import TokenKey
 
 __all__ = ["Authorities", "LoadedAuthority"]
 
@@ -125,9 +128,7 @@ class Authorities:
 
     async def sign_crl(self, authority: LoadedAuthority, crl: CrlToBeSigned) -> bytes:
         """Return the signature of a finished CRL. Raises TokenError."""
-        return await self._pool.sign(
-            authority.key, crl.signing_input, is_digest=crl.is_digest
-        )
+        return await self._pool.sign(authority.key, crl.signing_input, is_digest=crl.is_digest)
 
     def _load(self, item: ManagedObject) -> LoadedAuthority:
         spec = item.spec

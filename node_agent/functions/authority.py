@@ -6,11 +6,9 @@ change-log entry, its request id and its audit entry in one transaction, and onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from node_agent.clock import Clock
 from node_agent.errors import Conflict, NotFound, RequestRefused
-from node_agent.functions.authorities import Authorities, LoadedAuthority
 from node_agent.functions.certificate_records import (
     Provenance,
     audit_detail,
@@ -19,8 +17,6 @@ from node_agent.functions.certificate_records import (
 )
 from node_agent.functions.change_payloads import encode, status_payload
 from node_agent.functions.encoding import decode_cursor, encode_cursor, reason_name
-from node_agent.functions.signal import ChangeSignal
-from node_agent.peers.dispatcher import Context
 from node_agent.peers.operations import (
     AuthorityDescription,
     CatalogueAnswer,
@@ -41,7 +37,6 @@ from node_agent.pki.authorities import prepare_ocsp_signer
 from node_agent.pki.csr import parse_csr
 from node_agent.pki.issue import ToBeSigned, prepare
 from node_agent.pki.revoke import Reason
-from node_agent.store.api import Writer
 from node_agent.store.records import (
     AuditRecord,
     CertificateQuery,
@@ -50,6 +45,16 @@ from node_agent.store.records import (
     StatusChange,
 )
 from node_agent.web.backends import RevocationOrder, RevocationOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from node_agent.peers.dispatcher import Context
+
+    from node_agent.clock import Clock
+    from node_agent.functions.authorities import Authorities, LoadedAuthority
+    from node_agent.functions.signal import ChangeSignal
+    from node_agent.store.api import Writer
 
 __all__ = ["AuthorityService"]
 
@@ -60,7 +65,9 @@ _MOST_SEARCHED = 1000
 
 
 class AuthorityService:
-    """Handlers of the CA's operations. ``on_revoked`` is told the CA whose list has changed."""
+    """Handlers of the CA's operations. ``on_revoked`` is told the CA whose list has
+    changed, ``on_status`` the certificate (authority id and serial).
+    """
 
     def __init__(
         self,
@@ -69,12 +76,14 @@ class AuthorityService:
         authorities: Authorities,
         changed: ChangeSignal,
         on_revoked: Callable[[LoadedAuthority], None],
+        on_status: Callable[[str, int], None],
         clock: Clock,
     ) -> None:
         self._store = store
         self._authorities = authorities
         self._changed = changed
         self._on_revoked = on_revoked
+        self._on_status = on_status
         self._clock = clock
 
     async def enroll(self, context: Context, request: EnrollRequest) -> CertificateAnswer:
@@ -175,9 +184,7 @@ class AuthorityService:
 
     def _admit(self, authority: LoadedAuthority, request: EnrollRequest) -> ToBeSigned:
         profile = self._authorities.profile(authority, request.profile)
-        admitted = profile.admit(
-            parse_csr(request.csr), validity_seconds=request.validity_seconds
-        )
+        admitted = profile.admit(parse_csr(request.csr), validity_seconds=request.validity_seconds)
         return prepare(authority.issuer, admitted, now=int(self._clock.now()))
 
     async def _repeated(
@@ -229,6 +236,7 @@ class AuthorityService:
             return await self._unchanged(authority, change, conflict)
         self._changed.announce()
         self._on_revoked(authority)
+        self._on_status(change.authority_id, change.serial)
         revoked_at = None if change.status is CertificateStatus.GOOD else change.at
         return RevokeAnswer(
             status=change.status.value,

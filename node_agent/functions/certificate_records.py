@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from node_agent.functions.change_payloads import certificate_payload, encode
-from node_agent.pki.issue import IssuedCertificate
 from node_agent.store.records import AuditRecord, CertificateRecord
+
+if TYPE_CHECKING:
+    from node_agent.pki.issue import IssuedCertificate
 
 __all__ = ["Provenance", "audit_detail", "issued_record", "issued_row"]
 

@@ -7,22 +7,17 @@ gets nothing by it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from node_agent.clock import Clock
 from node_agent.errors import ConfigError, NotFound
-from node_agent.functions.authorities import Authorities, LoadedAuthority
 from node_agent.functions.certificate_records import Provenance, audit_detail, issued_row
 from node_agent.functions.encoding import certificate_pem, chain_pem, pem
-from node_agent.functions.signal import ChangeSignal
 from node_agent.identity import NodeIdentity
 from node_agent.pki.authorities import prepare_authenticator, prepare_server
 from node_agent.pki.csr import Csr, parse_csr
-from node_agent.pki.issue import ToBeSigned
-from node_agent.store.api import Writer
 from node_agent.store.records import (
     AuditRecord,
     CertificateQuery,
@@ -30,6 +25,15 @@ from node_agent.store.records import (
     CertificateStatus,
 )
 from node_agent.web.backends import ManagementCertificate, ManagementCertificateOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from node_agent.clock import Clock
+    from node_agent.functions.authorities import Authorities, LoadedAuthority
+    from node_agent.functions.signal import ChangeSignal
+    from node_agent.pki.issue import ToBeSigned
+    from node_agent.store.api import Writer
 
 __all__ = ["Certification"]
 
@@ -101,9 +105,9 @@ class Certification:
         )
         until = self._clock.now() + order.renew_before_days * _SECONDS_PER_DAY
         for record in await self._store.search(query):
-            if record.not_after > until and set(record.names) == set(names) and record.der:
-                if _spki(record.der) == csr.spki:
-                    return record
+            is_alike = record.not_after > until and set(record.names) == set(names)
+            if is_alike and record.der and _spki(record.der) == csr.spki:
+                return record
         return None
 
     def _prepare(

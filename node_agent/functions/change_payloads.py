@@ -1,7 +1,8 @@
 """What the entries of the change log carry: written by the CA, read by publishers and VAs.
 
-Each kind of ``store.records.ChangeKind`` has one struct here, encoded as MessagePack arrays, so that
-a VA can apply an entry without asking back. Fields are only ever added at the end, with a default.
+Each kind of ``store.records.ChangeKind`` has one struct here, encoded as a MessagePack array, so
+that a VA can apply an entry without asking back. Fields are only ever added at the end, with a
+default.
 """
 
 from __future__ import annotations

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from node_agent.clock import Clock
 from node_agent.errors import ConfigError
-from node_agent.functions.authorities import Authorities, LoadedAuthority
 from node_agent.functions.certificate_records import Provenance, issued_row
 from node_agent.functions.change_payloads import AuthorityPayload, encode
 from node_agent.functions.identities import check_certificate
@@ -26,9 +25,6 @@ from node_agent.functions.node_objects import (
     decode_state,
     encode_state,
 )
-from node_agent.functions.plan import Step
-from node_agent.functions.tokens import Tokens
-from node_agent.identity import NodeIdentity
 from node_agent.objects import (
     AuthenticatorSpec,
     CertificateProfileSpec,
@@ -38,12 +34,10 @@ from node_agent.objects import (
     SignerSpec,
 )
 from node_agent.pki.authorities import prepare_issuing_ca, prepare_self_signed_ca
-from node_agent.pki.issue import IssuedCertificate
 from node_agent.pki.lint import lint_profile_sample
 from node_agent.pki.names import authority_id, encode_name, parse_name
 from node_agent.pki.own_csr import build_csr
 from node_agent.pki.profile import Profile
-from node_agent.pki.signing import SigningPool
 from node_agent.store.records import (
     AuditRecord,
     CertificateRecord,
@@ -51,6 +45,15 @@ from node_agent.store.records import (
     ObjectChange,
     ObjectRecord,
 )
+
+if TYPE_CHECKING:
+    from node_agent.clock import Clock
+    from node_agent.functions.authorities import Authorities, LoadedAuthority
+    from node_agent.functions.plan import Step
+    from node_agent.functions.tokens import Tokens
+    from node_agent.identity import NodeIdentity
+    from node_agent.pki.issue import IssuedCertificate
+    from node_agent.pki.signing import SigningPool
 
 __all__ = ["Creation", "PlanBatch"]
 

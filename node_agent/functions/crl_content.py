@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from node_agent.functions.authorities import Authorities, LoadedAuthority
+from typing import TYPE_CHECKING
+
 from node_agent.pki.crl import CrlWriter
-from node_agent.store.api import Writer
 from node_agent.store.records import CrlRecord
+
+if TYPE_CHECKING:
+    from node_agent.functions.authorities import Authorities, LoadedAuthority
+    from node_agent.store.api import Writer
 
 __all__ = ["make_crl"]
 

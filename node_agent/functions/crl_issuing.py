@@ -7,17 +7,22 @@ next one, which starts right after: however many there are, at most one CRL a CA
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import structlog
 
-from node_agent.clock import Clock
 from node_agent.errors import NodeAgentError
-from node_agent.functions.authorities import Authorities, LoadedAuthority
 from node_agent.functions.change_payloads import crl_payload, encode
 from node_agent.functions.crl_content import make_crl
 from node_agent.functions.signal import ChangeSignal
-from node_agent.store.api import Writer
-from node_agent.store.records import CrlRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node_agent.clock import Clock
+    from node_agent.functions.authorities import Authorities, LoadedAuthority
+    from node_agent.store.api import Writer
+    from node_agent.store.records import CrlRecord
 
 __all__ = ["CrlIssuing"]
 
@@ -28,7 +33,7 @@ _RETRY_SECONDS = 5.0
 
 
 class CrlIssuing:
-    """Run with ``run()``."""
+    """Run with ``run()``. ``on_crl`` is given each full CRL after its commit."""
 
     def __init__(
         self,
@@ -36,11 +41,13 @@ class CrlIssuing:
         store: Writer,
         authorities: Authorities,
         changed: ChangeSignal,
+        on_crl: Callable[[bytes], None],
         clock: Clock,
     ) -> None:
         self._store = store
         self._authorities = authorities
         self._changed = changed
+        self._on_crl = on_crl
         self._clock = clock
         self._wanted: set[str] = set()
         self._wake = ChangeSignal()
@@ -120,4 +127,6 @@ class CrlIssuing:
             self.newest[authority.name] = record
         log.info("CRL made", authority=authority.name, number=record.number, delta=base is not None)
         self._changed.announce()
+        if base is None:
+            self._on_crl(record.der)
         return record

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from node_agent.errors import RequestRefused
 from node_agent.web.backends import REASON_NUMBERS, RevocationReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "certificate_pem",

@@ -6,15 +6,13 @@ CRLs come from the authenticator's specification and, newer ones, over peer link
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from node_agent.clock import Clock
 from node_agent.errors import ConfigError
 from node_agent.functions.node_objects import (
     AuthenticatorState,
@@ -22,11 +20,17 @@ from node_agent.functions.node_objects import (
     NodeObjects,
     decode_state,
 )
-from node_agent.functions.tokens import Tokens
-from node_agent.identity import NodeIdentity
 from node_agent.net.tls import IdentityHolder, TlsIdentity
 from node_agent.objects import AuthenticatorSpec, RequesterSpec
 from node_agent.web.tls import rest_context
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
+    from node_agent.clock import Clock
+    from node_agent.functions.tokens import Tokens
+    from node_agent.identity import NodeIdentity
 
 __all__ = ["Identities", "check_certificate"]
 

@@ -7,8 +7,8 @@ granted the same name can't take it over by publishing a CA of its own under it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography import x509
@@ -18,6 +18,9 @@ from node_agent.errors import PolicyDenied
 from node_agent.pki.names import authority_id
 from node_agent.pki.ocsp import IssuerHashes, issuer_hashes
 from node_agent.store.records import ObjectRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "KIND",

@@ -8,19 +8,12 @@ then does the running node take it over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from node_agent.functions.authority import AuthorityService
-from node_agent.functions.certification import Certification
-from node_agent.functions.creation import Creation, PlanBatch
-
-from node_agent.clock import Clock
 from node_agent.errors import NodeAgentError
 from node_agent.functions.audit_view import audit_items
+from node_agent.functions.creation import Creation, PlanBatch
 from node_agent.functions.explanation import explain_access
-from node_agent.functions.node_objects import NodeObjects
-from node_agent.functions.object_views import ObjectViews
 from node_agent.functions.plan import (
     Step,
     check_objects,
@@ -29,10 +22,7 @@ from node_agent.functions.plan import (
     plan_object,
     spec_fields,
 )
-from node_agent.identity import NodeIdentity
 from node_agent.objects import KINDS, NodeSpecification, ObjectSpec
-from node_agent.policy import RoleSet
-from node_agent.store.engine import Store
 from node_agent.store.records import AuditRecord
 from node_agent.web.backends import (
     AccessExplanation,
@@ -56,6 +46,18 @@ from node_agent.web.backends import (
     RevocationOutcome,
     StatusReport,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from node_agent.clock import Clock
+    from node_agent.functions.authority import AuthorityService
+    from node_agent.functions.certification import Certification
+    from node_agent.functions.node_objects import NodeObjects
+    from node_agent.functions.object_views import ObjectViews
+    from node_agent.identity import NodeIdentity
+    from node_agent.policy import RoleSet
+    from node_agent.store import Store
 
 __all__ = ["Management", "Runtime"]
 

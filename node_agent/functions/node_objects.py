@@ -6,16 +6,19 @@ store has committed the change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from node_agent.errors import NotFound
 from node_agent.functions.plan import BUILT_IN_TOKEN, Objects
 from node_agent.objects import KINDS, ObjectSpec
-from node_agent.store.records import ObjectChange, ObjectRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from node_agent.store.records import ObjectChange, ObjectRecord
 
 __all__ = [
     "AuthenticatorState",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from cryptography import x509
@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives import serialization
 
 from node_agent.errors import NotFound
 from node_agent.functions.encoding import certificate_pem, chain_pem, pem, reason_name
-from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.node_objects import (
     AuthenticatorState,
     AuthorityState,
@@ -21,7 +20,6 @@ from node_agent.functions.node_objects import (
     SignerState,
     decode_state,
 )
-from node_agent.functions.tokens import Tokens
 from node_agent.objects import (
     AuthenticatorSpec,
     CertificationAuthoritySpec,
@@ -30,9 +28,13 @@ from node_agent.objects import (
     PublisherSpec,
     SignerSpec,
 )
-from node_agent.store.api import Reader
 from node_agent.store.records import CertificateQuery, CertificateRecord, CertificateStatus
 from node_agent.web.backends import CertificateFilter, CertificateInfo, CrlView, ObjectView
+
+if TYPE_CHECKING:
+    from node_agent.functions.known_authorities import KnownAuthorities
+    from node_agent.functions.tokens import Tokens
+    from node_agent.store.api import Reader
 
 __all__ = ["LiveStates", "ObjectViews"]
 

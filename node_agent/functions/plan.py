@@ -8,9 +8,8 @@ naming the object and the field.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -33,6 +32,9 @@ from node_agent.objects import (
 )
 from node_agent.pki.profile import Profile
 from node_agent.policy import parse_requester, parse_role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "BUILT_IN_TOKEN",

@@ -11,19 +11,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
-from node_agent.peers.caller import PeerCaller
 
-from node_agent.clock import Clock
 from node_agent.errors import NodeAgentError
 from node_agent.functions.change_payloads import CertificatePayload, decode, encode, status_only
-from node_agent.functions.signal import ChangeSignal
 from node_agent.identity import NodeIdentity
-from node_agent.objects import PublisherSpec
 from node_agent.peers.operations import (
     PUBLISH,
     PUBLISH_POSITION,
@@ -32,8 +28,17 @@ from node_agent.peers.operations import (
     PublishRequest,
     serial_octets,
 )
-from node_agent.store.api import Writer
-from node_agent.store.records import ChangeEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from node_agent.peers.caller import PeerCaller
+
+    from node_agent.clock import Clock
+    from node_agent.functions.signal import ChangeSignal
+    from node_agent.objects import PublisherSpec
+    from node_agent.store.api import Writer
+    from node_agent.store.records import ChangeEntry
 
 __all__ = ["Publisher", "PublisherSnapshot", "source_name"]
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from node_agent.peers.dispatcher import Context
 
-from node_agent.clock import Clock
 from node_agent.errors import Conflict, PolicyDenied, RequestRefused
 from node_agent.functions.change_payloads import (
     AuthorityPayload,
@@ -44,7 +42,6 @@ from node_agent.peers.operations import (
     PublishRequest,
     serial_number,
 )
-from node_agent.store.api import Writer
 from node_agent.store.records import (
     CertificateRecord,
     ChangeEntry,
@@ -53,6 +50,14 @@ from node_agent.store.records import (
     ObjectChange,
     StatusChange,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from node_agent.peers.dispatcher import Context
+
+    from node_agent.clock import Clock
+    from node_agent.store.api import Writer
 
 __all__ = ["Applied", "PublicationReceiver"]
 

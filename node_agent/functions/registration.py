@@ -8,21 +8,14 @@ a denied one here, because it goes nowhere else.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-from node_agent.peers.caller import PeerCaller
-
-from node_agent.clock import Clock
 from node_agent.errors import PolicyDenied
 from node_agent.functions.encoding import (
     certificate_pem,
     chain_pem,
     reason_name,
 )
-from node_agent.functions.node_objects import NodeObjects
-from node_agent.functions.upstreams import Upstreams
 from node_agent.objects import RequesterSpec
 from node_agent.peers.operations import (
     ENROLL,
@@ -57,6 +50,16 @@ from node_agent.web.backends import (
     RevocationOrder,
     RevocationOutcome,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import msgspec
+    from node_agent.peers.caller import PeerCaller
+
+    from node_agent.clock import Clock
+    from node_agent.functions.node_objects import NodeObjects
+    from node_agent.functions.upstreams import Upstreams
 
 __all__ = ["Registration"]
 

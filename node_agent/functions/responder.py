@@ -5,19 +5,14 @@ The store is given by type as a Reader: nothing that a stranger sends to the sta
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from node_agent.clock import Clock
 from node_agent.errors import NodeAgentError, RequestRefused, Unavailable
-from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
-from node_agent.functions.receiving import Applied
 from node_agent.functions.response_cache import ResponseCache
-from node_agent.functions.signers import ActiveSigner, Signers
 from node_agent.pki.ocsp import (
     CertId,
     CertStatusAnswer,
@@ -28,10 +23,19 @@ from node_agent.pki.ocsp import (
     parse_request,
     prepare_response,
 )
-from node_agent.pki.signing import SigningPool
-from node_agent.store.api import Reader
 from node_agent.store.records import CertificateRecord, CertificateStatus
-from node_agent.web.backends import CachedResponse, Download, Health, HealthWord, OcspAnswer
+from node_agent.web.backends import CachedResponse, Download, Health, OcspAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node_agent.clock import Clock
+    from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
+    from node_agent.functions.receiving import Applied
+    from node_agent.functions.signers import ActiveSigner, Signers
+    from node_agent.pki.signing import SigningPool
+    from node_agent.store.api import Reader
+    from node_agent.web.bodies import HealthWord
 
 __all__ = ["Responder"]
 
@@ -42,6 +46,14 @@ _MOST_SIGNINGS = 256
 # An answer is made anew when it has this part of its life left, so that a cached one never ends
 # while it is on its way.
 _REFRESH_PART = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class _Making:
+    """An answer that is being made, and whether what it says has changed since."""
+
+    certificates: frozenset[tuple[str, int]]
+    is_stale: bool = False
 
 
 class Responder:
@@ -65,8 +77,8 @@ class Responder:
         self._health = health
         self._cache = ResponseCache()
         self._signings = 0
-        # Raised by every change of a status: an answer made from what was read before is not kept.
-        self._epoch = 0
+        # Answers that are being made: one whose certificate changes meanwhile is not kept.
+        self._making: set[_Making] = set()
 
     def cached_response(self, request_der: bytes) -> CachedResponse | None:
         """Return the answer kept for exactly this request."""
@@ -137,15 +149,21 @@ class Responder:
 
     def applied(self, change: Applied) -> None:
         """Drop every answer that ``change`` makes untrue."""
-        self._epoch += 1
         for certificate in change.certificates:
-            self._cache.drop_certificate(certificate.authority_id, certificate.serial)
+            self.drop(certificate.authority_id, certificate.serial)
         for status in change.statuses:
-            self._cache.drop_certificate(status.authority_id, status.serial)
+            self.drop(status.authority_id, status.serial)
+
+    def drop(self, authority_id: str, serial: int) -> None:
+        """Drop every answer about one certificate."""
+        self._cache.drop_certificate(authority_id, serial)
+        for making in self._making:
+            making.is_stale |= (authority_id, serial) in making.certificates
 
     def forget(self) -> None:
         """Drop every answer: a signer or a CA has changed."""
-        self._epoch += 1
+        for making in self._making:
+            making.is_stale = True
         self._cache.clear()
 
     async def _answer(self, request_der: bytes, request: OcspRequest) -> OcspAnswer:
@@ -154,29 +172,38 @@ class Responder:
         if authority is None or signer is None:
             # RFC 5019 section 2.2.3: not able to answer for this issuer with authority.
             return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
-        epoch = self._epoch
+        keys = frozenset((authority.authority_id, item.serial) for item in request.cert_ids)
+        making = _Making(keys)
+        self._making.add(making)
+        try:
+            answer = await self._sign(request, authority, signer)
+        finally:
+            self._making.discard(making)
+        if answer.expires_at is not None and not making.is_stale:
+            self._cache.put(request_der, answer, keys)
+        return answer
+
+    async def _sign(
+        self, request: OcspRequest, authority: KnownAuthority, active: ActiveSigner
+    ) -> OcspAnswer:
         now = int(self._clock.now())
-        answers = [await self._status(authority, signer, cert_id, now) for cert_id in request.cert_ids]
-        statuses = [answer for answer in answers if answer is not None]
-        if len(statuses) < len(answers):
-            return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
-        data = prepare_response(
-            signer.signer, statuses, produced_at=now, nonce=request.nonce
-        )
-        signature = await self._pool.sign(signer.signer.key, data)
-        der = complete_response(signer.signer, data, signature)
+        statuses: list[CertStatusAnswer] = []
+        for cert_id in request.cert_ids:
+            status = await self._status(authority, active, cert_id, now)
+            if status is None:
+                return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
+            statuses.append(status)
+        signer = active.signer
+        data = prepare_response(signer, statuses, produced_at=now, nonce=request.nonce)
+        der = complete_response(signer, data, await self._pool.sign(signer.key, data))
         if request.nonce is not None:
             return OcspAnswer(der=der)
-        answer = OcspAnswer(
+        return OcspAnswer(
             der=der,
             last_modified=now,
             expires_at=min(status.next_update or now for status in statuses),
             etag=hashlib.sha256(der).hexdigest()[:32],
         )
-        if epoch == self._epoch:
-            keys = [(authority.authority_id, cert_id.serial) for cert_id in request.cert_ids]
-            self._cache.put(request_der, answer, keys)
-        return answer
 
     def _one_authority(self, request: OcspRequest) -> KnownAuthority | None:
         """Return the CA of all CertIDs: one answer has one signer, and that speaks for one CA."""

@@ -7,9 +7,12 @@ answers of equal lifetime are those that would expire first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from node_agent.web.backends import CachedResponse, OcspAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["ResponseCache"]
 

@@ -6,12 +6,11 @@ certificate has arrived; the old one's answers stay valid until their nextUpdate
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
-from node_agent.clock import Clock
 from node_agent.errors import ConfigError, NodeAgentError
 from node_agent.functions.node_objects import (
     ManagedObject,
@@ -21,15 +20,21 @@ from node_agent.functions.node_objects import (
     encode_state,
 )
 from node_agent.functions.signal import ChangeSignal
-from node_agent.functions.tokens import Tokens
-from node_agent.functions.upstreams import Upstreams
 from node_agent.objects import SignerSpec
-from node_agent.peers.caller import PeerCaller
 from node_agent.peers.operations import CERTIFY_SIGNER, CertifySignerRequest
 from node_agent.pki.ocsp import OcspSigner
 from node_agent.pki.own_csr import build_csr
-from node_agent.store.api import Writer
 from node_agent.store.records import ObjectChange, ObjectRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node_agent.peers.caller import PeerCaller
+
+    from node_agent.clock import Clock
+    from node_agent.functions.tokens import Tokens
+    from node_agent.functions.upstreams import Upstreams
+    from node_agent.store.api import Writer
 
 __all__ = ["ActiveSigner", "Signers"]
 

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography import x509
 
-from node_agent.clock import Clock
-from node_agent.config import NodeSettings
-from node_agent.functions.crl_issuing import CrlIssuing
-from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
 from node_agent.functions.node_objects import (
     AuthorityState,
     NodeObjects,
     SignerState,
     decode_state,
 )
-from node_agent.functions.publishing import Publisher
-from node_agent.functions.signers import Signers
 from node_agent.objects import CertificationAuthoritySpec, SignerSpec
-from node_agent.store.api import Reader
 from node_agent.web.backends import (
     AuthorityStatus,
-    HealthWord,
     PeerStatus,
     PublisherStatus,
     ServiceUrls,
     SignerStatus,
     StatusReport,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+    from node_agent.clock import Clock
+    from node_agent.config import NodeSettings
+    from node_agent.functions.crl_issuing import CrlIssuing
+    from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
+    from node_agent.functions.publishing import Publisher
+    from node_agent.functions.signers import Signers
+    from node_agent.store.api import Reader
+    from node_agent.web.bodies import HealthWord
 
 __all__ = ["StatusReporter"]
 

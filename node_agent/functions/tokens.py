@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from node_agent.errors import NotFound, TokenError
-from node_agent.objects import CryptoTokenSpec
 from node_agent.pki.token import SoftToken, TokenKey
-from node_agent.store.records import KeyRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from node_agent.objects import CryptoTokenSpec
+    from node_agent.store.records import KeyRecord
 
 __all__ = ["Tokens", "read_passphrase"]
 

@@ -7,14 +7,12 @@ because it claims it. What it offers (its catalogue) only narrows the choice amo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
-from node_agent.peers.caller import PeerCaller
-from node_agent.peers.directory import Directory
 
-from node_agent.clock import Clock
 from node_agent.errors import NodeAgentError, Unavailable
+from node_agent.functions.signal import ChangeSignal
 from node_agent.identity import NodeIdentity
 from node_agent.peers.operations import (
     CATALOGUE,
@@ -23,6 +21,14 @@ from node_agent.peers.operations import (
     CatalogueRequest,
 )
 from node_agent.policy import MemberKind, Role, RoleSet, grants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from node_agent.peers.caller import PeerCaller
+    from node_agent.peers.directory import Directory
+
+    from node_agent.clock import Clock
 
 __all__ = ["Upstreams"]
 
@@ -50,6 +56,7 @@ class Upstreams:
         self._clock = clock
         self._offers: dict[NodeIdentity, tuple[AuthorityDescription, ...]] = {}
         self._asked_at: dict[NodeIdentity, float] = {}
+        self._wake = ChangeSignal()
 
     def serving(self, authority: str) -> list[NodeIdentity]:
         """Return the peers that may be asked about ``authority``, connected or not.
@@ -96,8 +103,13 @@ class Upstreams:
     async def run(self) -> None:
         """Refresh until cancelled."""
         while True:
+            seen = self._wake.count
             await self.refresh()
-            await self._clock.sleep(_REFRESH_SECONDS / 10)
+            await self._wake.wait(seen, _REFRESH_SECONDS)
+
+    def wake(self) -> None:
+        """Look again now: a link has come up or gone."""
+        self._wake.announce()
 
     def _may_offer(self, peer: NodeIdentity, authority: str) -> bool:
         offers = self._offers.get(peer)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from node_agent.errors import NotFound, TokenError
 from node_agent.functions.tokens import Tokens, read_passphrase
 from node_agent.objects import CryptoTokenSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PASSPHRASE = b"correct horse battery staple"
 

@@ -1,0 +1,250 @@
+"""The node's links: one pool for each connector, the listener, and who is connected.
+
+A node has no links before its authenticator is certified. Until then calls are Unavailable and
+connectors wait; ``activate`` brings all of it up, and a renewed certificate changes nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import structlog
+
+from node_agent.config import parse_address
+from node_agent.errors import NetworkError, NotFound, Unavailable
+from node_agent.identity import NodeIdentity, PeerIdentity
+from node_agent.net import NetSettings, TlsNetwork
+from node_agent.objects import PeerConnectorSpec, PeerRoleSpec, RequesterSpec
+from node_agent.peers.caller import PeerCaller
+from node_agent.peers.directory import Directory
+from node_agent.peers.dispatcher import Context, Dispatcher
+from node_agent.peers.operations import Operation
+from node_agent.peers.signature import PeerCertificates
+from node_agent.policy import RoleSet, parse_roles
+from node_agent.pool import ConnectorPool, PoolSettings
+from node_agent.web.backends import PeerStatus, PingResult
+
+if TYPE_CHECKING:
+    from node_agent.clock import Clock
+    from node_agent.config import NodeSettings
+    from node_agent.functions.identities import Identities
+    from node_agent.functions.node_objects import NodeObjects
+    from node_agent.net.backend import Listener, Network
+    from node_agent.net.tls import IdentityHolder
+    from node_agent.store.records import AuditRecord
+
+__all__ = ["Linking"]
+
+log = structlog.get_logger(__name__)
+
+_PING_SECONDS = 5.0
+_DRAIN_SECONDS = 5.0
+
+RequestT = TypeVar("RequestT", bound=msgspec.Struct)
+AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
+Handler = Callable[[Context, Any], Awaitable[msgspec.Struct]]
+
+
+class Linking:
+    """Pools, listener, directory, dispatcher and caller of one node."""
+
+    def __init__(
+        self,
+        *,
+        settings: NodeSettings,
+        objects: NodeObjects,
+        identities: Identities,
+        audit: Callable[[AuditRecord], Awaitable[None]],
+        on_link: Callable[[], None],
+        clock: Clock,
+        network: Network | None = None,
+    ) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._identities = identities
+        self._audit = audit
+        self._clock = clock
+        self._network: Network = network or TlsNetwork()
+        self._net_settings = NetSettings()
+        self._handlers: list[tuple[Operation[Any, Any], Handler]] = []
+        self._pools: dict[str, ConnectorPool] = {}
+        self._listener: Listener | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._caller: PeerCaller | None = None
+        self.roles = self._parse_roles()
+        self.directory = Directory(clock=clock)
+        self.directory.observe(lambda peer, is_connected: on_link())
+
+    def register(
+        self,
+        operation: Operation[RequestT, AnswerT],
+        handler: Callable[[Context, RequestT], Awaitable[AnswerT]],
+    ) -> None:
+        """Serve ``operation`` with ``handler`` once links come up."""
+        self._handlers.append((operation, handler))
+
+    async def call(
+        self,
+        operation: Operation[RequestT, AnswerT],
+        request: RequestT,
+        *,
+        peers: Sequence[NodeIdentity],
+        timeout_seconds: float,
+        request_id: bytes | None = None,
+        requester: str = "",
+    ) -> AnswerT:
+        """Ask one of ``peers``; see ``PeerCaller.call``. Raises Unavailable before activation."""
+        if self._caller is None:
+            raise Unavailable(
+                "this node has no certified authenticator yet", retry_after_seconds=10
+            )
+        return await self._caller.call(
+            operation,
+            request,
+            peers=peers,
+            timeout_seconds=timeout_seconds,
+            request_id=request_id,
+            requester=requester,
+        )
+
+    async def configure(self) -> None:
+        """Bring up, change and take down listener and pools as the objects now say."""
+        identity = self._identities.first
+        if identity is None:
+            return
+        if self._dispatcher is None:
+            self._activate(identity)
+        await self._open_listener(identity)
+        await self._configure_pools()
+
+    def replace_roles(self) -> None:
+        """Put the roles as they now are in force, for links that are up too."""
+        self.roles = self._parse_roles()
+        if self._dispatcher is not None:
+            self._dispatcher.replace_roles(self.roles)
+
+    def peers(self) -> list[PeerStatus]:
+        """Return every connector, and every peer that dialled us."""
+        outgoing = [self._connector_status(spec) for spec in self._connectors()]
+        incoming = [
+            PeerStatus(
+                peer=peer.peer,
+                direction="in",
+                connector=None,
+                address="",
+                state="up" if peer.state == "up" else "down",
+                connections=peer.connections,
+                min=0,
+                max=0,
+                in_flight=peer.in_flight,
+                queued=peer.queued,
+                round_trip_ms=peer.round_trip_ms,
+                roles=self._roles_of(NodeIdentity.parse(peer.peer)),
+                last_error=None,
+                last_seen=peer.last_seen,
+            )
+            for peer in self.directory.snapshot()
+        ]
+        return outgoing + incoming
+
+    async def ping(self, peer: str) -> PingResult:
+        """Measure every live link to a connector's name, node name or node URI.
+
+        Raises NotFound for an unknown peer, Unavailable for one without a live link.
+        """
+        node = self._named(peer)
+        links = self.directory.links(node)
+        if not links:
+            raise Unavailable(f"no link to {node} is up", retry_after_seconds=2)
+        seconds = await asyncio.gather(*(link.ping(_PING_SECONDS) for link in links))
+        return PingResult(round_trip_ms=tuple(value * 1000 for value in seconds))
+
+    async def close(self) -> None:
+        """Drain every link and close the listener."""
+        if self._listener is not None:
+            await self._listener.close()
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        self._pools.clear()
+        await asyncio.gather(*(link.drain(_DRAIN_SECONDS) for link in self.directory.links()))
+
+    def _activate(self, identity: IdentityHolder) -> None:
+        certificates = PeerCertificates(identity)
+        self._dispatcher = Dispatcher(
+            identity=identity,
+            certificates=certificates,
+            directory=self.directory,
+            audit=self._audit,
+            roles=self.roles,
+            holds_audience=self._holds_audience,
+        )
+        for operation, handler in self._handlers:
+            self._dispatcher.register(operation, handler)
+        self._caller = PeerCaller(
+            identity=identity,
+            certificates=certificates,
+            directory=self.directory,
+            clock=self._clock,
+            may_answer=self._may_answer,
+        )
+
+    async def _open_listener(self, identity: IdentityHolder) -> None:
+        address = self._settings.peer_address
+        if address is None or self._listener is not None:
+            return
+        assert self._dispatcher is not None
+        self._listener = await self._network.listen(
+            address,
+            identity=identity,
+            on_link=lambda link: self.directory.add(link) and None,
+            handler=self._dispatcher.handle,
+            settings=self._net_settings,
+        )
+        log.info("peer port open", address=str(self._listener.address))
+
+    async def _configure_pools(self) -> None:
+        wanted = {spec.name: spec for spec in self._connectors()}
+        for name in set(self._pools) - set(wanted):
+            await self._pools.pop(name).close()
+        for spec in wanted.values():
+            identity = self._identities.holder(spec.authenticator)
+            if identity is not None:
+                await self._configure_pool(spec, identity)
+
+    def _connectors(self) -> list[PeerConnectorSpec]:
+        return list(self._objects.specs("peer_connectors", PeerConnectorSpec))
+
+    def _holds_audience(self, audience: str) -> bool:
+        kind, _, name = audience.partition("/")
+        return kind == "ca" and self._objects.find("certification_authorities", name) is not None
+
+    def _may_answer(self, signer: PeerIdentity, audience: str) -> bool:
+        """An answer for a CA is believed from whoever a role makes upstream for it."""
+        kind, _, name = audience.partition("/")
+        if kind != "ca":
+            return signer.node.uri == audience
+        return self.roles.permits(signer, "/peer/upstream") and self.roles.permits(
+            signer, f"/ca/{name}"
+        )
+
+    def _parse_roles(self) -> RoleSet:
+        return parse_roles(
+            self._objects.specs("peer_roles", PeerRoleSpec),
+            self._objects.specs("requesters", RequesterSpec),
+        )
+
+    def _roles_of(self, node: NodeIdentity) -> tuple[str, ...]:
+        live = next((p for p in self.directory.connected_peers() if p.node == node), None)
+        subject = live or PeerIdentity(node, "", 0, "", "")
+        return tuple(sorted(role.name for role in self.roles.roles_of(subject)))
+
+    def _named(self, text: str) -> NodeIdentity:
+        for spec in self._connectors():
+            if text in (spec.name, spec.peer, NodeIdentity.parse(spec.peer).name):
+                return NodeIdentity.parse(spec.peer)
+        for peer in self.directory.snapshot():
+            if text in (peer.peer, NodeIdentity.parse(peer.peer).name):
+                return NodeIdentity.parse(peer.peer)
+        raise NotFound(f"no connector and no connected peer is called {text!r}")

@@ -1,0 +1,406 @@
+"""The composition root: the only file that builds a node of all its parts.
+
+A node is opened (store, keys, objects), serves until it is told to stop, and is closed in the
+reverse order. What a change of objects means for the running parts is in ``follow``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from node_agent.clock import Clock, SystemClock
+from node_agent.errors import NodeAgentError
+from node_agent.functions import known_authorities
+from node_agent.functions.authorities import Authorities
+from node_agent.functions.authority import AuthorityService
+from node_agent.functions.certification import Certification
+from node_agent.functions.creation import Creation
+from node_agent.functions.crl_issuing import CrlIssuing
+from node_agent.functions.identities import Identities
+from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.linking import Linking
+from node_agent.functions.management import Management
+from node_agent.functions.node_objects import NodeObjects
+from node_agent.functions.object_views import ObjectViews
+from node_agent.functions.ports import Ports
+from node_agent.functions.publishers import Publishers
+from node_agent.functions.publishing import Publisher
+from node_agent.functions.receiving import Applied, PublicationReceiver
+from node_agent.functions.registration import Registration
+from node_agent.functions.responder import Responder
+from node_agent.functions.signal import ChangeSignal
+from node_agent.functions.signers import Signers
+from node_agent.functions.status_report import StatusReporter
+from node_agent.functions.tokens import Tokens, read_passphrase
+from node_agent.functions.upstreams import Upstreams
+from node_agent.log import configure_logging
+from node_agent.objects import CryptoTokenSpec, PublisherSpec
+from node_agent.peers.operations import (
+    CATALOGUE,
+    CERTIFY_SIGNER,
+    ENROLL,
+    PUBLISH,
+    PUBLISH_POSITION,
+    REVOKE,
+    SEARCH,
+    STATUS,
+)
+from node_agent.pki.signing import SigningPool
+from node_agent.sd_notify import notify_ready, notify_stopping
+from node_agent.store import Store, open_store
+from node_agent.store.records import AuditRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from node_agent.config import NodeSettings
+    from node_agent.functions.plan import Step
+    from node_agent.net.backend import Network
+    from node_agent.policy import RoleSet
+    from node_agent.web.backends import PeerStatus, PingResult, StatusReport
+
+__all__ = ["Node", "run", "serve"]
+
+log = structlog.get_logger(__name__)
+
+
+class Node:
+    """One node. ``open`` it, ``serve`` with it, ``close`` it."""
+
+    def __init__(
+        self, settings: NodeSettings, *, clock: Clock | None = None, network: Network | None = None
+    ) -> None:
+        self.settings = settings
+        self._clock = clock or SystemClock()
+        self._network = network
+        self._opened = AsyncExitStack()
+        self._changed = ChangeSignal()
+        self._known = KnownAuthorities()
+
+    async def open(self) -> None:
+        """Open store and keys and load every object.
+
+        Raises ConfigError, StoreError; TokenError when the passphrase isn't there or isn't right.
+        """
+        _make_directories(self.settings)
+        passphrase = read_passphrase(self.settings.passphrase_path)
+        self._store = await self._opened.enter_async_context(
+            open_store(self.settings.store_url, clock=self._clock)
+        )
+        self._reader = await self._opened.enter_async_context(self._store.reader())
+        records = await self._store.objects()
+        self._objects = NodeObjects(records)
+        self._tokens = Tokens(passphrase, await self._store.keys())
+        self._tokens.configure(self._objects.specs("crypto_tokens", CryptoTokenSpec))
+        await asyncio.to_thread(self._tokens.verify)
+        for record in records:
+            if record.kind == known_authorities.KIND:
+                self._known.add(known_authorities.from_record(record))
+        self._pool = await self._opened.enter_async_context(SigningPool(self.settings.workers))
+        self._build()
+        await self._load_crls()
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Run every part until ``stop`` is set. An unexpected failure of any part ends the node:
+        whoever supervises it starts it again in a known state.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            running = [
+                tasks.create_task(self._crls.run(), name="crl-issuing"),
+                tasks.create_task(self._signers.run(), name="signers"),
+                tasks.create_task(self._upstreams.run(), name="upstreams"),
+            ]
+            try:
+                await self._start()
+                notify_ready(f"serving as {self.settings.identity}")
+                await stop.wait()
+                notify_stopping()
+            finally:
+                await self._ports.close()
+                await self._publishers.close()
+                await self._linking.close()
+                for task in running:
+                    task.cancel()
+
+    async def close(self) -> None:
+        """Close store, keys and workers."""
+        await self._opened.aclose()
+
+    @property
+    def roles(self) -> RoleSet:
+        """The role set in force."""
+        return self._linking.roles
+
+    async def follow(self, steps: Sequence[Step]) -> None:
+        """Make the running parts what the committed objects now say."""
+        kinds = {step.kind for step in steps}
+        if "crypto_tokens" in kinds:
+            self._tokens.configure(self._objects.specs("crypto_tokens", CryptoTokenSpec))
+        if kinds & {"peer_roles", "requesters"}:
+            self._linking.replace_roles()
+        if "certification_authorities" in kinds:
+            self._follow_authorities(steps)
+        if kinds & {"authenticators", "requesters", "crypto_tokens"}:
+            await self._follow_identities()
+        if kinds & {"peer_connectors", "authenticators"}:
+            await self._linking.configure_connectors()
+        if kinds & {"publishers", "certification_authorities"}:
+            await self._follow_publishers(restart="certification_authorities" in kinds)
+        if "signers" in kinds:
+            self._signers.configure()
+        self._changed.announce()
+
+    def peers(self) -> list[PeerStatus]:
+        """Return every connector and every incoming peer."""
+        return self._linking.peers()
+
+    async def ping(self, peer: str) -> PingResult:
+        """Measure every live link to a peer."""
+        return await self._linking.ping(peer)
+
+    async def status(self) -> StatusReport:
+        """Return the whole node at a glance."""
+        return await self._reporter.report()
+
+    def _build(self) -> None:
+        self._authorities = Authorities(
+            objects=self._objects, tokens=self._tokens, known=self._known, pool=self._pool
+        )
+        self._authorities.announce()
+        self._identities = Identities(self.settings.identity, self._tokens, self._clock)
+        self._linking = Linking(
+            settings=self.settings,
+            objects=self._objects,
+            identities=self._identities,
+            audit=self._audit,
+            holds_authority=self._holds_authority,
+            on_link=self._link_changed,
+            clock=self._clock,
+            network=self._network,
+        )
+        self._upstreams = Upstreams(
+            roles=lambda: self._linking.roles,
+            directory=self._linking.directory,
+            caller=self._linking.caller,
+            clock=self._clock,
+        )
+        self._build_authority()
+        self._build_validation()
+        self._build_edges()
+
+    def _build_authority(self) -> None:
+        self._crls = CrlIssuing(
+            store=self._store,
+            authorities=self._authorities,
+            changed=self._changed,
+            on_crl=self._crl_made,
+            clock=self._clock,
+        )
+        self._service = AuthorityService(
+            store=self._store,
+            authorities=self._authorities,
+            changed=self._changed,
+            on_revoked=self._crls.revoked,
+            on_status=self._status_changed,
+            clock=self._clock,
+        )
+        self._publishers = Publishers(self._make_publisher)
+        register = self._linking.dispatcher.register
+        register(ENROLL, self._service.enroll)
+        register(REVOKE, self._service.revoke)
+        register(STATUS, self._service.status)
+        register(SEARCH, self._service.search)
+        register(CATALOGUE, self._service.catalogue)
+        register(CERTIFY_SIGNER, self._service.certify_signer)
+
+    def _build_validation(self) -> None:
+        self._signers = Signers(
+            objects=self._objects,
+            tokens=self._tokens,
+            store=self._store,
+            caller=self._linking.caller,
+            upstreams=self._upstreams,
+            clock=self._clock,
+            on_change=lambda: self._responder.forget(),
+        )
+        self._responder = Responder(
+            store=self._reader,
+            known=self._known,
+            signers=self._signers,
+            pool=self._pool,
+            clock=self._clock,
+            health=lambda: self._reporter.health(),
+        )
+        receiver = PublicationReceiver(
+            self._store,
+            self._known,
+            clock=self._clock,
+            changed=self._changed,
+            on_applied=self._applied,
+        )
+        self._linking.dispatcher.register(PUBLISH, receiver.publish)
+        self._linking.dispatcher.register(PUBLISH_POSITION, receiver.position)
+
+    def _build_edges(self) -> None:
+        self._ports = Ports(self.settings, self._clock)
+        self._registration = Registration(
+            objects=self._objects,
+            roles=lambda: self._linking.roles,
+            caller=self._linking.caller,
+            upstreams=self._upstreams,
+            audit=self._audit,
+            clock=self._clock,
+        )
+        self._reporter = StatusReporter(
+            settings=self.settings,
+            version=version("peersys"),
+            objects=self._objects,
+            known=self._known,
+            store=self._reader,
+            signers=self._signers,
+            crls=self._crls,
+            publishers=self._publishers.all,
+            peers=self._linking.peers,
+            urls=self._ports.urls,
+            clock=self._clock,
+        )
+        self._management = Management(
+            node=self.settings.identity,
+            version=version("peersys"),
+            objects=self._objects,
+            store=self._store,
+            creation=Creation(
+                node=self.settings.identity,
+                objects=self._objects,
+                tokens=self._tokens,
+                authorities=self._authorities,
+                pool=self._pool,
+                clock=self._clock,
+            ),
+            certification=Certification(
+                node=self.settings.identity,
+                store=self._store,
+                authorities=self._authorities,
+                changed=self._changed,
+                clock=self._clock,
+            ),
+            authorities=self._service,
+            views=ObjectViews(
+                tokens=self._tokens,
+                store=self._reader,
+                known=self._known,
+                live=self._reporter.live_states,
+            ),
+            runtime=self,
+            clock=self._clock,
+        )
+
+    async def _start(self) -> None:
+        self._signers.configure()
+        await self._follow_identities()
+        await self._linking.configure_connectors()
+        await self._follow_publishers()
+        await self._ports.open_status(self._responder)
+        await self._ports.open_admin(self._management)
+
+    async def _load_crls(self) -> None:
+        """Take up the newest CRLs of our trust anchors: what a peer told us survives a restart."""
+        self._identities.configure(self._objects)
+        for authority in self._known.all():
+            crl = await self._store.latest_crl(authority.authority_id)
+            if crl is not None:
+                self._identities.learn_crl(crl.der, self._objects)
+
+    def _follow_authorities(self, steps: Sequence[Step]) -> None:
+        self._authorities.announce()
+        self._responder.forget()
+        for step in steps:
+            if step.kind == "certification_authorities" and step.after is not None:
+                self._crls.want(step.name)
+
+    async def _follow_identities(self) -> None:
+        self._identities.configure(self._objects)
+        await self._linking.open_listener()
+        await self._ports.open_rest(
+            self._registration, self._identities.rest_context(self._objects)
+        )
+
+    async def _follow_publishers(self, *, restart: bool = False) -> None:
+        specs = self._objects.specs("publishers", PublisherSpec)
+        await self._publishers.configure(specs, self._tasks, restart=restart)
+
+    def _make_publisher(self, spec: PublisherSpec) -> Publisher:
+        return Publisher(
+            spec,
+            node=self.settings.identity,
+            store=self._store,
+            caller=self._linking.caller,
+            changed=self._changed,
+            authority_ids=self._known.ids_by_name,
+            clock=self._clock,
+        )
+
+    def _holds_authority(self, name: str) -> bool:
+        return self._objects.find("certification_authorities", name) is not None
+
+    def _link_changed(self) -> None:
+        self._signers.wake()
+        self._upstreams.wake()
+
+    def _crl_made(self, der: bytes) -> None:
+        self._identities.learn_crl(der, self._objects)
+
+    def _status_changed(self, authority_id: str, serial: int) -> None:
+        self._responder.drop(authority_id, serial)
+
+    def _applied(self, applied: Applied) -> None:
+        if applied.authorities:
+            self._responder.forget()
+        self._responder.applied(applied)
+        for crl in applied.crls:
+            self._identities.learn_crl(crl.der, self._objects)
+
+    async def _audit(self, record: AuditRecord) -> None:
+        await self._store.append_audit([record])
+
+
+async def serve(settings: NodeSettings) -> None:
+    """Run a node until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    node = Node(settings)
+    try:
+        await node.open()
+        await node.serve(stop)
+    finally:
+        await node.close()
+
+
+def run(settings: NodeSettings) -> int:
+    """Run a node in this process; return its exit status.
+
+    Raises ConfigError, TokenError or StoreError when it can't start.
+    """
+    configure_logging(settings.log_level, node=settings.identity.name)
+    try:
+        uvloop.run(serve(settings))
+    except* NodeAgentError as group:
+        raise group.exceptions[0] from None
+    return 0
+
+
+def _make_directories(settings: NodeSettings) -> None:
+    for directory, mode in ((settings.state_directory, 0o700), (settings.runtime_directory, 0o750)):
+        directory.mkdir(parents=True, exist_ok=True, mode=mode)
+    os.umask(0o077)
