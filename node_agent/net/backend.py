@@ -23,7 +23,7 @@ __all__ = ["Listener", "NetSettings", "Network"]
 class NetSettings:
     """Patience and limits of the network layer.
 
-    - ``connect_timeout_seconds``: from name resolution to the end of TLS, all addresses together.
+    - ``connect_timeout_seconds``: a dial, from name resolution to Hello, all addresses together.
     - ``handshake_timeout_seconds``: TLS of an accepted connection; Hello has its own in ``wire``.
     - ``max_pending_handshakes``: accepted connections that may be in TLS at a time: what strangers
       can take of us. sshd's MaxStartups starts to refuse at 10 and stops at 100.

@@ -64,35 +64,18 @@ async def _connect(
     candidate: tuple[int, Any], identity: IdentityHolder, protocol: LinkProtocol
 ) -> Link:
     family, sockaddr = candidate
-    connection = await _open_socket(family, sockaddr)
     try:
         await asyncio.get_running_loop().create_connection(
             lambda: protocol,
-            sock=connection,
+            sockaddr[0],
+            sockaddr[1],
+            family=family,
+            flags=socket.AI_NUMERICHOST,
             ssl=identity.current.client_context,
             server_hostname="",  # no SNI: the peer is known by its identity, not by a host name
         )
-    except ssl.SSLError as error:
-        raise HandshakeError(f"TLS failed: {error.reason or error}") from error
+    except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
+        raise HandshakeError(f"TLS failed: {getattr(error, 'reason', None) or error}") from error
     except OSError as error:
-        raise HandshakeError(f"TLS failed: {error}") from error
-    finally:
-        # On success the transport owns the socket's descriptor; otherwise nobody does.
-        if not protocol.is_connected:
-            connection.close()
-    return await protocol.greeted()
-
-
-async def _open_socket(family: int, sockaddr: Any) -> socket.socket:
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(connection, sockaddr)
-    except OSError as error:
-        connection.close()
         raise ConnectError(f"{sockaddr[0]}:{sockaddr[1]}: {error.strerror or error}") from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return await protocol.greeted()

@@ -65,11 +65,6 @@ class LinkProtocol(asyncio.Protocol):
             return
         self._link.start()
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether TLS got through: from then on the transport owns the socket."""
-        return self._transport is not None
-
     async def greeted(self) -> Link:
         """Wait for Hello and return the link. Raises HandshakeError; cancelling cuts it off."""
         try:

@@ -94,6 +94,7 @@ class Link:
         self._clock = identity.clock
         self._settings = settings
         self.opened_at = self._clock.monotonic()
+        self.last_used_at = self.opened_at
         self._loop = asyncio.get_running_loop()
         self._core = Connection(
             settings.wire,
@@ -168,6 +169,7 @@ class Link:
         """
         if self.state is not LinkState.OPEN:
             raise LinkClosed(f"the link to {self.peer.node} is {self.state.value}")
+        self.last_used_at = self._clock.monotonic()
         return await self._calling.call(
             method, payload, request_id=request_id, timeout_seconds=timeout_seconds, body=body
         )
@@ -297,7 +299,8 @@ class Link:
     def _handle(self, event: events.Event) -> None:
         match event:
             case events.RequestReceived():
-                self._serving.start(event, self._clock.monotonic())
+                self.last_used_at = self._clock.monotonic()
+                self._serving.start(event, self.last_used_at)
             case events.AnswerReceived(stream, status, message):
                 self._calling.answered(stream, status, message)
             case events.BodyReceived():

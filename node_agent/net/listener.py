@@ -100,7 +100,6 @@ class TlsListener:
             admit=self._admit,
         )
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol,
                 connection,
@@ -109,13 +108,10 @@ class TlsListener:
             )
             link = await protocol.greeted()
         except (OSError, HandshakeError) as error:
-            log.warning("peer refused", remote=remote, reason=str(error))
+            log.warning("peer refused", remote=remote, reason=str(error) or type(error).__name__)
         else:
             log.info("link up", peer=str(link.peer.node), id=link.connection_id, remote=remote)
             self._on_link(link)
-        finally:
-            if not protocol.is_connected:
-                connection.close()
 
     def _admit(self, link: Link) -> str | None:
         node = link.peer.node

@@ -10,7 +10,7 @@ import structlog
 
 from node_agent.errors import LinkClosed, LocalProtocolError
 from node_agent.net.calls import NO_BODY, Body, CallHandler, IncomingCall, RawAnswer
-from node_agent.wire.codes import Code, Status
+from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,5 +156,5 @@ class Serving:
         except LocalProtocolError as error:
             log.error("answer can't be sent", method=job.call.method, error=str(error))
             if self._core.has_stream(stream):
-                self._core.cancel(stream, Code.INTERNAL)
+                self._core.send_answer(stream, Status.INTERNAL, b"")
         self._flush()

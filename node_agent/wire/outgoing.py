@@ -26,6 +26,3 @@ class Outgoing:
             return b""
         self._frames = []
         return frames[0] if len(frames) == 1 else b"".join(frames)
-
-    def __bool__(self) -> bool:
-        return bool(self._frames)
