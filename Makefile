@@ -56,8 +56,8 @@ fuzz: $(DEV) ## fuzz each parser for a minute (SECONDS=600 for longer)
 	    echo "== $$target"; python "$$target" -max_total_time=$(or $(SECONDS),60) || exit 1; done
 
 sanity: $(DEV) ## ansible-test sanity and units of the collection
-	python tools/ansible_test.py sanity
-	python tools/ansible_test.py units
+	python tools/collection_tests.py sanity
+	python tools/collection_tests.py units
 
 bench: .venv/.installed-bench ## measure beside rivals; writes docs/performance.md
 	python -m benchmarks --write

@@ -36,8 +36,9 @@ LAYERS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "log": set(),
     "metrics": set(),
+    "sd_notify": set(),
 }
-LEAVES_ABOVE = {"log", "metrics"}
+LEAVES_ABOVE = {"log", "metrics", "sd_notify"}
 WIRE_MAY_NOT = {
     "asyncio",
     "ssl",

@@ -37,6 +37,7 @@ def main() -> int:
 
 def _up() -> int:
     start = time.monotonic()
+    LOCAL.mkdir(mode=0o700, parents=True, exist_ok=True)
     changed = _play("site")
     _play("verify")
     _heading("The topology")
@@ -58,8 +59,9 @@ def _down() -> int:
         print(f"Nothing to do: {LOCAL} doesn't exist.")
         return 0
     _play("decommission")
-    # What the inventory itself made: passphrases, the trial's token, the report.
-    shutil.rmtree(LOCAL / "secrets", ignore_errors=True)
+    # What the inventory and Ansible made: passphrases, the trial's token, the report, caches.
+    for name in ("secrets", "ansible"):
+        shutil.rmtree(LOCAL / name, ignore_errors=True)
     (LOCAL / "verification.json").unlink(missing_ok=True)
     try:
         LOCAL.rmdir()
@@ -93,14 +95,15 @@ def _play(name: str) -> int:
 
 
 def _environment() -> dict[str, str]:
-    own = ROOT / ".ansible"
+    """Let Ansible keep its files below ``LOCAL``, so that they go when the demo goes."""
+    own = LOCAL / "ansible"
     environment = {
+        **os.environ,
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_HOME": str(own),
         "ANSIBLE_LOCAL_TEMP": str(own / "tmp"),
         "ANSIBLE_REMOTE_TEMP": str(own / "tmp"),
-        **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     environment.pop("PYTHONPATH", None)
