@@ -10,10 +10,6 @@ from __future__ import annotations
 import datetime
 import functools
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "BIT_STRING",
@@ -90,7 +86,8 @@ def sequence(*parts: bytes) -> bytes:
 
 def integer(value: int) -> bytes:
     """Return an INTEGER."""
-    content = value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+    magnitude = value if value >= 0 else ~value
+    content = value.to_bytes(magnitude.bit_length() // 8 + 1, "big", signed=True)
     return header(INTEGER, len(content)) + content
 
 
@@ -210,13 +207,22 @@ def read_all(data: bytes, tag: int) -> bytes:
     return data[start:end]
 
 
-def children(content: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield (tag, content, whole encoding) of each element that ``content`` is made of."""
-    offset = 0
-    while offset < len(content):
-        tag, start, end = read(content, offset)
-        yield tag, content[start:end], content[offset:end]
+def children(content: bytes) -> list[tuple[int, bytes, bytes]]:
+    """Return (tag, content, whole encoding) of each element that ``content`` is made of."""
+    found = []
+    offset, size = 0, len(content)
+    while offset < size:
+        start = offset + 2
+        # Nearly all elements are short; the others take the careful way.
+        if start <= size and content[offset + 1] < 0x80 and content[offset] & 0x1F != 0x1F:
+            tag, end = content[offset], start + content[offset + 1]
+            if end > size:
+                raise DerError("the data ends inside an element")
+        else:
+            tag, start, end = read(content, offset)
+        found.append((tag, content[start:end], content[offset:end]))
         offset = end
+    return found
 
 
 def decode_integer(content: bytes) -> int:

@@ -42,7 +42,7 @@ def check_to_be_signed(to_be_signed: ToBeSigned) -> None:
 
 
 def _findings(tbs: ToBeSigned) -> list[str]:
-    fields = list(der.children(der.read_all(tbs.der, der.SEQUENCE)))
+    fields = der.children(der.read_all(tbs.der, der.SEQUENCE))
     if len(fields) != _FIELDS or fields[0][2] != b"\xa0\x03\x02\x01\x02":
         return ["the certificate is not version 3 with extensions"]
     _, serial, algorithm, issuer, validity, subject, spki, last = fields
@@ -88,7 +88,7 @@ def _extensions(content: bytes) -> dict[bytes, tuple[bool, bytes]] | None:
     """Return {OID content: (critical, value)}, or None when an extension stands there twice."""
     found: dict[bytes, tuple[bool, bytes]] = {}
     for _, body, _ in der.children(der.read_all(content, der.SEQUENCE)):
-        parts = list(der.children(body))
+        parts = der.children(body)
         if parts[0][1] in found:
             return None
         found[parts[0][1]] = (len(parts) == 3, parts[-1][1])

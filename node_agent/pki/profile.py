@@ -242,7 +242,9 @@ class Profile:
 
 
 def _is_unjudged_host(kind: SanKind, value: str, names: tuple[AlternativeName, ...]) -> bool:
-    if kind == "dns" and "." not in value:
+    if "." not in value and ":" not in value:
+        return False
+    if kind == "ip" and not (value[0].isdigit() or ":" in value):
         return False
     try:
         return normalize(kind, value, wildcard=True) not in names
