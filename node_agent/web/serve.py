@@ -188,20 +188,23 @@ class _Connection(HttpToolsProtocol):
         self._extensions: dict[str, Any] = {}
         self._header_timer: asyncio.TimerHandle | None = None
         self._header_bytes = 0
+        self._unfinished_bytes = 0
+        self._in_headers = False
         self._headers_too_large = False
-        self._refused = False
+        self._refusal: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit or refuse the connection; learn the client's certificate."""
         super().connection_made(transport)
+        if len(self.connections) > self._server.settings.max_connections:
+            transport.abort()
+            return
         try:
-            if len(self.connections) > self._server.settings.max_connections:
-                raise Refused("too many connections")
             if self._server.inspect is not None:
                 self._extensions |= self._server.inspect(transport)
         except Refused as refusal:
-            self._refuse(str(refusal))
-            return
+            _log.warning("connection refused", reason=str(refusal))
+            self._refusal = str(refusal)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
             self._extensions["tls"] = tls_extension(tls)
@@ -216,16 +219,27 @@ class _Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; whoever is between requests gets ``header_seconds`` for the next."""
-        if self._refused or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._refusal is not None:
+            # Told now and not at once: a client that is still sending would see a reset instead.
+            self._end(HTTPStatus.FORBIDDEN, "not-admitted", self._refusal)
             return
         super().data_received(data)
+        if self._in_headers and not self.transport.is_closing():
+            # The parser reports a header only once it is whole, so bytes are counted here as well.
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > self._server.settings.header_bytes:
+                self._headers_too_large = True
+                self.send_400_response("request headers are too large")
         if self._awaits_headers():
             self._arm_header_timer()
 
     def on_message_begin(self) -> None:
         """Give the request's scope what is known of its connection."""
         super().on_message_begin()
-        self._header_bytes = 0
+        self._in_headers = True
+        self._header_bytes = self._unfinished_bytes = 0
         self.scope["extensions"] = self._extensions
 
     def on_url(self, url: bytes) -> None:
@@ -240,6 +254,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """End the wait for headers."""
+        self._in_headers = False
         self._disarm_header_timer()
         super().on_headers_complete()
 
@@ -276,11 +291,6 @@ class _Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             detail = "the request's headers did not arrive in time"
             self._end(HTTPStatus.REQUEST_TIMEOUT, "slow-request", detail)
-
-    def _refuse(self, reason: str) -> None:
-        _log.warning("connection refused", reason=reason)
-        self._refused = True
-        self._end(HTTPStatus.FORBIDDEN, "not-admitted", reason)
 
     def _end(self, status: HTTPStatus, code: str, detail: str) -> None:
         body = refuse(status, code, detail).answer.body

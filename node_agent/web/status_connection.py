@@ -199,6 +199,12 @@ class StatusConnection(asyncio.Protocol):
             if self._headers is _NO_HEADERS:
                 self._headers = {}
             self._headers[name] = value
+        elif name == b"content-length" and self._is_too_much(value):
+            raise _Stop(_LARGE_BODY)  # now, or the client would send it all first
+
+    def _is_too_much(self, content_length: bytes) -> bool:
+        # What isn't digits, the parser refuses.
+        return content_length.isdigit() and int(content_length[:20]) > self._settings.body_bytes
 
     def on_headers_complete(self) -> None:
         """Check sizes before anything of the body is taken."""

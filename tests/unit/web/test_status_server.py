@@ -1,0 +1,272 @@
+"""What the status port serves, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from node_agent.errors import Unavailable
+from node_agent.web.backends import CachedResponse, Health, OcspAnswer
+from tests.support.event_loop import run
+from tests.support.pki import certificate_pem
+from tests.unit.web.http_client import Answer, Client
+from tests.unit.web.status_double import MALFORMED, MemoryStatus
+from tests.unit.web.status_port import (
+    OCSP_TYPE,
+    TRY_LATER,
+    exchange,
+    get_target,
+    status_port,
+    until,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INTERNAL_ERROR = bytes.fromhex("30030a0102")
+
+
+@pytest.mark.parametrize("target", ["/", "/ocsp", "/ocsp/"])
+def test_post_is_answered_with_the_signed_response(target: str) -> None:
+    backend = MemoryStatus()
+    answer = exchange(backend, "POST", target, body=backend.request())
+    assert answer.status == 200
+    assert answer.headers["content-type"] == OCSP_TYPE
+    response = ocsp.load_der_ocsp_response(answer.body)
+    assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+@pytest.mark.parametrize("prefix", ["/", "/ocsp/", "//", "/ocsp//"])
+def test_get_is_answered_under_every_prefix(prefix: str) -> None:
+    backend = MemoryStatus()
+    answer = exchange(backend, "GET", get_target(backend.request(), prefix))
+    assert ocsp.load_der_ocsp_response(answer.body).serial_number == (
+        backend.certificate.serial_number
+    )
+
+
+def test_response_carries_the_cache_headers_of_rfc_5019() -> None:
+    backend = MemoryStatus()
+    request = backend.request()
+    for answer in (
+        exchange(backend, "GET", get_target(request)),
+        exchange(backend, "POST", "/", body=request),
+    ):
+        control = answer.headers["cache-control"]
+        assert {"public", "no-transform", "must-revalidate"} <= set(control.split(", "))
+        max_age = int(control.split("max-age=")[1].split(",")[0])
+        assert 3500 < max_age <= 3600
+        kept = backend.kept[request].answer
+        assert answer.headers["etag"] == f'"{kept.etag}"'
+        assert _seconds(answer.headers["expires"]) == kept.expires_at
+        assert _seconds(answer.headers["last-modified"]) == kept.last_modified
+        assert abs(_seconds(answer.headers["date"]) - time.time()) < 3
+    assert backend.signed == 1
+
+
+def test_kept_answer_is_served_until_it_is_dropped_and_never_past_its_end() -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        request = backend.request()
+        async with status_port(backend) as (_, port), await Client.tcp(port) as client:
+            for method, target, body in (
+                ("POST", "/", request),
+                ("GET", get_target(request), None),
+                ("GET", get_target(request), None),
+            ):
+                await client.request(method, target, body)
+            assert backend.signed == 1
+            backend.kept.clear()
+            await client.request("GET", get_target(request))
+            assert backend.signed == 2
+            expired = OcspAnswer(der=b"old", expires_at=int(time.time()) - 1, etag="x")
+            backend.kept[request] = CachedResponse(expired)
+            for method, target, body in (
+                ("POST", "/", request),
+                ("GET", get_target(request), None),
+            ):
+                backend.kept[request] = CachedResponse(expired)
+                assert (await client.request(method, target, body)).body != b"old"
+            assert backend.signed == 4
+
+    run(main())
+
+
+def test_date_and_max_age_move_on_with_the_clock() -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        request = backend.request()
+        async with status_port(backend) as (server, port), await Client.tcp(port) as client:
+            await client.request("POST", "/", request)
+            first = await client.request("POST", "/", request)
+            second = server.second
+            await until(lambda: server.second != second)
+            later = await client.request("POST", "/", request)
+            assert later.headers["date"] != first.headers["date"]
+            assert _max_age(later) < _max_age(first)
+
+    run(main())
+
+
+def test_nonce_answer_is_fresh_and_not_cacheable() -> None:
+    backend = MemoryStatus()
+    builder = ocsp.OCSPRequestBuilder().add_certificate(
+        backend.certificate, backend.authority.certificate, hashes.SHA1()
+    )
+    request = builder.add_extension(x509.OCSPNonce(os.urandom(16)), critical=False).build()
+    answer = exchange(backend, "POST", "/", body=request.public_bytes(Encoding.DER))
+    assert answer.headers["cache-control"] == "no-store"
+    assert "etag" not in answer.headers
+
+
+def test_conditional_get_of_a_response_the_client_has_is_304() -> None:
+    backend = MemoryStatus()
+    target = get_target(backend.request())
+    etag = exchange(backend, "GET", target).headers["etag"]
+    answer = exchange(backend, "GET", target, headers={"If-None-Match": f'"other", W/{etag}'})
+    assert (answer.status, answer.body) == (304, b"")
+    assert answer.headers["etag"] == etag
+    assert "content-length" not in answer.headers
+
+
+@pytest.mark.parametrize("body", [b"", b"\x30", b"garbage", b"\x30\x80" + bytes(100)])
+def test_malformed_ocsp_gets_an_ocsp_answer(body: bytes) -> None:
+    answer = exchange(MemoryStatus(), "POST", "/", body=body)
+    assert (answer.status, answer.body) == (200, MALFORMED)
+    assert answer.headers["cache-control"] == "no-store"
+    assert exchange(MemoryStatus(), "GET", "/ocsp/M!!").body == MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("fault", "der"), [(Unavailable("no signer"), TRY_LATER), (KeyError("bug"), INTERNAL_ERROR)]
+)
+def test_ocsp_that_cannot_be_answered_says_so_in_ocsp(fault: Exception, der: bytes) -> None:
+    backend = MemoryStatus()
+    backend.fault = fault
+    answer = exchange(backend, "POST", "/", body=backend.request())
+    assert (answer.status, answer.body) == (200, der)
+
+
+def test_backend_that_hangs_is_answered_for() -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        backend.gate.clear()
+        async with (
+            status_port(backend, answer_seconds=0.05) as (_, port),
+            await Client.tcp(port) as client,
+        ):
+            answer = await client.request("POST", "/", backend.request())
+            assert answer.body == TRY_LATER
+
+    run(main())
+
+
+def test_crl_and_its_delta_and_the_ca_certificate_are_files() -> None:
+    backend = MemoryStatus()
+    backend.put_crl("issuing", b"delta", delta=True)
+    backend.put_crl("x-delta", b"full of x-delta")
+    answer = exchange(backend, "GET", "/crl/issuing.crl")
+    assert answer.headers["content-type"] == "application/pkix-crl"
+    assert x509.load_der_x509_crl(answer.body).get_revoked_certificate_by_serial_number(77)
+    assert exchange(backend, "GET", "/crl/issuing-delta.crl").body == b"delta"
+    assert exchange(backend, "GET", "/crl/x-delta.crl").body == b"full of x-delta"
+    answer = exchange(backend, "GET", "/ca/issuing.cer?x=y")
+    assert answer.headers["content-type"] == "application/pkix-cert"
+    assert x509.load_der_x509_certificate(answer.body) == backend.authority.certificate
+
+
+def test_health_is_503_only_when_failed() -> None:
+    backend = MemoryStatus()
+    assert exchange(backend, "GET", "/health").json == {"status": "ok"}
+    backend.word = Health(status="degraded")
+    assert exchange(backend, "GET", "/health").status == 200
+    backend.word = Health(status="failed")
+    assert exchange(backend, "GET", "/health").status == 503
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "allow"),
+    [
+        ("GET", "/", 405, "POST"),
+        ("HEAD", "/ocsp", 405, "POST"),
+        ("PUT", "/ocsp", 405, "POST"),
+        ("POST", "/crl/issuing.crl", 405, "GET, HEAD"),
+        ("DELETE", "/health", 405, "GET, HEAD"),
+        ("GET", "/crl/none.crl", 404, None),
+        ("GET", "/ca/none.cer", 404, None),
+        ("GET", "/crl/issuing.pem", 404, None),
+        ("GET", "/nothing", 404, None),
+        ("POST", "/nothing", 404, None),
+        ("GET", "/crl/../crl/issuing.crl", 404, None),
+        ("OPTIONS", "*", 404, None),
+    ],
+)
+def test_other_methods_and_paths_are_problems(
+    method: str, target: str, status: int, allow: str | None
+) -> None:
+    answer = exchange(MemoryStatus(), method, target)
+    assert answer.status == status
+    assert answer.headers.get("allow") == allow
+    if method != "HEAD":
+        assert answer.json["status"] == status
+
+
+def test_head_announces_what_get_would_send() -> None:
+    backend = MemoryStatus()
+    for target in ("/crl/issuing.crl", get_target(backend.request())):
+        whole = exchange(backend, "GET", target)
+        head = exchange(backend, "HEAD", target)
+        assert head.body == b""
+        assert head.headers["content-length"] == str(len(whole.body))
+        assert head.headers["etag"] == whole.headers["etag"]
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_openssl_accepts_the_answer(tmp_path: Path, method: str) -> None:
+    backend = MemoryStatus()
+    issuer, certificate, request = (tmp_path / name for name in ("ca", "cert", "request"))
+    issuer.write_text(certificate_pem(backend.authority.certificate))
+    certificate.write_text(certificate_pem(backend.certificate))
+    request.write_bytes(backend.request())
+
+    async def main() -> str:
+        async with status_port(backend) as (_, port):
+            base = f"http://127.0.0.1:{port}"
+            if method == "POST":
+                names = ["-issuer", issuer, "-cert", certificate, "-no_nonce"]
+                return await _output("openssl", "ocsp", *names, "-CAfile", issuer, "-url", base)
+            response = tmp_path / "response"
+            url = base + get_target(backend.request())
+            await _output("curl", "-sf", "-o", str(response), url)
+            given = ["-respin", response, "-issuer", issuer, "-cert", certificate]
+            return await _output("openssl", "ocsp", *given, "-CAfile", issuer, "-no_nonce")
+
+    output = run(main())
+    assert "Response verify OK" in output
+    assert f"{certificate}: good" in output
+
+
+async def _output(*command: Any) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return output.decode()
+
+
+def _seconds(http_date: str) -> float:
+    parsed = datetime.datetime.strptime(http_date, "%a, %d %b %Y %H:%M:%S GMT")
+    return parsed.replace(tzinfo=datetime.UTC).timestamp()
+
+
+def _max_age(answer: Answer) -> int:
+    return int(answer.headers["cache-control"].split("max-age=")[1].split(",")[0])
