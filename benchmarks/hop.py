@@ -10,9 +10,9 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import hop_echo, hop_link
+from benchmarks import hop_echo, hop_link, hop_signed
 
-MODES = {"echo": hop_echo, "link": hop_link}
+MODES = {"echo": hop_echo, "link": hop_link, "signed": hop_signed}
 
 
 def main(arguments: list[str]) -> None:
