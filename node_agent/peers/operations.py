@@ -9,11 +9,13 @@ MessagePack integers end at 64 bits, serial numbers at 160: serials travel as bi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "CATALOGUE",
@@ -231,6 +233,12 @@ class Operation(Generic[RequestT, AnswerT]):
     """One operation. ``resources`` lists what *every* identity of the chain must be granted;
     ``audience`` names whom a signed request is for: ``ca/<name>`` is whoever holds that CA, None
     the node at the other end of the link.
+
+    A handler that ``changes_state`` commits the audit entry with its own transaction; otherwise
+    the dispatcher writes it. With ``audits_allowed`` False only denials are audited: what the
+    operation did is recorded elsewhere (a published batch is the change log itself) or is
+    nothing that could be held against anyone. With ``remembers_answer`` a repeated request id
+    gets the first answer again, so that a replayed request does nothing.
     """
 
     method: str
@@ -239,6 +247,8 @@ class Operation(Generic[RequestT, AnswerT]):
     resources: Callable[[RequestT], tuple[str, ...]]
     audience: Callable[[RequestT], str | None]
     changes_state: bool = False
+    audits_allowed: bool = True
+    remembers_answer: bool = False
 
 
 def _at_authority(verb: str) -> Callable[[Any], tuple[str, ...]]:
@@ -283,7 +293,14 @@ ENROLL: Operation[EnrollRequest, CertificateAnswer] = Operation(
     changes_state=True,
 )
 REVOKE: Operation[RevokeRequest, RevokeAnswer] = Operation(
-    "ra.revoke", RevokeRequest, RevokeAnswer, _at_authority("revoke"), _authority_audience, True
+    "ra.revoke",
+    RevokeRequest,
+    RevokeAnswer,
+    _at_authority("revoke"),
+    _authority_audience,
+    changes_state=True,
+    # A hold that was released must not come back by sending the old request once more.
+    remembers_answer=True,
 )
 STATUS: Operation[StatusRequest, CertificateDescription] = Operation(
     "ra.status", StatusRequest, CertificateDescription, _at_authority("status"), _authority_audience
@@ -298,6 +315,7 @@ CATALOGUE: Operation[CatalogueRequest, CatalogueAnswer] = Operation(
     # Whoever may be linked may ask; the answer holds only what the whole chain is granted.
     lambda r: (),
     lambda r: None,
+    audits_allowed=False,
 )
 CERTIFY_SIGNER: Operation[CertifySignerRequest, CertificateAnswer] = Operation(
     "signer.certify",
@@ -308,7 +326,13 @@ CERTIFY_SIGNER: Operation[CertifySignerRequest, CertificateAnswer] = Operation(
     changes_state=True,
 )
 PUBLISH: Operation[PublishRequest, PublishAnswer] = Operation(
-    "publish.batch", PublishRequest, PublishAnswer, _publish_resources, lambda r: None, True
+    "publish.batch",
+    PublishRequest,
+    PublishAnswer,
+    _publish_resources,
+    lambda r: None,
+    changes_state=True,
+    audits_allowed=False,
 )
 PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
     "publish.position",
@@ -316,6 +340,7 @@ PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
     PositionAnswer,
     lambda r: tuple(f"/ca/{name}" for name in r.authorities),
     lambda r: None,
+    audits_allowed=False,
 )
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {

@@ -1,0 +1,267 @@
+"""Asking a peer: sign, find a link, send, try again while there is time, check the answer.
+
+A request keeps its id and its signature over all its attempts, so however often it has to be sent
+it happens once. The answer is believed for who signed it, not for which link it came over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from node_agent.errors import (
+    CallTimeout,
+    HandshakeError,
+    LinkClosed,
+    LocalProtocolError,
+    RemoteError,
+    RequestRefused,
+    Unavailable,
+)
+from node_agent.identity import NodeIdentity
+from node_agent.peers.answers import decode_problem, raise_problem
+from node_agent.peers.envelope import OwnRequest, read_answer, sign_request
+from node_agent.policy import MemberKind, grants
+from node_agent.wire.codes import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from node_agent.identity import PeerIdentity
+    from node_agent.net.calls import RawAnswer
+    from node_agent.net.tls import IdentityHolder
+    from node_agent.peers.directory import Directory, Lease
+    from node_agent.peers.operations import Operation
+    from node_agent.peers.signature import PeerCertificates
+    from node_agent.policy import RoleSet
+
+__all__ = ["PeerCaller"]
+
+log = structlog.get_logger(__name__)
+
+RequestT = TypeVar("RequestT", bound=msgspec.Struct)
+AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
+
+_MAX_ATTEMPTS: Final = 8
+# A link that refuses at once must not be asked in a tight loop.
+_RETRY_PAUSE_SECONDS: Final = 0.02
+_AVOID_SECONDS: Final = 2.0
+
+# What a node on the way may say in its own name: it could as well have dropped the request.
+_HOP_STATUSES: Final = frozenset(
+    {Status.DENIED, Status.INVALID, Status.UNAVAILABLE, Status.DEADLINE, Status.INTERNAL}
+)
+# What a link itself answers without a signature, when no handler could or would.
+_UNSIGNED_STATUSES: Final = frozenset({Status.UNAVAILABLE, Status.DEADLINE, Status.INTERNAL})
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """One request over all its attempts. ``unable`` are peers that aren't worth asking again."""
+
+    operation: Operation[Any, Any]
+    audience: str | None
+    request_id: bytes
+    requester: str
+    payload: bytes
+    deadline: float
+    peers: tuple[NodeIdentity, ...]
+    unable: set[NodeIdentity] = field(default_factory=set)
+    signed: dict[str, OwnRequest] = field(default_factory=dict)
+
+    @property
+    def left_seconds(self) -> float:
+        return self.deadline - asyncio.get_running_loop().time()
+
+
+class PeerCaller:
+    """Send operations to peers. ``roles`` returns the roles in force."""
+
+    def __init__(
+        self,
+        *,
+        identity: IdentityHolder,
+        certificates: PeerCertificates,
+        directory: Directory,
+        roles: Callable[[], RoleSet],
+    ) -> None:
+        self._identity = identity
+        self._certificates = certificates
+        self._directory = directory
+        self._roles = roles
+        self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {}
+
+    async def call(
+        self,
+        operation: Operation[RequestT, AnswerT],
+        request: RequestT,
+        *,
+        peers: Sequence[NodeIdentity],
+        request_id: bytes | None = None,
+        requester: str = "",
+        timeout_seconds: float,
+    ) -> AnswerT:
+        """Return the answer of whichever of ``peers`` is best placed to give it.
+
+        For a CA's operation, a peer that is granted ``/peer/relay`` here is asked when none of
+        ``peers`` is linked with us. ``request_id`` (16 bytes, random by default) makes a repeat
+        the same request. Raises Unavailable, AcquireTimeout, CallTimeout, LinkClosed, and what
+        the peer answered: PolicyDenied, RequestRefused and its kinds, NotFound, Conflict,
+        RemoteError.
+        """
+        if not peers:
+            raise Unavailable("no peer serves it")
+        ask = _Ask(
+            operation=operation,
+            audience=operation.audience(request),
+            request_id=request_id or secrets.token_bytes(16),
+            requester=requester,
+            payload=_ENCODER.encode(request),
+            deadline=asyncio.get_running_loop().time() + timeout_seconds,
+            peers=tuple(peers),
+        )
+        payload = await self._ask(ask)
+        return self._decode(operation, payload)
+
+    async def _ask(self, ask: _Ask) -> bytes:
+        failure: Exception | None = None
+        for attempt in range(_MAX_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(min(_RETRY_PAUSE_SECONDS * attempt, max(0, ask.left_seconds)))
+            left = ask.left_seconds
+            if left <= 0:
+                break
+            targets = [peer for peer in self._targets(ask) if peer not in ask.unable]
+            if not targets:
+                break
+            try:
+                return await self._attempt(ask, targets, left)
+            except (LinkClosed, HandshakeError, Unavailable) as error:
+                reason = str(error)
+                log.info("request goes out again", method=ask.operation.method, reason=reason)
+                failure = error
+        raise self._final(failure)
+
+    def _final(self, failure: Exception | None) -> Exception:
+        if isinstance(failure, HandshakeError):
+            return RemoteError(str(failure), status=Status.INTERNAL, problem="untrusted-answer")
+        return failure or CallTimeout("the deadline has passed")
+
+    async def _attempt(self, ask: _Ask, targets: Sequence[NodeIdentity], left: float) -> bytes:
+        with await self._directory.acquire(targets, timeout_seconds=left) as lease:
+            peer = lease.link.peer
+            own = self._signed_for(ask, peer.node)
+            raw = await self._send(ask, lease, own)
+        try:
+            status, payload = self._read(ask, own, raw, peer)
+        except HandshakeError:
+            self._give_up_on(ask, peer.node)
+            raise
+        if status == Status.OK:
+            return payload
+        if status == Status.UNAVAILABLE:
+            self._give_up_on(ask, peer.node)
+        raise_problem(status, decode_problem(payload), peer=peer.node.name)
+
+    async def _send(self, ask: _Ask, lease: Lease, own: OwnRequest) -> RawAnswer:
+        try:
+            return await lease.call(
+                ask.operation.method,
+                own.message,
+                request_id=ask.request_id,
+                timeout_seconds=max(0.001, ask.left_seconds),
+            )
+        except LocalProtocolError as error:
+            if lease.link.available_credits:
+                raise RequestRefused(f"it can't be sent: {error}", field="payload") from error
+            raise LinkClosed("the peer took its credit back") from error
+
+    def _targets(self, ask: _Ask) -> Sequence[NodeIdentity]:
+        """Return whom to send it to: directly if we can, through a relay if we must."""
+        if ask.audience is None or any(map(self._directory.is_connected, ask.peers)):
+            return ask.peers
+        return tuple(dict.fromkeys((*ask.peers, *self._relays())))
+
+    def _relays(self) -> list[NodeIdentity]:
+        """Return who may relay for us: whoever is linked, or else whom a role names."""
+        roles = self._roles()
+        linked = [
+            peer.node
+            for peer in self._directory.connected_peers()
+            if roles.permits(peer, "/peer/relay")
+        ]
+        return linked or [
+            NodeIdentity.parse(member.value)
+            for role in roles.roles
+            if grants(role.rules, "/peer/relay")
+            for member in sorted(role.members, key=str)
+            if member.kind is MemberKind.NODE
+        ]
+
+    def _signed_for(self, ask: _Ask, peer: NodeIdentity) -> OwnRequest:
+        """Return the signed request; the same bytes at each attempt, while they are valid."""
+        audience = peer.uri if ask.audience is None else ask.audience
+        known = ask.signed.get(audience)
+        if known is not None and known.expires_at > self._identity.clock.now():
+            return known
+        own = ask.signed[audience] = sign_request(
+            self._identity,
+            method=ask.operation.method,
+            request_id=ask.request_id,
+            audience=audience,
+            requester=ask.requester,
+            payload=ask.payload,
+            lifetime_seconds=ask.left_seconds,
+        )
+        return own
+
+    def _read(
+        self, ask: _Ask, own: OwnRequest, raw: RawAnswer, peer: PeerIdentity
+    ) -> tuple[int, bytes]:
+        """Return status and payload of an answer that may be believed.
+
+        Raises HandshakeError for any other.
+        """
+        if not raw.payload and raw.status in _UNSIGNED_STATUSES:
+            return raw.status, b""
+        answer = read_answer(
+            raw.payload,
+            certificates=self._certificates,
+            body_digest=own.body_digest,
+            status=raw.status,
+        )
+        is_neighbour = answer.signer.node == peer.node
+        if is_neighbour and (ask.audience is None or answer.status in _HOP_STATUSES):
+            return answer.status, answer.payload
+        if ask.audience is None or not self._may_answer(answer.signer, ask.audience):
+            raise HandshakeError(f"{answer.signer.node} may not answer for it")
+        return answer.status, answer.payload
+
+    def _may_answer(self, signer: PeerIdentity, audience: str) -> bool:
+        """Tell whether our roles let ``signer`` speak for ``audience`` (``ca/<name>``)."""
+        roles = self._roles()
+        return roles.permits(signer, "/peer/upstream") and roles.permits(signer, f"/{audience}")
+
+    def _give_up_on(self, ask: _Ask, peer: NodeIdentity) -> None:
+        ask.unable.add(peer)
+        self._directory.avoid(peer, _AVOID_SECONDS)
+
+    def _decode(self, operation: Operation[Any, AnswerT], payload: bytes) -> AnswerT:
+        decoder = self._decoders.get(operation.method)
+        if decoder is None:
+            decoder = msgspec.msgpack.Decoder(operation.answer_type)
+            self._decoders[operation.method] = decoder
+        try:
+            answer: AnswerT = decoder.decode(payload)
+        except msgspec.DecodeError as error:
+            raise RemoteError(
+                f"the answer can't be read: {error}", status=Status.INTERNAL, problem="bad-answer"
+            ) from error
+        return answer

@@ -1,0 +1,326 @@
+"""All live links of this node, whoever dialled them, and who gets the next free credit.
+
+A request goes to the least-loaded healthy link with a free credit among the peers that may serve
+it. When none has one, it waits in line: first come, first served, bounded in number and time. The
+peers learn how many wait (Demand), because only the end that dials can add links.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from node_agent.errors import AcquireTimeout, Unavailable
+from node_agent.net.link import Link, LinkChange, LinkState
+from node_agent.peers.snapshots import PeerSnapshot, summarize
+from node_agent.wire.codes import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from node_agent.clock import Clock
+    from node_agent.identity import NodeIdentity, PeerIdentity
+    from node_agent.net.calls import RawAnswer
+
+__all__ = ["Directory", "Lease"]
+
+log = structlog.get_logger(__name__)
+
+# Announced in steps: a queue that changes with every request must not cost a frame each time.
+_ANNOUNCE_SECONDS: Final = 0.02
+_MAX_LAST_SEEN: Final = 10_000
+_RETRY_AFTER_SECONDS: Final = 2
+
+_Key = tuple["NodeIdentity", ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A link and the credits that are promised to callers who haven't sent yet."""
+
+    link: Link
+    promised: int = 0
+    announced: int = 0
+
+    @property
+    def has_credit(self) -> bool:
+        return self.link.available_credits > self.promised and self.link.state is LinkState.OPEN
+
+    @property
+    def load(self) -> tuple[int, float]:
+        """Order by load; among equals the last used one, so that the others grow idle."""
+        return (self.link.in_flight + self.promised, -self.link.last_used_at)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    number: int
+    future: asyncio.Future[_Entry]
+
+
+class Lease:
+    """A credit of a link, for one call. Leave the ``with`` block and it is free again."""
+
+    __slots__ = ("_directory", "_entry", "_is_used", "link")
+
+    def __init__(self, directory: Directory, entry: _Entry) -> None:
+        self._directory = directory
+        self._entry = entry
+        self._is_used = False
+        self.link = entry.link
+
+    async def call(
+        self, method: str, payload: bytes, *, request_id: bytes, timeout_seconds: float
+    ) -> RawAnswer:
+        """Send the one request. Raises what ``Link.call`` raises."""
+        self._spend()
+        return await self.link.call(
+            method, payload, request_id=request_id, timeout_seconds=timeout_seconds
+        )
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._spend()
+        self._directory._serve_waiters()
+
+    def _spend(self) -> None:
+        """Turn the promise into the link's own count, or give it back; happens once."""
+        if not self._is_used:
+            self._is_used = True
+            self._entry.promised -= 1
+
+
+class Directory:
+    """Every live link by peer. ``admits`` decides who may be linked at all: nobody, until set."""
+
+    def __init__(self, *, clock: Clock, max_queued_requests: int = 1000) -> None:
+        self._clock = clock
+        self._max_queued = max_queued_requests
+        self._peers: dict[NodeIdentity, dict[str, _Entry]] = {}
+        self._queues: dict[_Key, deque[_Waiter]] = {}
+        self._queued = 0
+        self._numbers = itertools.count()
+        self._sick_until: dict[NodeIdentity, float] = {}
+        self._announcement: asyncio.TimerHandle | None = None
+        self._last_seen: dict[NodeIdentity, float] = {}
+        self._observers: list[Callable[[PeerIdentity, bool], None]] = []
+        self.admits: Callable[[PeerIdentity], bool] = lambda peer: False
+
+    def __repr__(self) -> str:
+        links = sum(len(entries) for entries in self._peers.values())
+        return f"<Directory peers={len(self._peers)} links={links} queued={self._queued}>"
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait for a credit."""
+        return self._queued
+
+    def add(self, link: Link) -> bool:
+        """Take in a new link, dialled or accepted; False when its peer may not be linked.
+
+        A refused link is told so and ended. A link leaves by itself when it closes.
+        """
+        if not self.admits(link.peer):
+            log.warning("peer refused: no role grants /peer/incoming", peer=link.peer.node.uri)
+            link.terminate(Code.UNTRUSTED, "no role here grants this node /peer/incoming")
+            return False
+        entries = self._peers.setdefault(link.peer.node, {})
+        entries[link.connection_id] = _Entry(link)
+        if len(entries) == 1:
+            self._sick_until.pop(link.peer.node, None)
+            self._notify(link.peer, True)
+        link.add_observer(self._observe)
+        self._serve_waiters()
+        self._announce_soon()
+        return True
+
+    def links(self, peer: NodeIdentity | None = None) -> list[Link]:
+        """Return the live links, of all peers or of one."""
+        groups = self._peers.values() if peer is None else [self._peers.get(peer, {})]
+        return [entry.link for entries in groups for entry in entries.values()]
+
+    def connected_peers(self) -> list[PeerIdentity]:
+        """Return who is linked with us now, each once."""
+        return [next(iter(entries.values())).link.peer for entries in self._peers.values()]
+
+    def is_connected(self, peer: NodeIdentity) -> bool:
+        """Tell whether some link of ``peer`` takes new requests."""
+        entries = self._peers.get(peer, {})
+        return any(entry.link.state is LinkState.OPEN for entry in entries.values())
+
+    def observe(self, observer: Callable[[PeerIdentity, bool], None]) -> None:
+        """Call ``observer`` with True at a peer's first link, False when its last one is gone."""
+        self._observers.append(observer)
+
+    def close_peer(self, peer: NodeIdentity, reason: str = "closed by the operator") -> int:
+        """End all links of ``peer`` at once; return how many there were."""
+        links = self.links(peer)
+        for link in links:
+            link.terminate(Code.UNTRUSTED, reason)
+        return len(links)
+
+    def readmit(self) -> int:
+        """End the links of every peer that may no longer be linked; return how many there were."""
+        lost = [link for link in self.links() if not self.admits(link.peer)]
+        for link in lost:
+            link.terminate(Code.UNTRUSTED, "the role that granted /peer/incoming was taken away")
+        return len(lost)
+
+    def avoid(self, peer: NodeIdentity, seconds: float) -> None:
+        """Prefer other peers for a while: this one's links are well, but it can't serve."""
+        self._sick_until[peer] = self._clock.monotonic() + seconds
+
+    async def acquire(self, peers: Sequence[NodeIdentity], *, timeout_seconds: float) -> Lease:
+        """Return a credit of the best link to one of ``peers``, in ``with``.
+
+        Raises AcquireTimeout; Unavailable at once when too many wait already.
+        """
+        key = tuple(peers)
+        if key not in self._queues:
+            entry = self._pick(key)
+            if entry is not None:
+                entry.promised += 1
+                return Lease(self, entry)
+        return await self._wait_in_line(key, timeout_seconds)
+
+    async def _wait_in_line(self, key: _Key, timeout_seconds: float) -> Lease:
+        if self._queued >= self._max_queued:
+            raise Unavailable(
+                f"{self._queued} requests wait already", retry_after_seconds=_RETRY_AFTER_SECONDS
+            )
+        waiter = _Waiter(next(self._numbers), asyncio.get_running_loop().create_future())
+        self._queues.setdefault(key, deque()).append(waiter)
+        self._queued += 1
+        self._announce_soon()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return Lease(self, await waiter.future)
+        except BaseException as error:
+            self._leave_line(key, waiter)
+            if isinstance(error, TimeoutError):
+                names = ", ".join(peer.name for peer in key)
+                raise AcquireTimeout(
+                    f"no free link to {names} in {timeout_seconds:.1f} s"
+                ) from None
+            raise
+
+    def _leave_line(self, key: _Key, waiter: _Waiter) -> None:
+        """Free what a waiter that gave up holds: its place, or the credit it was just promised."""
+        queue = self._queues.get(key)
+        if queue is not None and waiter in queue:
+            queue.remove(waiter)
+            self._left(key, queue)
+        elif waiter.future.done() and not waiter.future.cancelled():
+            waiter.future.result().promised -= 1
+            self._serve_waiters()
+
+    def _left(self, key: _Key, queue: deque[_Waiter]) -> None:
+        self._queued -= 1
+        if not queue:
+            del self._queues[key]
+        self._announce_soon()
+
+    def _pick(self, peers: _Key) -> _Entry | None:
+        best: _Entry | None = None
+        best_order: tuple[bool, tuple[int, float]] | None = None
+        for peer in peers:
+            entries = self._peers.get(peer)
+            if not entries:
+                continue
+            is_sick = self._is_sick(peer)
+            for entry in entries.values():
+                if entry.has_credit:
+                    order = (is_sick, entry.load)
+                    if best_order is None or order < best_order:
+                        best, best_order = entry, order
+        return best
+
+    def _is_sick(self, peer: NodeIdentity) -> bool:
+        until = self._sick_until.get(peer)
+        if until is None:
+            return False
+        if until <= self._clock.monotonic():
+            del self._sick_until[peer]
+            return False
+        return True
+
+    def _serve_waiters(self) -> None:
+        """Hand free credits to who has waited longest, over all lines."""
+        blocked: set[_Key] = set()
+        while len(blocked) < len(self._queues):
+            lines = ((queue[0].number, key) for key, queue in self._queues.items())
+            _, key = min(line for line in lines if line[1] not in blocked)
+            entry = self._pick(key)
+            if entry is None:
+                blocked.add(key)
+                continue
+            queue = self._queues[key]
+            waiter = queue.popleft()
+            self._left(key, queue)
+            # A cancelled waiter's future is done before it could leave the line.
+            if not waiter.future.done():
+                entry.promised += 1
+                waiter.future.set_result(entry)
+
+    def _observe(self, link: Link, change: LinkChange) -> None:
+        match change:
+            case LinkChange.CREDITS:
+                self._serve_waiters()
+            case LinkChange.CLOSED:
+                self._remove(link)
+            case LinkChange.DEMAND | LinkChange.DRAINING:
+                pass  # the pool that dialled the link acts on these
+
+    def _remove(self, link: Link) -> None:
+        entries = self._peers.get(link.peer.node, {})
+        if entries.pop(link.connection_id, None) is None:
+            return
+        if not link.local_dialled:
+            if len(self._last_seen) >= _MAX_LAST_SEEN:
+                self._last_seen.clear()
+            self._last_seen[link.peer.node] = self._clock.now()
+        if not entries:
+            del self._peers[link.peer.node]
+            self._notify(link.peer, False)
+
+    def _notify(self, peer: PeerIdentity, is_connected: bool) -> None:
+        for observer in tuple(self._observers):
+            observer(peer, is_connected)
+
+    def _announce_soon(self) -> None:
+        if self._announcement is None:
+            loop = asyncio.get_running_loop()
+            self._announcement = loop.call_later(_ANNOUNCE_SECONDS, self._announce)
+
+    def _announce(self) -> None:
+        self._announcement = None
+        waiting: dict[NodeIdentity, int] = {}
+        for key, queue in self._queues.items():
+            for peer in key:
+                waiting[peer] = waiting.get(peer, 0) + len(queue)
+        for peer, entries in self._peers.items():
+            for entry in entries.values():
+                queued = waiting.get(peer, 0)
+                if queued != entry.announced:
+                    entry.announced = queued
+                    entry.link.announce_queue(queued)
+
+    def snapshot(self) -> tuple[PeerSnapshot, ...]:
+        """Return the peers that dialled us, and those whose last accepted link has ended."""
+        now = self._clock.now()
+        found = {
+            peer: summarize(peer, (), last_seen=last_seen)
+            for peer, last_seen in self._last_seen.items()
+        }
+        for peer in self._peers:
+            accepted = [link for link in self.links(peer) if not link.local_dialled]
+            if accepted:
+                found[peer] = summarize(peer, accepted, last_seen=now)
+        return tuple(found[peer] for peer in sorted(found))

@@ -1,0 +1,345 @@
+"""The one place where a peer's request is decided. No handler can be reached another way.
+
+In order: may the link's peer be linked at all; does the envelope hold; is the operation known and
+the request readable; is everyone in the chain granted everything; is it for us, or to be passed
+on. Whatever fails on the way is a denial: audited, with the reason, and answered with the same
+four words, so that asking teaches nothing. An operation that doesn't exist takes the same path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from node_agent.errors import NodeAgentError, PolicyDenied, Unavailable
+from node_agent.net.calls import RawAnswer
+from node_agent.peers.answers import DENIED, encode_problem, problem_of
+from node_agent.peers.context import Context
+from node_agent.peers.envelope import (
+    VerifiedRequest,
+    body_digest_of,
+    read_request,
+    sign_answer,
+)
+from node_agent.peers.memory import AnswerMemory
+from node_agent.peers.operations import OPERATIONS, Operation
+from node_agent.policy import AccessRequest, Decision, RoleSet, decide, describe_chain
+from node_agent.store.records import AuditRecord
+from node_agent.wire.codes import Status
+
+if TYPE_CHECKING:
+    from node_agent.identity import PeerIdentity
+    from node_agent.net.calls import IncomingCall
+    from node_agent.net.tls import IdentityHolder
+    from node_agent.peers.directory import Directory
+    from node_agent.peers.relay import Relay
+    from node_agent.peers.signature import PeerCertificates
+
+__all__ = ["Context", "Dispatcher"]
+
+log = structlog.get_logger(__name__)
+
+RequestT = TypeVar("RequestT", bound=msgspec.Struct)
+AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
+Handler = Callable[[Context, Any], Awaitable[msgspec.Struct]]
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+@dataclass(slots=True)
+class _Case:
+    """What is known of a call so far; a denial at any point is audited from it."""
+
+    call: IncomingCall
+    roles: RoleSet
+    request: VerifiedRequest | None = None
+    resources: tuple[str, ...] = ()
+    chain: tuple[PeerIdentity, ...] = ()
+
+    @property
+    def peer(self) -> PeerIdentity:
+        return self.call.link.peer
+
+    @property
+    def method(self) -> str:
+        """The method as it may stand in the audit log."""
+        return self.call.method if self.call.method in OPERATIONS else "unknown"
+
+
+@dataclass(slots=True)
+class _Registered:
+    operation: Operation[Any, Any]
+    handler: Handler
+    decoder: msgspec.msgpack.Decoder[Any]
+
+    @classmethod
+    def of(cls, operation: Operation[Any, Any], handler: Handler) -> _Registered:
+        return cls(operation, handler, msgspec.msgpack.Decoder(operation.request_type))
+
+
+class Dispatcher:
+    """Decide, audit, handle, sign. ``handle`` is the CallHandler that every link is given.
+
+    ``holds_audience`` tells whether ``ca/<name>`` is here. ``audit`` returns once the record is
+    committed; when it raises, nothing is answered but that it can't be served now. An operation
+    that isn't registered here but exists (the ones a proxy passes on) is decided all the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: IdentityHolder,
+        certificates: PeerCertificates,
+        directory: Directory,
+        audit: Callable[[AuditRecord], Awaitable[None]],
+        roles: RoleSet | None = None,
+        holds_audience: Callable[[str], bool] = lambda audience: False,
+    ) -> None:
+        self.relay: Relay | None = None
+        self._identity = identity
+        self._certificates = certificates
+        self._directory = directory
+        self._audit = audit
+        self._roles = roles or RoleSet()
+        self._holds_audience = holds_audience
+        self._memory = AnswerMemory(identity.clock)
+        self._audits: set[asyncio.Future[None]] = set()
+        self._registered: dict[str, _Registered] = {
+            method: _Registered(
+                operation, _not_here, msgspec.msgpack.Decoder(operation.request_type)
+            )
+            for method, operation in OPERATIONS.items()
+        }
+        directory.admits = self.admits
+
+    @property
+    def roles(self) -> RoleSet:
+        """The roles in force."""
+        return self._roles
+
+    @roles.setter
+    def roles(self, roles: RoleSet) -> None:
+        self.replace_roles(roles)
+
+    def replace_roles(self, roles: RoleSet) -> None:
+        """Put ``roles`` in force: for the next request, and for links that they no longer allow."""
+        self._roles = roles
+        self._directory.readmit()
+
+    def admits(self, peer: PeerIdentity) -> bool:
+        """Tell whether ``peer`` may be linked with us at all."""
+        return self._roles.permits(peer, "/peer/incoming")
+
+    def register(
+        self,
+        operation: Operation[RequestT, AnswerT],
+        handler: Callable[[Context, RequestT], Awaitable[AnswerT]],
+    ) -> None:
+        """Serve ``operation`` with ``handler``."""
+        self._registered[operation.method] = _Registered.of(operation, handler)
+
+    async def handle(self, call: IncomingCall) -> RawAnswer:
+        """Serve one request of a peer: the root of its task, so nothing is raised but the end."""
+        case = _Case(call, self._roles, chain=(call.link.peer,))
+        try:
+            return await self._serve(case)
+        except PolicyDenied as denial:
+            status, problem = await self._deny(case, denial)
+        except Exception as error:
+            status, problem = problem_of(error)
+            if not isinstance(error, (NodeAgentError, TimeoutError)):
+                log.exception("handler failed", method=case.method, peer=case.peer.node.uri)
+        return self._signed(case, status, encode_problem(problem))
+
+    async def _serve(self, case: _Case) -> RawAnswer:
+        self._check_link(case)
+        verified = case.request = self._verify(case.call)
+        case.chain = _chain(verified, case.peer)
+        registered = self._registered.get(verified.body.method)
+        if registered is None:
+            raise PolicyDenied("there is no such operation")
+        operation = registered.operation
+        request = _decode(registered, verified.body.payload)
+        case.resources = operation.resources(request)
+        decision = self._decide(case, operation)
+        if self._is_ours(operation.audience(request), verified):
+            context = self._context(case, decision)
+            status, payload = await self._run(registered, context, request, verified)
+            return self._signed(case, status, payload)
+        return await self._pass_on(case, operation, decision)
+
+    def _check_link(self, case: _Case) -> None:
+        verdict = case.roles.verdict(case.peer, "/peer/incoming")
+        if not verdict.allowed:
+            raise PolicyDenied(verdict.reason, rule=verdict.rule)
+
+    def _verify(self, call: IncomingCall) -> VerifiedRequest:
+        return read_request(
+            call.payload,
+            certificates=self._certificates,
+            method=call.method,
+            request_id=call.request_id,
+            now=self._identity.clock.now(),
+        )
+
+    def _decide(self, case: _Case, operation: Operation[Any, Any]) -> Decision:
+        """Decide the operation for the whole chain, and the link for its own peer."""
+        of_link = ("/peer/incoming",) if len(case.chain) == 1 else ("/peer/incoming", "/peer/relay")
+        link = AccessRequest(operation.method, of_link, (case.peer,))
+        asked = AccessRequest(operation.method, case.resources, case.chain)
+        decisions = [decide(link, case.roles)]
+        # Only an operation that needs nothing but the link may come without resources, and only
+        # from the link's own peer.
+        if case.resources or len(case.chain) > 1:
+            decisions.append(decide(asked, case.roles))
+        for decision in decisions:
+            if not decision.allowed:
+                raise PolicyDenied(decision.reason, rule=decision.rule)
+        return decisions[-1]
+
+    def _is_ours(self, audience: str | None, request: VerifiedRequest) -> bool:
+        """Tell whether to serve it here. Raises PolicyDenied when it is meant for someone else."""
+        own = self._identity.node.uri
+        if request.body.audience != (own if audience is None else audience):
+            raise PolicyDenied("the request is signed for another audience", rule="envelope")
+        return audience is None or self._holds_audience(audience)
+
+    async def _pass_on(
+        self, case: _Case, operation: Operation[Any, Any], decision: Decision
+    ) -> RawAnswer:
+        assert case.request is not None
+        if self.relay is None:
+            raise Unavailable("there is no way to it from here", retry_after_seconds=5)
+        if operation.audits_allowed:
+            detail = {"relayed": "true"}
+            await self._record(self._record_of(case, True, decision.reason, "", detail))
+        return await self.relay.forward(case.request, case.call)
+
+    async def _run(
+        self,
+        registered: _Registered,
+        context: Context,
+        request: msgspec.Struct,
+        verified: VerifiedRequest,
+    ) -> tuple[Status, bytes]:
+        """Run the handler and see to it that an audit entry is committed before the answer."""
+        operation = registered.operation
+        if operation.remembers_answer:
+            known = self._memory.recall(verified)
+            if known is not None:
+                await self._record(_with_outcome(context.audit_record, "repeated"))
+                return Status.OK, known
+        try:
+            answer = await registered.handler(context, request)
+        except PolicyDenied:
+            raise
+        except Exception as error:
+            if operation.audits_allowed:
+                await self._record_failure(context, error)
+            raise
+        payload = _ENCODER.encode(answer)
+        if operation.remembers_answer:
+            self._memory.remember(verified, payload)
+        if operation.audits_allowed and not operation.changes_state:
+            await self._record(context.audit_record)
+        return Status.OK, payload
+
+    async def _record_failure(self, context: Context, error: Exception) -> None:
+        status, problem = problem_of(error)
+        outcome = problem.code or status.name.lower()
+        await self._record(_with_outcome(context.audit_record, outcome, problem.detail))
+
+    async def _deny(self, case: _Case, denial: PolicyDenied) -> tuple[Status, Any]:
+        log.warning(
+            "request denied", method=case.method, peer=case.peer.node.uri, reason=denial.reason
+        )
+        record = self._record_of(case, False, denial.reason, denial.rule, {})
+        try:
+            await self._record(record)
+        except NodeAgentError as error:
+            return problem_of(error)
+        return DENIED
+
+    async def _record(self, record: AuditRecord) -> None:
+        """Commit an audit record. Cancelling the request doesn't cancel what it leaves behind."""
+        commit = asyncio.ensure_future(self._audit(record))
+        self._audits.add(commit)
+        commit.add_done_callback(self._audits.discard)
+        await asyncio.shield(commit)
+
+    def _context(self, case: _Case, decision: Decision) -> Context:
+        request = case.request
+        assert request is not None
+        return Context(
+            operation=request.body.method,
+            decision=decision,
+            origin=request.origin,
+            via=case.chain[1:],
+            requester=request.body.requester,
+            request_id=request.body.request_id,
+            request_digest=request.content_digest,
+            issued_at=request.body.issued_at,
+            deadline=case.call.deadline,
+            audit_record=self._record_of(case, True, decision.reason, "", {}),
+            roles=case.roles,
+            body=case.call.body,
+        )
+
+    def _record_of(
+        self, case: _Case, allowed: bool, reason: str, rule: str, detail: dict[str, str]
+    ) -> AuditRecord:
+        requester = "" if case.request is None else case.request.body.requester
+        detail = {
+            "origin": case.chain[0].node.uri,
+            "peer": case.peer.node.uri,
+            "request_id": case.call.request_id.hex(),
+            **({"rule": rule} if rule else {}),
+            **detail,
+        }
+        if case.method == "unknown":
+            detail["method"] = case.call.method[:64]
+        return AuditRecord(
+            at=self._identity.clock.now(),
+            action=case.method,
+            allowed=allowed,
+            chain=describe_chain(case.chain, requester=requester),
+            resources=case.resources,
+            reason=reason,
+            detail=detail,
+        )
+
+    def _signed(self, case: _Case, status: Status, payload: bytes) -> RawAnswer:
+        digest = (
+            body_digest_of(case.call.payload) if case.request is None else case.request.body_digest
+        )
+        message = sign_answer(self._identity, body_digest=digest, status=status, payload=payload)
+        return RawAnswer(status, message)
+
+
+def _chain(request: VerifiedRequest, peer: PeerIdentity) -> tuple[PeerIdentity, ...]:
+    """Return origin, the nodes it passed, and the link's peer, unless that is the origin."""
+    if peer.node == request.origin.node and not request.via:
+        return (request.origin,)
+    return (request.origin, *request.via, peer)
+
+
+def _decode(registered: _Registered, payload: bytes) -> Any:
+    try:
+        return registered.decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        raise PolicyDenied(f"the request can't be read: {error}", rule="schema") from error
+
+
+def _with_outcome(record: AuditRecord, outcome: str, why: str = "") -> AuditRecord:
+    """Return an allowed request's record with what became of it."""
+    detail = {**record.detail, "outcome": outcome, **({"why": why} if why else {})}
+    return replace(record, detail=detail)
+
+
+async def _not_here(context: Context, request: msgspec.Struct) -> msgspec.Struct:
+    raise Unavailable("this node doesn't serve it", retry_after_seconds=5)
