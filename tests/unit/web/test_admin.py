@@ -328,9 +328,9 @@ def test_kernel_credentials_of_another_user_are_refused(tmp_path: Path) -> None:
 
 
 async def _output(command: list[str], **options: Any) -> str:
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, **options)
-    output, _ = await process.communicate()
-    return output.decode()
+    # In a thread, because uvloop starts no process as another user.
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, **options)
+    return str(done.stdout.decode())
 
 
 def test_unknown_group_is_a_config_error() -> None:

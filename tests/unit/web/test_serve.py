@@ -19,6 +19,8 @@ from tests.unit.web.status_port import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"], indirect=True)
+
 
 class Application:
     """Answers 200 with the method; ``gate`` holds the answer back while it is cleared."""

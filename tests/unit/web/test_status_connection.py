@@ -23,6 +23,8 @@ from tests.unit.web.status_port import (
     until,
 )
 
+pytestmark = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"], indirect=True)
+
 
 def raw(backend: MemoryStatus, data: bytes, **limits: Any) -> Answer:
     """Send raw bytes to a fresh status port; return the answer, which must end the connection."""
