@@ -12,7 +12,6 @@ import http.client
 import json
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -20,13 +19,13 @@ from node_agent.cli.failures import AdminRefused, AgentUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-__all__ = ["DEFAULT_SOCKET", "AdminClient", "Json", "connect_unix"]
+__all__ = ["AdminClient", "Json", "connect_unix"]
 
 Json = Any
 """A decoded JSON document: the one place where the client's types end."""
 
-DEFAULT_SOCKET = Path("/run/peersys/admin.sock")
 _MAX_PATH_BYTES = 107
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 """Far above a whole audit page or a node with thousands of objects; a bound all the same."""

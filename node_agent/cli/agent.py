@@ -20,9 +20,9 @@ def run(namespace: argparse.Namespace, session: Session) -> int:
     """Run the agent until it is told to stop."""
     settings = load_settings(namespace.config)
     # The agent's libraries take far longer to import than a client command takes altogether.
-    from node_agent import service
+    from node_agent.service import run as run_node
 
-    return int(service.run(settings))
+    return run_node(settings)
 
 
 def check_config(namespace: argparse.Namespace, session: Session) -> int:

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from node_agent.cli.admin_client import DEFAULT_SOCKET
 from node_agent.cli.command import Command, Group
 from node_agent.cli.commands import COMMANDS
 from node_agent.cli.failures import ExitStatus, exit_status_of
-from node_agent.cli.session import Session
+from node_agent.cli.session import DEFAULT_SOCKET, Session
 from node_agent.errors import NodeAgentError
 
 __all__ = ["build_parser", "main", "resolve"]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from node_agent.cli.admin_client import AdminClient, Json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from rich.console import Console, RenderableType
 
-__all__ = ["Session"]
+    from node_agent.cli.admin_client import AdminClient, Json
+
+__all__ = ["DEFAULT_SOCKET", "Session"]
+
+DEFAULT_SOCKET = Path("/run/peersys/admin.sock")
 
 
 class Session:
@@ -28,6 +30,9 @@ class Session:
     @property
     def admin(self) -> AdminClient:
         """The admin API of the node that the command is about."""
+        # Not at the top: a help text needs no HTTP client.
+        from node_agent.cli.admin_client import AdminClient
+
         return AdminClient(self.socket_path)
 
     @property
