@@ -24,7 +24,7 @@ STAYS_WHEN_ABSENT = {("authenticators", name) for name in ("certificate", "trust
 @pytest.mark.parametrize("kind", KINDS)
 def test_arguments_are_the_fields_of_the_specification(kind: str) -> None:
     options = KINDS[kind]
-    assert_same(kind, options.options, options.required_one_of, objects.KINDS[kind])
+    assert_same(kind, options.options, options.needed, objects.KINDS[kind])
 
 
 def test_every_kind_has_arguments_in_the_order_of_plans() -> None:
@@ -46,10 +46,9 @@ def test_a_management_ca_is_a_ca_without_what_only_peers_use() -> None:
 def assert_same(
     kind: str,
     options: dict[str, dict[str, Any]],
-    required_one_of: typing.Iterable[tuple[str, ...]],
+    needed: tuple[str, ...],
     struct: type[msgspec.Struct],
 ) -> None:
-    needed = {name for rule in required_one_of for name in rule}
     fields = {field.name: field for field in msgspec.structs.fields(struct)}
     assert set(options) == set(fields), kind
     for name, field in fields.items():

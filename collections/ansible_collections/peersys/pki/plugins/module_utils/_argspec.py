@@ -22,29 +22,40 @@ Options = dict[str, dict[str, t.Any]]
 
 @dataclasses.dataclass(frozen=True)
 class ArgumentSpec:
-    """Options and the rules between them; travels as one value."""
+    """Options and the rules between them; travels as one value.
+
+    ``needed``: what an object can't be without. A module whose ``state`` may be absent can't
+    require it always, so it isn't marked in the options themselves.
+    """
 
     options: Options
     required_if: tuple[tuple[str, t.Any, tuple[str, ...]], ...] = ()
-    required_one_of: tuple[tuple[str, ...], ...] = ()
-    mutually_exclusive: tuple[tuple[str, ...], ...] = ()
+    needed: tuple[str, ...] = ()
 
     def merge(self, other: ArgumentSpec) -> ArgumentSpec:
         """Return both together; an option of ``other`` wins over one of the same name."""
         return ArgumentSpec(
             {**self.options, **other.options},
             self.required_if + other.required_if,
-            self.required_one_of + other.required_one_of,
-            self.mutually_exclusive + other.mutually_exclusive,
+            self.needed + other.needed,
         )
+
+    def of_an_object(self) -> ArgumentSpec:
+        """Return the spec of a module with ``state``: what is needed, is so when present."""
+        if not self.needed:
+            return self
+        return dataclasses.replace(self, required_if=(("state", "present", self.needed),))
+
+    def as_suboptions(self) -> Options:
+        """Return the options of an object that is listed, and so is to be there."""
+        needed = {name: {**self.options[name], "required": True} for name in self.needed}
+        return {**self.options, **needed}
 
     def create_module(self, *, supports_check_mode: bool = True) -> AnsibleModule:
         """Return the AnsibleModule of these options."""
         return AnsibleModule(
             argument_spec=self.options,
             required_if=[list(rule) for rule in self.required_if],
-            required_one_of=[list(rule) for rule in self.required_one_of],
-            mutually_exclusive=[list(rule) for rule in self.mutually_exclusive],
             supports_check_mode=supports_check_mode,
         )
 

@@ -29,8 +29,7 @@ def node_options() -> Options:
         kind: {
             "type": "list",
             "elements": "dict",
-            "options": spec.options,
-            "required_one_of": [list(rule) for rule in spec.required_one_of],
+            "options": spec.as_suboptions(),
             "no_log": False,
         }
         for kind, spec in KINDS.items()

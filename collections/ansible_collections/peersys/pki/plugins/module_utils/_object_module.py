@@ -24,7 +24,6 @@ from ansible_collections.peersys.pki.plugins.module_utils._errors import (
     AgentUnreachable,
 )
 from ansible_collections.peersys.pki.plugins.module_utils._specifications import (
-    required_when_present,
     specification_from,
 )
 
@@ -37,8 +36,7 @@ def run_object_module(
     kind: str, spec: ArgumentSpec, *, fixed: t.Mapping[str, t.Any] | None = None
 ) -> None:
     """Run a whole module for one object of ``kind``; ``fixed`` fields are no options of it."""
-    options = ArgumentSpec(spec.options, required_if=required_when_present(spec))
-    module = CONNECTION.merge(STATE).merge(options).create_module()
+    module = CONNECTION.merge(STATE).merge(spec.of_an_object()).create_module()
 
     def act(client: AdminClient) -> Result:
         name = module.params["name"]

@@ -116,7 +116,7 @@ MANAGEMENT_CA = ArgumentSpec(
         "crl": {"type": "dict", "options": CRL},
         "crl_urls": _texts(),
     },
-    required_one_of=(("subject",),),
+    needed=("subject",),
 )
 CERTIFICATION_AUTHORITY = ArgumentSpec(
     {
@@ -128,7 +128,7 @@ CERTIFICATION_AUTHORITY = ArgumentSpec(
         "ocsp_urls": _texts(),
         "issuer_urls": _texts(),
     },
-    required_one_of=(("kind",), ("subject",)),
+    needed=("kind", "subject"),
 )
 CERTIFICATE_PROFILE = ArgumentSpec(
     {
@@ -182,7 +182,7 @@ PEER_CONNECTOR = ArgumentSpec(
         "max_age_seconds": _number(3600),
         "idle_seconds": _number(60),
     },
-    required_one_of=(("address",), ("peer",)),
+    needed=("address", "peer"),
 )
 PUBLISHER = ArgumentSpec(
     {
@@ -193,7 +193,7 @@ PUBLISHER = ArgumentSpec(
             ("certificate", "status", "crl"), choices=["certificate", "status", "crl"]
         ),
     },
-    required_one_of=(("peer",), ("authorities",)),
+    needed=("peer", "authorities"),
 )
 SIGNER = ArgumentSpec(
     {
@@ -205,7 +205,7 @@ SIGNER = ArgumentSpec(
         "renew_before_seconds": _number(7 * 86400),
         "unknown_serial": _text("unknown", choices=["unknown", "unauthorized", "revoked"]),
     },
-    required_one_of=(("authority",),),
+    needed=("authority",),
 )
 REQUESTER = ArgumentSpec(
     {
@@ -229,12 +229,6 @@ KINDS: dict[str, ArgumentSpec] = {
     "requesters": REQUESTER,
 }
 """Every kind, named as in the admin API."""
-
-
-def required_when_present(spec: ArgumentSpec) -> tuple[tuple[str, t.Any, tuple[str, ...]], ...]:
-    """Return the ``required_if`` rules of a module whose ``state`` may also be absent."""
-    needed = tuple(name for rule in spec.required_one_of for name in rule)
-    return (("state", "present", needed),) if needed else ()
 
 
 def specification_from(params: t.Mapping[str, t.Any], spec: ArgumentSpec) -> dict[str, t.Any]:

@@ -10,7 +10,9 @@ module: trial_certificate
 short_description: Enrol, check and revoke a trial certificate, as a client would
 description:
   - Goes the whole way of a certificate from outside, with C(openssl) as an independent judge.
-  - Enrols a P-256 key through an RA's REST interface, asks again with the same request id, verifies the chain with the CRL of each VA, asks each VA by OCSP, revokes through the RA, and measures how long each VA takes to say so.
+  - Enrols a P-256 key through an RA's REST interface, and asks again with the same request id.
+  - Verifies the chain with the CRLs of each VA, and asks each VA by OCSP.
+  - Revokes through the RA, and measures how long each VA takes to say so.
   - Fails at the first step that isn't as it must be, and names the RA or VA.
   - Needs C(openssl) 3 on the host where it runs, which reaches the RA and the VAs.
 version_added: 0.1.0

@@ -13,6 +13,7 @@ import re
 import typing as t
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.peersys.pki.plugins.module_utils._argspec import ArgumentSpec
 from ansible_collections.peersys.pki.plugins.module_utils._specifications import (
     CERTIFICATE_PROFILE,
     CERTIFICATION_AUTHORITY,
@@ -196,14 +197,11 @@ class _Reader:
             fields=fields,
         )
 
-    def specified(self, path: Path, name: str, raw: t.Any, spec: t.Any) -> dict[str, t.Any]:
+    def specified(self, path: Path, name: str, raw: t.Any, spec: ArgumentSpec) -> dict[str, t.Any]:
         """Return the named object's fields as written, checked with the module's own options."""
         given = {"name": name, **self.typed(path, raw, dict)}
         self.known_keys(path, given, spec.options)
-        validator = ArgumentSpecValidator(
-            spec.options, required_one_of=[list(rule) for rule in spec.required_one_of]
-        )
-        result = validator.validate(given)
+        result = ArgumentSpecValidator(spec.as_suboptions()).validate(given)
         if result.error_messages:
             self.refuse(path, result.error_messages[0])
         return given

@@ -181,7 +181,7 @@ REFUSALS = {
     "missing subject": (
         "{node: ca1, subject: CN=Root, activation: on_demand}",
         "{node: ca1}",
-        "25: authorities.root: one of the following is required: subject",
+        "25: authorities.root: missing required arguments: subject",
     ),
     "wrong type": (
         "functions: [registration_authority]",
