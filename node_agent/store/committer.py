@@ -91,6 +91,7 @@ class GroupCommitter:
         self._accepting = False
         self._places = asyncio.Semaphore(MAX_QUEUED)
         self._thread: threading.Thread | None = None
+        self._has_begun = False
 
     def start(self) -> None:
         """Start the thread."""
@@ -174,8 +175,8 @@ class GroupCommitter:
         except Exception as error:  # the thread's root: whatever it is, the callers must learn it
             if self._marks.is_in_doubt(error):
                 self._settle(batch, error, attempts=attempts - 1)
-            elif len(batch) == 1:
-                batch[0].outcome = _Failure(_translate(error))
+            elif len(batch) == 1 or not self._has_begun:
+                _fail(batch, error)
             else:
                 _log.warning("batch failed", writes=len(batch), error=repr(error))
                 for entry in batch:
@@ -187,12 +188,13 @@ class GroupCommitter:
         if fate is Fate.ROLLED_BACK and attempts > 0:
             self._commit(batch, attempts=attempts)
         elif fate is not Fate.COMMITTED:
-            for entry in batch:
-                entry.outcome = _Failure(_translate(error))
+            _fail(batch, error, is_unknown=fate is Fate.UNKNOWN)
 
     def _attempt(self, batch: Sequence[_Entry]) -> None:
         self._marks.begin()
+        self._has_begun = False
         with self._engine.begin() as connection:
+            self._has_begun = True
             transaction = Transaction(connection, self._bulk, now=int(self._clock.now()))
             needs = Needs()
             ready = [entry for entry in batch if _prepare(entry, needs)]
@@ -219,12 +221,20 @@ def _stage(entry: _Entry, transaction: Transaction) -> None:
         entry.outcome = _Failure(error)
 
 
-def _translate(error: Exception) -> BaseException:
-    """Return what the caller of a write that failed alone is told."""
-    if isinstance(error, IntegrityError):
-        translated: StoreError = Conflict(f"the write contradicts what is stored: {error.orig}")
+def _fail(batch: Sequence[_Entry], error: Exception, *, is_unknown: bool = False) -> None:
+    for entry in batch:
+        entry.outcome = _Failure(_translated(error, is_unknown=is_unknown))
+
+
+def _translated(error: Exception, *, is_unknown: bool) -> BaseException:
+    """Return what the caller of a write that failed is told; each caller gets its own."""
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    if is_unknown:
+        translated = StoreError(f"the database is gone; the write's outcome is unknown: {orig}")
+    elif isinstance(error, IntegrityError):
+        translated = Conflict(f"the write contradicts what is stored: {orig}")
     elif isinstance(error, DBAPIError):
-        translated = StoreError(f"the database refused: {error.orig}")
+        translated = StoreError(f"the database refused: {orig}")
     elif isinstance(error, SQLAlchemyError | OverflowError):
         translated = StoreError(f"the write can't be stored: {error}")
     else:

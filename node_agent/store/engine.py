@@ -13,7 +13,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from node_agent.errors import ConfigError, StoreError
 
-__all__ = ["BUSY_TIMEOUT_SECONDS", "is_sqlite", "reading_engine", "translated", "writing_engine"]
+__all__ = [
+    "BUSY_TIMEOUT_SECONDS",
+    "create_private",
+    "is_sqlite",
+    "reading_engine",
+    "translated",
+    "writing_engine",
+]
 
 BUSY_TIMEOUT_SECONDS: Final = 10.0
 """How long a SQLite connection waits for another process's transaction."""
@@ -43,6 +50,15 @@ def reading_engine(url: str, *, connections: int) -> sa.Engine:
     if is_sqlite(parsed):
         return _sqlite_engine(parsed, pool_size=connections, read_only=True)
     return _postgresql_engine(parsed, pool_size=connections, read_only=True)
+
+
+def create_private(url: str) -> None:
+    """Make a SQLite file that only its owner can read, for it holds the token's sealed keys.
+
+    The write-ahead log and its index take their modes from it. Raises OSError.
+    """
+    if is_sqlite(url):
+        Path(_parse(url).database or "").touch(mode=0o600)
 
 
 def is_sqlite(url: str | sa.URL) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,9 @@ REVISION: Final = "0001"
 
 _LOCK_KEY: Final = 0x7065_6572_7379_7301
 """Any fixed 64-bit number: two nodes that start on one PostgreSQL migrate one after the other."""
+
+_alembic_lock = threading.Lock()
+"""Alembic keeps the running migration in module globals: one at a time in a process."""
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -44,6 +48,7 @@ def _upgrade(connection: sa.Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     try:
-        command.upgrade(config, "head")
+        with _alembic_lock:
+            command.upgrade(config, "head")
     except CommandError as error:
         raise StoreError(f"the database was made by another version: {error}") from error

@@ -116,7 +116,11 @@ class StoreReader:
     async def start(self) -> None:
         """Open the first connection. Raises StoreError when the database can't be opened."""
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="store-reader")
-        await self._read(lambda connection: connection.scalar(sa.select(log_heads.c.id)))
+        try:
+            await self._read(lambda connection: connection.scalar(sa.select(log_heads.c.id)))
+        except BaseException:
+            await StoreReader.close(self)
+            raise
 
     async def close(self) -> None:
         """Let running reads end and close every connection."""

@@ -18,7 +18,7 @@ from node_agent.store.commands import (
     SetPublisherPosition,
 )
 from node_agent.store.committer import GroupCommitter
-from node_agent.store.engine import translated, writing_engine
+from node_agent.store.engine import create_private, translated, writing_engine
 from node_agent.store.migrate import migrate
 from node_agent.store.plan import ApplyPlan
 from node_agent.store.published import ApplyPublished
@@ -57,8 +57,12 @@ class Store(StoreReader):
 
     async def start(self) -> None:
         """Migrate the database and start the writer. Raises StoreError."""
-        await asyncio.to_thread(_migrate, self._writing)
-        await super().start()
+        try:
+            await asyncio.to_thread(_migrate, self._url, self._writing)
+            await super().start()
+        except BaseException:
+            self._writing.dispose()
+            raise
         self._committer.start()
 
     async def close(self) -> None:
@@ -166,9 +170,10 @@ def open_reader(url: str) -> StoreReader:
     return StoreReader(url)
 
 
-def _migrate(engine: sa.Engine) -> None:
+def _migrate(url: str, engine: sa.Engine) -> None:
     try:
-        with translated():
-            migrate(engine)
+        create_private(url)
     except OSError as error:
         raise StoreError(f"the database can't be opened: {error}") from error
+    with translated():
+        migrate(engine)

@@ -67,8 +67,8 @@ def test_request_id_reused_for_another_request_is_refused(store_url: str) -> Non
         async with open_store(store_url) as store:
             first = certificate(1)
             await store.record_issuance(first, b"", audit())
+            other = certificate(2, request_id=first.request_id)
             with pytest.raises(Conflict, match="request id"):
-                other = certificate(2, request_id=first.request_id)
                 await store.record_issuance(other, b"", audit())
             assert await store.last_position() == 1
 

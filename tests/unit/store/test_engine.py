@@ -1,0 +1,116 @@
+"""Opening a database: which URLs, with which settings, and what a reader can't do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from node_agent.errors import ConfigError, StoreError
+from node_agent.store import Store, StoreReader, open_reader, open_store
+from tests.support.event_loop import run
+from tests.support.store_records import AUTHORITY, audit, certificate
+
+
+@pytest.mark.parametrize(
+    "url", ["", "no url", "mysql://localhost/x", "sqlite://", "sqlite:///:memory:"]
+)
+def test_url_of_another_database_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="store_url") as caught:
+        open_store(url)
+    assert "sqlite:///" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/at/all/x.db", "postgresql://nobody@/none?host=/nowhere/at/all"]
+)
+def test_database_that_cannot_be_opened_is_a_store_error(url: str) -> None:
+    with pytest.raises(StoreError):
+        run(open_store(url).start())
+
+
+def test_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StoreError, match="not a database"):
+        run(open_store(f"sqlite:///{tmp_path / 'x.db'}").start())
+
+
+def test_reader_sees_what_is_committed_and_has_no_way_to_write(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store, store.reader() as reader:
+            assert type(reader) is StoreReader
+            writes = set(dir(Store)) - set(dir(StoreReader))
+            assert {"record_issuance", "apply_plan", "append_audit"} <= writes
+            await store.record_issuance(certificate(1), b"", audit())
+            assert await reader.certificate(AUTHORITY, certificate(1).serial) == certificate(1)
+            assert await reader.last_position() == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE log_heads SET position = 99",
+        "DELETE FROM certificates",
+        "CREATE TABLE x (y INTEGER)",
+        "DROP TABLE certificates",
+    ],
+)
+def test_connection_of_a_reader_refuses_writes(store_url: str, statement: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store, store.reader() as reader:
+            for engine in (store._engine, reader._engine):
+                with (
+                    engine.connect() as connection,
+                    pytest.raises(DBAPIError, match=r"read-?only"),
+                ):
+                    connection.execute(sa.text(statement))
+
+    run(scenario())
+
+
+def test_other_process_can_open_a_reader_alone(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            await store.record_issuance(certificate(1), b"", audit())
+        async with open_reader(store_url) as reader:
+            assert await reader.last_position() == 1
+
+    run(scenario())
+
+
+def test_reader_of_a_database_that_was_never_made_is_a_store_error(store_url: str) -> None:
+    async def scenario() -> None:
+        with pytest.raises(StoreError):
+            async with open_reader(store_url):
+                pass
+
+    run(scenario())
+
+
+def modes(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+
+
+def test_sqlite_commits_are_durable_and_the_file_is_private(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with open_store(sqlite_url) as store:
+            await store.append_audit([audit()])
+            with store._writing.connect() as connection:
+                settings = {
+                    name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                    for name in ("journal_mode", "synchronous", "foreign_keys")
+                }
+            assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+            assert modes(tmp_path) == {
+                "store.sqlite3": 0o600,
+                "store.sqlite3-shm": 0o600,
+                "store.sqlite3-wal": 0o600,
+            }
+
+    run(scenario())
