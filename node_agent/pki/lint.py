@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from node_agent.errors import LintFailed
 from node_agent.pki import der
+from node_agent.pki.names import ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_to_be_signed"]
 
-_FIELDS = 8
+# version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, extensions.
+_FIELD_TAGS = bytes.fromhex("a0023030303030a3")
+_VERSION_3 = der.integer(2)
 _MAX_SERIAL_OCTETS = 20
 _SAN_OID = bytes.fromhex("551d11")
 _BASIC_CONSTRAINTS_OID = bytes.fromhex("551d13")
@@ -43,7 +46,7 @@ def check_to_be_signed(to_be_signed: ToBeSigned) -> None:
 
 def _findings(tbs: ToBeSigned) -> list[str]:
     fields = der.children(der.read_all(tbs.der, der.SEQUENCE))
-    if len(fields) != _FIELDS or fields[0][2] != b"\xa0\x03\x02\x01\x02":
+    if bytes(tag for tag, _, _ in fields) != _FIELD_TAGS or fields[0][1] != _VERSION_3:
         return ["the certificate is not version 3 with extensions"]
     _, serial, algorithm, issuer, validity, subject, spki, last = fields
     extensions = _extensions(last[1])
@@ -52,7 +55,7 @@ def _findings(tbs: ToBeSigned) -> list[str]:
         ("signature algorithm", algorithm[2] == tbs.algorithm),
         ("issuer", issuer[2] == tbs.issuer_name),
         ("validity", _is_sound_validity(validity[1], tbs)),
-        ("subject", _subject_values(subject[1]) == [value for _, value in tbs.subject]),
+        ("subject", _subject(subject[1]) == _expected_subject(tbs)),
         ("public key", spki[2] == tbs.spki),
         ("extensions", extensions is not None),
         ("alternative names", _names_match(extensions or {}, tbs)),
@@ -75,13 +78,21 @@ def _is_sound_validity(content: bytes, tbs: ToBeSigned) -> bool:
     )
 
 
-def _subject_values(content: bytes) -> list[str]:
-    values = []
-    for _, rdn, _ in der.children(content):
-        ((_, pair, _),) = der.children(rdn)
-        _, (_, text, _) = der.children(pair)
-        values.append(text.decode())
-    return values
+def _subject(content: bytes) -> list[tuple[bytes, int, bytes]]:
+    """Return (attribute OID, string tag, text) of each RDN."""
+    attributes = []
+    for rdn_tag, rdn, _ in der.children(content):
+        ((pair_tag, pair, _),) = der.children(rdn)
+        (_, _, oid), (tag, text, _) = der.children(pair)
+        if (rdn_tag, pair_tag) != (der.SET, der.SEQUENCE):
+            raise der.DerError("not an attribute")
+        attributes.append((oid, tag, text))
+    return attributes
+
+
+def _expected_subject(tbs: ToBeSigned) -> list[tuple[bytes, int, bytes]]:
+    types = ((ATTRIBUTES[attribute], value) for attribute, value in tbs.subject)
+    return [(der.oid(kind.oid), kind.tag, value.encode()) for kind, value in types]
 
 
 def _extensions(content: bytes) -> dict[bytes, tuple[bool, bytes]] | None:
