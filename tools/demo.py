@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCAL = Path(os.environ.get("PEERSYS_LOCAL_ROOT") or ROOT / ".local")
+LOCAL = Path(os.environ.get("PEERSYS_LOCAL_ROOT") or ROOT / ".local").absolute()
 INVENTORY = "inventories/local"
 AUTHORITY = "issuing"
 EXTENSIONS = "subjectAltName,extendedKeyUsage,authorityInfoAccess,crlDistributionPoints"
@@ -100,6 +100,7 @@ def _environment() -> dict[str, str]:
     environment = {
         **os.environ,
         "LC_ALL": "C.UTF-8",
+        "PEERSYS_LOCAL_ROOT": str(LOCAL),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_HOME": str(own),
         "ANSIBLE_LOCAL_TEMP": str(own / "tmp"),
