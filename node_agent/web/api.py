@@ -11,7 +11,6 @@ URI may stand in one segment (``/v1/peers/spiffe%3A%2F%2Fexample.org%2Fnode%2Fca
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -50,14 +49,13 @@ _QUERY_FIELDS = 32  # the widest query (certificate search) has eight
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
     """Rules of one API. ``admit`` returns who asks, or raises, before the body is read; routes
-    that are ``is_open`` skip it. ``body_timeout_seconds`` bounds the time a client may take to
-    send.
+    that are ``is_open`` skip it. How long a body may take to arrive is the server's rule
+    (``serve.HttpSettings``), which ends the connection.
     """
 
     admit: Callable[[Scope], Any]
     audience: Audience
     max_body_bytes: int
-    body_timeout_seconds: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,16 +204,7 @@ async def _read_call(
 ) -> ApiCall:
     scope = request.scope
     _check_length(scope, settings.max_body_bytes)
-    try:
-        async with asyncio.timeout(settings.body_timeout_seconds):
-            content = await _read_body(request.receive, settings.max_body_bytes)
-    except TimeoutError:
-        raise refuse(
-            HTTPStatus.REQUEST_TIMEOUT,
-            "slow-request",
-            "the body did not arrive in time",
-            headers={"Connection": "close"},
-        ) from None
+    content = await _read_body(request.receive, settings.max_body_bytes)
     path = {name: urllib.parse.unquote(text) for name, text in scope["path_params"].items()}
     return ApiCall(scope, path, content, principal)
 

@@ -52,12 +52,14 @@ class HttpSettings:
     """Limits of one listener.
 
     ``header_seconds`` bounds the time from the first byte of a request (or the connection) to
-    the end of its headers, ``header_bytes`` their size (nginx takes 8 KiB per line and 32 KiB in
-    all, Apache 8 KiB per line, h11 16 KiB in all).
+    the end of its headers, ``body_seconds`` the time from there to the end of its body,
+    ``header_bytes`` the size of the headers (nginx takes 8 KiB per line and 32 KiB in all, Apache
+    8 KiB per line, h11 16 KiB in all).
     """
 
     max_connections: int = 2000
     header_seconds: float = 10.0
+    body_seconds: float = 30.0
     header_bytes: int = 16 * 1024
     idle_seconds: int = 60
     handshake_seconds: float = 10.0
@@ -186,10 +188,11 @@ class _Connection(HttpToolsProtocol):
         super().__init__(config, state, {}, asyncio.get_running_loop())
         self._server = server
         self._extensions: dict[str, Any] = {}
-        self._header_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._unfinished_bytes = 0
         self._in_headers = False
+        self._in_body = False
         self._headers_too_large = False
         self._refusal: str | None = None
 
@@ -208,11 +211,11 @@ class _Connection(HttpToolsProtocol):
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
             self._extensions["tls"] = tls_extension(tls)
-        self._arm_header_timer()
+        self._arm(self._server.settings.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers."""
-        self._disarm_header_timer()
+        self._disarm()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self._server.left()
@@ -232,8 +235,10 @@ class _Connection(HttpToolsProtocol):
             if self._unfinished_bytes > self._server.settings.header_bytes:
                 self._headers_too_large = True
                 self.send_400_response("request headers are too large")
-        if self._awaits_headers():
-            self._arm_header_timer()
+        if self._in_body:
+            self._arm(self._server.settings.body_seconds)
+        elif self._awaits_headers():
+            self._arm(self._server.settings.header_seconds)
 
     def on_message_begin(self) -> None:
         """Give the request's scope what is known of its connection."""
@@ -255,8 +260,15 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """End the wait for headers."""
         self._in_headers = False
-        self._disarm_header_timer()
+        self._in_body = True
+        self._disarm()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End the wait for the body."""
+        self._in_body = False
+        self._disarm()
+        super().on_message_complete()
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
@@ -269,15 +281,14 @@ class _Connection(HttpToolsProtocol):
         between = self.cycle is None or self.cycle.response_complete
         return between and self.timeout_keep_alive_task is None and not self.transport.is_closing()
 
-    def _arm_header_timer(self) -> None:
-        if self._header_timer is None:
-            seconds = self._server.settings.header_seconds
-            self._header_timer = self.loop.call_later(seconds, self._headers_too_slow)
+    def _arm(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(seconds, self._too_slow)
 
-    def _disarm_header_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request, and end the connection."""
@@ -286,11 +297,12 @@ class _Connection(HttpToolsProtocol):
         else:
             self._end(HTTPStatus.BAD_REQUEST, "bad-http", msg)
 
-    def _headers_too_slow(self) -> None:
-        self._header_timer = None
-        if not self.transport.is_closing():
-            detail = "the request's headers did not arrive in time"
-            self._end(HTTPStatus.REQUEST_TIMEOUT, "slow-request", detail)
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self._in_body and self.cycle.response_started:
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self._end(HTTPStatus.REQUEST_TIMEOUT, "slow-request", "it did not arrive in time")
 
     def _end(self, status: HTTPStatus, code: str, detail: str) -> None:
         body = refuse(status, code, detail).answer.body

@@ -92,6 +92,37 @@ def test_slow_headers_end_the_connection(data: bytes) -> None:
     assert raw(data, header_seconds=0.05).status == 408
 
 
+def test_slow_body_ends_the_connection() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"
+
+    async def main() -> None:
+        application = Application()
+        application.gate.clear()
+        async with (
+            serving(application, body_seconds=0.05) as (_, port),
+            await Client.tcp(port) as client,
+        ):
+            await client.send(head)
+            assert (await client.receive()).status == 408
+            assert await client.closed_by_server()
+            application.gate.set()
+
+    run(main())
+
+
+def test_body_that_never_ends_behind_its_answer_does_not_hold_a_connection() -> None:
+    async def main() -> None:
+        async with (
+            serving(Application(), body_seconds=0.05) as (_, port),
+            await Client.tcp(port) as client,
+        ):
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+            assert (await client.receive()).status == 200
+            assert await client.closed_by_server()
+
+    run(main())
+
+
 def test_bare_line_ends_between_requests_do_not_hold_a_connection() -> None:
     async def main() -> None:
         async with (
