@@ -14,6 +14,8 @@ import threading
 
 import pytest
 
+TOKEN = "not to be seen"
+
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="the trial needs openssl")
 
 
@@ -40,7 +42,7 @@ def try_ra(run_module, anchor):
             "trial_certificate",
             registration_authority="ra1",
             url=url,
-            token="not to be seen",
+            token=TOKEN,
             trust_anchors=[anchor],
             authority="issuing",
             profile="tls_server",
@@ -72,4 +74,4 @@ def test_ra_without_tls_is_refused(try_ra):
 
 def test_token_is_not_in_the_result(try_ra):
     result = try_ra("https://127.0.0.1:1")
-    assert "not to be seen" not in str(result)
+    assert TOKEN not in str(result)
