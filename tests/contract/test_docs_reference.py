@@ -12,9 +12,9 @@ from tools.draw_cli_reference import PAGE, reference
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 _LINK = re.compile(r"\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
-_FILE = re.compile(
-    r"`((?:node_agent|tests|docs|tools|collections|playbooks|inventories)/[\w./*-]+)`"
-)
+# Not every inventory: pages name those that the reader writes.
+_FOLDERS = "node_agent|tests|docs|tools|collections|playbooks|inventories/local"
+_FILE = re.compile(rf"`((?:{_FOLDERS})/[\w./*-]+)`")
 
 
 def shown(page: Path) -> str:
