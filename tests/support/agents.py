@@ -85,16 +85,15 @@ class Topology:
         self.stop()
 
     def start(self) -> None:
-        """Start all three agents."""
+        """Start all three agents side by side."""
         for agent in self.agents:
-            self.start_agent(agent)
+            agent.launch(**self._start_options(agent))
+        for agent in self.agents:
+            agent.wait_ready()
 
     def start_agent(self, agent: Agent) -> None:
-        """Start one of them as the topology was told to (pinned, profiled)."""
-        agent.start(
-            cpus=self._cpus.get(agent.name),
-            interpreter_options=self._interpreter_options.get(agent.name, ()),
-        )
+        """Start one of them as the topology was told to (pinned, with interpreter options)."""
+        agent.start(**self._start_options(agent))
 
     def stop(self) -> None:
         """Stop all three cleanly, the CA first so that nothing dials a closed port."""
@@ -128,6 +127,12 @@ class Topology:
         return RestClient(
             self.ra.listen["rest"], token=self.token, trust_anchors=self.trust_anchors
         )
+
+    def _start_options(self, agent: Agent) -> dict[str, Any]:
+        return {
+            "cpus": self._cpus.get(agent.name),
+            "interpreter_options": self._interpreter_options.get(agent.name, ()),
+        }
 
     def _create_authorities(self) -> None:
         status = f"http://{self.va.listen['status']}"

@@ -88,6 +88,18 @@ class Agent:
         timeout_seconds: float = 45,
     ) -> Agent:
         """Start the agent and wait until its admin socket answers; return it."""
+        self.launch(cpus=cpus, interpreter_options=interpreter_options, environment=environment)
+        self.wait_ready(timeout_seconds=timeout_seconds)
+        return self
+
+    def launch(
+        self,
+        *,
+        cpus: str | None = None,
+        interpreter_options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the agent without waiting: several can come up side by side."""
         self.write_files()
         arguments = [*interpreter_options, "-m", "node_agent", "run", "--config"]
         self.process = ManagedProcess(
@@ -97,12 +109,14 @@ class Agent:
             environment={"PYTHONUNBUFFERED": "1", **(environment or {})},
         )
         self.process.start()
+
+    def wait_ready(self, *, timeout_seconds: float = 45) -> None:
+        """Wait until the admin socket answers; an agent that doesn't come up is killed."""
         try:
-            self.process.wait_ready(self.admin.is_healthy, timeout_seconds=timeout_seconds)
+            self.running.wait_ready(self.admin.is_healthy, timeout_seconds=timeout_seconds)
         except BaseException:
-            self.process.kill()
+            self.running.kill()
             raise
-        return self
 
     def stop(self) -> int | None:
         """Stop it cleanly; return the exit status."""
