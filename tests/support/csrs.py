@@ -3,6 +3,7 @@ what is unusual about its case."""
 
 from __future__ import annotations
 
+import base64
 import functools
 import ipaddress
 import subprocess
@@ -34,6 +35,8 @@ __all__ = [
     "openssl",
     "parsed_csr",
     "pem",
+    "pkilint_crl",
+    "pkilint_ocsp",
     "profile",
     "root_ca",
 ]
@@ -141,10 +144,54 @@ def issuing_ca(kind: str = "ec-p256") -> Issuer:
     )
 
 
+def pkilint_crl(encoded: bytes) -> list[str]:
+    """Return what pkilint finds wrong with a CRL, warnings and above."""
+    from pkilint import loader, pkix
+    from pkilint.pkix import crl, extension, name
+
+    validator = crl.create_pkix_crl_validator_container(
+        [
+            pkix.create_attribute_decoder(name.ATTRIBUTE_TYPE_MAPPINGS),
+            pkix.create_extension_decoder(extension.EXTENSION_MAPPINGS),
+        ],
+        [
+            crl.create_issuer_validator_container([]),
+            crl.create_validity_validator_container([]),
+            crl.create_extensions_validator_container([]),
+        ],
+    )
+    return _findings(validator, loader.load_crl(encoded, "crl"))
+
+
+def pkilint_ocsp(encoded: bytes) -> list[str]:
+    """Return what pkilint finds wrong with an OCSP response, warnings and above."""
+    from pkilint import loader, pkix
+    from pkilint.pkix import extension, name, ocsp
+
+    validator = ocsp.create_pkix_ocsp_response_validator_container(
+        [
+            ocsp.create_response_decoder(),
+            pkix.create_attribute_decoder(name.ATTRIBUTE_TYPE_MAPPINGS),
+            pkix.create_extension_decoder(extension.EXTENSION_MAPPINGS),
+        ],
+        [],
+    )
+    return _findings(validator, loader.load_ocsp_response(encoded, "response"))
+
+
+def _findings(validator: Any, document: Any) -> list[str]:
+    from pkilint.validation import ValidationFindingSeverity as Severity
+
+    return [
+        description.finding.code
+        for result in validator.validate(document.root)
+        for description in result.finding_descriptions
+        if description.finding.severity <= Severity.WARNING
+    ]
+
+
 def pem(label: str, der: bytes) -> bytes:
     """Return ``der`` as PEM."""
-    import base64
-
     body = base64.encodebytes(der)
     lines = b"".join(body.split())
     wrapped = b"\n".join(lines[at : at + 64] for at in range(0, len(lines), 64))
