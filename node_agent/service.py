@@ -55,8 +55,7 @@ from node_agent.peers.operations import (
 )
 from node_agent.pki.signing import SigningPool
 from node_agent.sd_notify import notify_ready, notify_stopping
-from node_agent.store import Store, open_store
-from node_agent.store.records import AuditRecord
+from node_agent.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from node_agent.functions.plan import Step
     from node_agent.net.backend import Network
     from node_agent.policy import RoleSet
+    from node_agent.store.records import AuditRecord
     from node_agent.web.backends import PeerStatus, PingResult, StatusReport
 
 __all__ = ["Node", "run", "serve"]
@@ -148,11 +148,11 @@ class Node:
         if kinds & {"peer_roles", "requesters"}:
             self._linking.replace_roles()
         if "certification_authorities" in kinds:
-            self._follow_authorities(steps)
+            await self._follow_authorities(steps)
         if kinds & {"authenticators", "requesters", "crypto_tokens"}:
             await self._follow_identities()
         if kinds & {"peer_connectors", "authenticators"}:
-            await self._linking.configure_connectors()
+            await self._linking.configure()
         if kinds & {"publishers", "certification_authorities"}:
             await self._follow_publishers(restart="certification_authorities" in kinds)
         if "signers" in kinds:
@@ -182,7 +182,6 @@ class Node:
             objects=self._objects,
             identities=self._identities,
             audit=self._audit,
-            holds_authority=self._holds_authority,
             on_link=self._link_changed,
             clock=self._clock,
             network=self._network,
@@ -190,7 +189,7 @@ class Node:
         self._upstreams = Upstreams(
             roles=lambda: self._linking.roles,
             directory=self._linking.directory,
-            caller=self._linking.caller,
+            caller=self._linking,
             clock=self._clock,
         )
         self._build_authority()
@@ -214,7 +213,7 @@ class Node:
             clock=self._clock,
         )
         self._publishers = Publishers(self._make_publisher)
-        register = self._linking.dispatcher.register
+        register = self._linking.register
         register(ENROLL, self._service.enroll)
         register(REVOKE, self._service.revoke)
         register(STATUS, self._service.status)
@@ -227,7 +226,7 @@ class Node:
             objects=self._objects,
             tokens=self._tokens,
             store=self._store,
-            caller=self._linking.caller,
+            caller=self._linking,
             upstreams=self._upstreams,
             clock=self._clock,
             on_change=lambda: self._responder.forget(),
@@ -247,15 +246,15 @@ class Node:
             changed=self._changed,
             on_applied=self._applied,
         )
-        self._linking.dispatcher.register(PUBLISH, receiver.publish)
-        self._linking.dispatcher.register(PUBLISH_POSITION, receiver.position)
+        self._linking.register(PUBLISH, receiver.publish)
+        self._linking.register(PUBLISH_POSITION, receiver.position)
 
     def _build_edges(self) -> None:
         self._ports = Ports(self.settings, self._clock)
         self._registration = Registration(
             objects=self._objects,
             roles=lambda: self._linking.roles,
-            caller=self._linking.caller,
+            caller=self._linking,
             upstreams=self._upstreams,
             audit=self._audit,
             clock=self._clock,
@@ -307,7 +306,7 @@ class Node:
     async def _start(self) -> None:
         self._signers.configure()
         await self._follow_identities()
-        await self._linking.configure_connectors()
+        await self._linking.configure()
         await self._follow_publishers()
         await self._ports.open_status(self._responder)
         await self._ports.open_admin(self._management)
@@ -320,16 +319,15 @@ class Node:
             if crl is not None:
                 self._identities.learn_crl(crl.der, self._objects)
 
-    def _follow_authorities(self, steps: Sequence[Step]) -> None:
+    async def _follow_authorities(self, steps: Sequence[Step]) -> None:
         self._authorities.announce()
         self._responder.forget()
         for step in steps:
             if step.kind == "certification_authorities" and step.after is not None:
-                self._crls.want(step.name)
+                await self._crls.make_if_due(step.name)
 
     async def _follow_identities(self) -> None:
         self._identities.configure(self._objects)
-        await self._linking.open_listener()
         await self._ports.open_rest(
             self._registration, self._identities.rest_context(self._objects)
         )
@@ -343,14 +341,11 @@ class Node:
             spec,
             node=self.settings.identity,
             store=self._store,
-            caller=self._linking.caller,
+            caller=self._linking,
             changed=self._changed,
             authority_ids=self._known.ids_by_name,
             clock=self._clock,
         )
-
-    def _holds_authority(self, name: str) -> bool:
-        return self._objects.find("certification_authorities", name) is not None
 
     def _link_changed(self) -> None:
         self._signers.wake()

@@ -49,11 +49,10 @@ from node_agent.web.backends import RevocationOrder, RevocationOutcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from node_agent.peers.dispatcher import Context
-
     from node_agent.clock import Clock
     from node_agent.functions.authorities import Authorities, LoadedAuthority
     from node_agent.functions.signal import ChangeSignal
+    from node_agent.peers.dispatcher import Context
     from node_agent.store.api import Writer
 
 __all__ = ["AuthorityService"]

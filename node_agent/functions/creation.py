@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
 from node_agent.errors import ConfigError
 from node_agent.functions.certificate_records import Provenance, issued_row
@@ -34,10 +35,12 @@ from node_agent.objects import (
     SignerSpec,
 )
 from node_agent.pki.authorities import prepare_issuing_ca, prepare_self_signed_ca
-from node_agent.pki.lint import lint_profile_sample
+from node_agent.pki.issuer import Issuer
+from node_agent.pki.keys import LocalKey, generate_key
 from node_agent.pki.names import authority_id, encode_name, parse_name
 from node_agent.pki.own_csr import build_csr
 from node_agent.pki.profile import Profile
+from node_agent.pki.sample_lint import lint_profile_sample
 from node_agent.store.records import (
     AuditRecord,
     CertificateRecord,
@@ -58,6 +61,9 @@ if TYPE_CHECKING:
 __all__ = ["Creation", "PlanBatch"]
 
 
+log = structlog.get_logger(__name__)
+
+
 @dataclass(slots=True)
 class PlanBatch:
     """What one transaction will store. ``at`` is the plan's time in seconds since the epoch."""
@@ -69,6 +75,7 @@ class PlanBatch:
     certificates: list[tuple[CertificateRecord, bytes]] = field(default_factory=list)
     audit: list[AuditRecord] = field(default_factory=list)
     authorities: dict[str, LoadedAuthority] = field(default_factory=dict)
+    profiles: dict[str, Profile] = field(default_factory=dict)
 
 
 class Creation:
@@ -124,10 +131,14 @@ class Creation:
                 self._tokens.stage(spec)
             case CertificateProfileSpec():
                 await self._check_profile(spec)
+                batch.profiles[spec.name] = Profile.from_spec(spec)
             case AuthenticatorSpec():
                 return await self._authenticator(spec, before, batch)
-            case CertificationAuthoritySpec() if before is None:
-                return await self._authority(spec, batch)
+            case CertificationAuthoritySpec():
+                state = before.state if before else await self._authority(spec, batch)
+                item = ManagedObject("certification_authorities", spec, state, 0)
+                await self._lint_profiles(spec, self._authorities.stage(item).issuer, batch)
+                return state
             case SignerSpec() if before is None:
                 key = await self._generate(
                     spec.crypto_token, f"signer-{spec.name}", spec.key_kind, batch
@@ -138,8 +149,35 @@ class Creation:
         return b"" if before is None else before.state
 
     async def _check_profile(self, spec: CertificateProfileSpec) -> None:
-        """Lint a sample under a throwaway CA; the linter is slow, so it gets a thread."""
-        await asyncio.to_thread(lint_profile_sample, Profile.from_spec(spec))
+        """Lint what every CA that has this profile would issue by it, or a throwaway CA if none
+        has it yet.
+        """
+        users = [
+            self._authorities.get(item.name).issuer
+            for item in self._objects.all("certification_authorities")
+            if spec.name in getattr(item.spec, "profiles", ())
+        ]
+        profile = Profile.from_spec(spec)
+        for issuer in users or [_throwaway_issuer(int(self._clock.now()))]:
+            await self._lint(profile, issuer)
+
+    async def _lint(self, profile: Profile, issuer: Issuer) -> None:
+        """Lint a sample; the linter is slow, so it gets a thread."""
+        now = int(self._clock.now())
+        for warning in await asyncio.to_thread(lint_profile_sample, profile, issuer, now=now):
+            log.warning("profile lint", profile=profile.name, finding=warning)
+
+    async def _lint_profiles(
+        self, spec: CertificationAuthoritySpec, issuer: Issuer, batch: PlanBatch
+    ) -> None:
+        for name in spec.profiles:
+            planned = batch.profiles.get(name)
+            await self._lint(planned or self._stored_profile(name), issuer)
+
+    def _stored_profile(self, name: str) -> Profile:
+        spec = self._objects.get("certificate_profiles", name).spec
+        assert isinstance(spec, CertificateProfileSpec)
+        return Profile.from_spec(spec)
 
     async def _authenticator(
         self, spec: AuthenticatorSpec, before: ManagedObject | None, batch: PlanBatch
@@ -230,3 +268,19 @@ class Creation:
         record = await self._pool.generate(holder, free, kind, created_at=batch.at)
         batch.keys.append(record)
         return record
+
+
+def _throwaway_issuer(now: int) -> Issuer:
+    """Return a CA that exists for one lint and has every kind of URL."""
+    key = LocalKey.of(generate_key("ec-p256"))
+    name = parse_name("CN=Throwaway")
+    prepared = prepare_self_signed_ca(key, name, kind="root", now=now, validity_days=3650)
+    certificate = prepared.complete(key.sign(prepared.der)).der
+    url = "http://status.example.org"
+    return Issuer.load(
+        key,
+        (certificate,),
+        ocsp_urls=(f"{url}/ocsp",),
+        issuer_urls=(f"{url}/ca.cer",),
+        crl_urls=(f"{url}/ca.crl",),
+    )

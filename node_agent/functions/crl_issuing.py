@@ -82,6 +82,16 @@ class CrlIssuing:
 
     async def make_if_due(self, name: str) -> None:
         """Make the CRLs of one CA that are due or wanted."""
+        async with self._making:
+            await self._make_if_due(name)
+
+    async def make(self, name: str) -> CrlRecord:
+        """Make a full CRL of a CA now."""
+        authority = self._authorities.get(name)
+        async with self._making:
+            return await self._make(authority, authority.spec.crl.validity_seconds, base=None)
+
+    async def _make_if_due(self, name: str) -> None:
         authority = self._authorities.get(name)
         wanted = name in self._wanted
         self._wanted.discard(name)
@@ -97,11 +107,6 @@ class CrlIssuing:
             if wanted or delta is None or delta.next_update - overlap <= now:
                 await self._make(authority, spec.delta_validity_seconds, base=full)
 
-    async def make(self, name: str) -> CrlRecord:
-        """Make a full CRL of a CA now."""
-        authority = self._authorities.get(name)
-        return await self._make(authority, authority.spec.crl.validity_seconds, base=None)
-
     async def _newest(self, authority: LoadedAuthority, *, delta: bool) -> CrlRecord | None:
         if not delta and authority.name in self.newest:
             return self.newest[authority.name]
@@ -113,16 +118,15 @@ class CrlIssuing:
     async def _make(
         self, authority: LoadedAuthority, validity_seconds: int, *, base: CrlRecord | None
     ) -> CrlRecord:
-        async with self._making:
-            record = await make_crl(
-                self._store,
-                self._authorities,
-                authority,
-                now=int(self._clock.now()),
-                validity_seconds=validity_seconds,
-                base=base,
-            )
-            await self._store.record_crl(record, encode(crl_payload(record)))
+        record = await make_crl(
+            self._store,
+            self._authorities,
+            authority,
+            now=int(self._clock.now()),
+            validity_seconds=validity_seconds,
+            base=base,
+        )
+        await self._store.record_crl(record, encode(crl_payload(record)))
         if base is None:
             self.newest[authority.name] = record
         log.info("CRL made", authority=authority.name, number=record.number, delta=base is not None)

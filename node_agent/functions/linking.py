@@ -14,14 +14,13 @@ import msgspec
 import structlog
 
 from node_agent.config import parse_address
-from node_agent.errors import NetworkError, NotFound, Unavailable
+from node_agent.errors import NotFound, Unavailable
 from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.net import NetSettings, TlsNetwork
 from node_agent.objects import PeerConnectorSpec, PeerRoleSpec, RequesterSpec
 from node_agent.peers.caller import PeerCaller
 from node_agent.peers.directory import Directory
 from node_agent.peers.dispatcher import Context, Dispatcher
-from node_agent.peers.operations import Operation
 from node_agent.peers.signature import PeerCertificates
 from node_agent.policy import RoleSet, parse_roles
 from node_agent.pool import ConnectorPool, PoolSettings
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
     from node_agent.functions.identities import Identities
     from node_agent.functions.node_objects import NodeObjects
     from node_agent.net.backend import Listener, Network
+    from node_agent.net.link import Link
     from node_agent.net.tls import IdentityHolder
+    from node_agent.peers.operations import Operation
     from node_agent.store.records import AuditRecord
 
 __all__ = ["Linking"]
@@ -186,8 +187,7 @@ class Linking:
             identity=identity,
             certificates=certificates,
             directory=self.directory,
-            clock=self._clock,
-            may_answer=self._may_answer,
+            roles=lambda: self.roles,
         )
 
     async def _open_listener(self, identity: IdentityHolder) -> None:
@@ -198,11 +198,14 @@ class Linking:
         self._listener = await self._network.listen(
             address,
             identity=identity,
-            on_link=lambda link: self.directory.add(link) and None,
+            on_link=self._admit,
             handler=self._dispatcher.handle,
             settings=self._net_settings,
         )
         log.info("peer port open", address=str(self._listener.address))
+
+    def _admit(self, link: Link) -> None:
+        self.directory.add(link)
 
     async def _configure_pools(self) -> None:
         wanted = {spec.name: spec for spec in self._connectors()}
@@ -211,7 +214,68 @@ class Linking:
         for spec in wanted.values():
             identity = self._identities.holder(spec.authenticator)
             if identity is not None:
-                await self._configure_pool(spec, identity)
+                self._configure_pool(spec, identity)
+
+    def _configure_pool(self, spec: PeerConnectorSpec, identity: IdentityHolder) -> None:
+        address, peer = parse_address(spec.address), NodeIdentity.parse(spec.peer)
+        settings = PoolSettings.from_spec(spec)
+        running = self._pools.get(spec.name)
+        if running is not None:
+            running.update(settings, address=address, peer=peer)
+            return
+        assert self._dispatcher is not None
+        self._pools[spec.name] = ConnectorPool(
+            name=spec.name,
+            address=address,
+            peer=peer,
+            settings=settings,
+            network=self._network,
+            identity=identity,
+            handler=self._dispatcher.handle,
+            on_link=self.directory.add,
+            clock=self._clock,
+            waiting=lambda: self.directory.queued,
+            net_settings=self._net_settings,
+        )
+        self._pools[spec.name].start()
+
+    def _connector_status(self, spec: PeerConnectorSpec) -> PeerStatus:
+        roles = self._roles_of(NodeIdentity.parse(spec.peer))
+        pool = self._pools.get(spec.name)
+        if pool is None:
+            return PeerStatus(
+                peer=spec.peer,
+                direction="out",
+                connector=spec.name,
+                address=spec.address,
+                state="connecting" if spec.enabled else "disabled",
+                connections=0,
+                min=spec.min_connections,
+                max=spec.max_connections,
+                in_flight=0,
+                queued=0,
+                round_trip_ms=None,
+                roles=roles,
+                last_error=f"the authenticator {spec.authenticator} isn't certified",
+                last_seen=None,
+            )
+        now = pool.snapshot()
+        return PeerStatus(
+            peer=now.peer,
+            direction="out",
+            connector=now.name,
+            address=now.address,
+            state=now.state,
+            connections=now.connections,
+            min=now.min,
+            max=now.max,
+            in_flight=now.in_flight,
+            queued=now.queued,
+            round_trip_ms=now.round_trip_ms,
+            roles=roles,
+            last_error=now.last_error,
+            last_seen=now.last_seen,
+        )
 
     def _connectors(self) -> list[PeerConnectorSpec]:
         return list(self._objects.specs("peer_connectors", PeerConnectorSpec))
@@ -219,15 +283,6 @@ class Linking:
     def _holds_audience(self, audience: str) -> bool:
         kind, _, name = audience.partition("/")
         return kind == "ca" and self._objects.find("certification_authorities", name) is not None
-
-    def _may_answer(self, signer: PeerIdentity, audience: str) -> bool:
-        """An answer for a CA is believed from whoever a role makes upstream for it."""
-        kind, _, name = audience.partition("/")
-        if kind != "ca":
-            return signer.node.uri == audience
-        return self.roles.permits(signer, "/peer/upstream") and self.roles.permits(
-            signer, f"/ca/{name}"
-        )
 
     def _parse_roles(self) -> RoleSet:
         return parse_roles(

@@ -32,9 +32,8 @@ from node_agent.peers.operations import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from node_agent.peers.caller import PeerCaller
-
     from node_agent.clock import Clock
+    from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.signal import ChangeSignal
     from node_agent.objects import PublisherSpec
     from node_agent.store.api import Writer
@@ -97,7 +96,7 @@ class Publisher:
         *,
         node: NodeIdentity,
         store: Writer,
-        caller: PeerCaller,
+        caller: PeerCalls,
         changed: ChangeSignal,
         authority_ids: Callable[[], Mapping[str, str]],
         clock: Clock,
@@ -190,7 +189,7 @@ class Publisher:
         batch = in_flight.popleft()
         if committed < batch.position:
             raise NodeAgentError(
-                f"{self.spec.peer} committed up to {committed}, not {batch.position}; resuming there"
+                f"{self.spec.peer} committed up to {committed}, not {batch.position}"
             )
         self._position = batch.position
         if not in_flight:

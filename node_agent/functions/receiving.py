@@ -54,9 +54,8 @@ from node_agent.store.records import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from node_agent.peers.dispatcher import Context
-
     from node_agent.clock import Clock
+    from node_agent.peers.dispatcher import Context
     from node_agent.store.api import Writer
 
 __all__ = ["Applied", "PublicationReceiver"]

@@ -55,10 +55,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import msgspec
-    from node_agent.peers.caller import PeerCaller
 
     from node_agent.clock import Clock
     from node_agent.functions.node_objects import NodeObjects
+    from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.upstreams import Upstreams
 
 __all__ = ["Registration"]
@@ -75,7 +75,7 @@ class Registration:
         *,
         objects: NodeObjects,
         roles: Callable[[], RoleSet],
-        caller: PeerCaller,
+        caller: PeerCalls,
         upstreams: Upstreams,
         audit: Callable[[AuditRecord], Awaitable[None]],
         clock: Clock,

@@ -29,9 +29,8 @@ from node_agent.store.records import ObjectChange, ObjectRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from node_agent.peers.caller import PeerCaller
-
     from node_agent.clock import Clock
+    from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.tokens import Tokens
     from node_agent.functions.upstreams import Upstreams
     from node_agent.store.api import Writer
@@ -62,7 +61,7 @@ class Signers:
         objects: NodeObjects,
         tokens: Tokens,
         store: Writer,
-        caller: PeerCaller,
+        caller: PeerCalls,
         upstreams: Upstreams,
         clock: Clock,
         on_change: Callable[[], None],

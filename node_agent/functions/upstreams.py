@@ -25,10 +25,9 @@ from node_agent.policy import MemberKind, Role, RoleSet, grants
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from node_agent.peers.caller import PeerCaller
-    from node_agent.peers.directory import Directory
-
     from node_agent.clock import Clock
+    from node_agent.functions.peer_calls import PeerCalls
+    from node_agent.peers.directory import Directory
 
 __all__ = ["Upstreams"]
 
@@ -47,7 +46,7 @@ class Upstreams:
         *,
         roles: Callable[[], RoleSet],
         directory: Directory,
-        caller: PeerCaller,
+        caller: PeerCalls,
         clock: Clock,
     ) -> None:
         self._roles = roles

@@ -111,6 +111,7 @@ class Directory:
         self._announcement: asyncio.TimerHandle | None = None
         self._last_seen: dict[NodeIdentity, float] = {}
         self._observers: list[Callable[[PeerIdentity, bool], None]] = []
+        self._waiting_observers: list[Callable[[], None]] = []
         self.admits: Callable[[PeerIdentity], bool] = lambda peer: False
 
     def __repr__(self) -> str:
@@ -158,6 +159,14 @@ class Directory:
     def observe(self, observer: Callable[[PeerIdentity, bool], None]) -> None:
         """Call ``observer`` with True at a peer's first link, False when its last one is gone."""
         self._observers.append(observer)
+
+    def observe_waiting(self, observer: Callable[[], None]) -> None:
+        """Call ``observer``, soon, when the number of waiting requests changed."""
+        self._waiting_observers.append(observer)
+
+    def waiting_for(self, peer: NodeIdentity) -> int:
+        """Return how many requests wait that ``peer`` could serve."""
+        return sum(len(queue) for key, queue in self._queues.items() if peer in key)
 
     def close_peer(self, peer: NodeIdentity, reason: str = "closed by the operator") -> int:
         """End all links of ``peer`` at once; return how many there were."""
@@ -301,16 +310,14 @@ class Directory:
 
     def _announce(self) -> None:
         self._announcement = None
-        waiting: dict[NodeIdentity, int] = {}
-        for key, queue in self._queues.items():
-            for peer in key:
-                waiting[peer] = waiting.get(peer, 0) + len(queue)
         for peer, entries in self._peers.items():
+            queued = self.waiting_for(peer)
             for entry in entries.values():
-                queued = waiting.get(peer, 0)
                 if queued != entry.announced:
                     entry.announced = queued
                     entry.link.announce_queue(queued)
+        for notify in self._waiting_observers:
+            notify()
 
     def snapshot(self) -> tuple[PeerSnapshot, ...]:
         """Return the peers that dialled us, and those whose last accepted link has ended."""
