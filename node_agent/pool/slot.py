@@ -139,6 +139,13 @@ class SlotTable(Generic[LinkT]):
         slot.phase = SlotPhase.DRAINING
         slot.since = now
 
+    def peer_drains(self, slot: Slot[LinkT], now: float) -> None:
+        """Mark a link that the peer ends in peace; one that it ends at once counts as a failure."""
+        age = now - slot.since
+        self.begin_drain(slot, now)
+        if age < self.settings.settle_seconds:
+            self._count_failure(max(self.failures, slot.failures_before), now)
+
     def mark_use(self, slot: Slot[LinkT], *, last_used_at: float | None) -> None:
         """Note that the link is in use (None) or has been idle since ``last_used_at``."""
         slot.idle_since = None if last_used_at is None else max(slot.since, last_used_at)
