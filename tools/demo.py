@@ -42,8 +42,10 @@ def _up() -> int:
     _play("verify")
     _heading("The topology")
     sys.stdout.flush()
-    status = subprocess.run([_tool("peersys"), "topology", str(LOCAL)], check=False).returncode
+    topology = [_tool("peersys"), "topology", str(LOCAL)]
+    status = subprocess.run(topology, check=False).returncode
     _summarize()
+    _show_urls(topology)
     seconds = time.monotonic() - start
     _heading("Done")
     if changed:
@@ -148,6 +150,20 @@ def _show_certificate(serial: str) -> None:
     )
     print("".join(f"  {line}\n" for line in printed.stdout.splitlines() if line), end="")
     print(f"  status at the CA: {certificate['status']} ({certificate['reason']})")
+
+
+def _show_urls(topology: list[str]) -> None:
+    """Say where a browser or curl finds something."""
+    shown = subprocess.run([*topology, "--json"], capture_output=True, text=True, check=False)
+    _heading("URLs")
+    for node in json.loads(shown.stdout)["nodes"]:
+        name = str(node["identity"]).rpartition("/")[2]
+        if rest := node["urls"].get("rest"):
+            print(f"  {name}   REST    {rest}, described by {rest}/openapi.json")
+        if status := node["urls"].get("status"):
+            print(f"  {name}   OCSP    {status}/ocsp")
+            print(f"  {name}   CRL     {status}/crl/{AUTHORITY}.crl")
+            print(f"  {name}   CA      {status}/ca/{AUTHORITY}.cer")
 
 
 def _ca_socket() -> Path:

@@ -108,7 +108,6 @@ def _page(view: Json) -> RenderableType:
         ("identifier", state.get("authority_id")),
         ("profiles", ", ".join(spec.get("profiles", ()))),
         ("CRL number", state.get("crl_number")),
-        ("CRL next update", look.until(state.get("crl_next_update"))),
         *(("OCSP", url) for url in spec.get("ocsp_urls", ())),
         *(("CRL", url) for url in spec.get("crl_urls", ())),
     ]

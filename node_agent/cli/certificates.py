@@ -81,7 +81,7 @@ def _table(found: Json) -> RenderableType:
         ]
         for entry in found
     ]
-    return look.table(["serial", "CA", "status", "subject", "profile", "requester", "ends"], rows)
+    return look.table(["!serial", "CA", "status", "subject", "profile", "requester", "ends"], rows)
 
 
 def _page(found: Json) -> RenderableType:

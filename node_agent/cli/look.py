@@ -35,7 +35,7 @@ __all__ = [
     "until",
 ]
 
-_WIDTH_WITHOUT_TERMINAL = 160
+_WIDTH_WITHOUT_TERMINAL = 200
 """Output that goes to a file or a log keeps its columns instead of being folded at 80."""
 
 _STYLES = {
@@ -139,11 +139,18 @@ def duration(seconds: float) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table; columns whose heading starts with ``#`` hold numbers."""
+    """Return a table. Columns whose heading starts with ``#`` hold numbers, those with ``!`` what
+    a reader copies: they are never folded.
+    """
     grid = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
     for column in columns:
-        number = column.startswith("#")
-        grid.add_column(column.removeprefix("#"), justify="right" if number else "left")
+        mark = column[:1]
+        grid.add_column(
+            column.lstrip("#!"),
+            justify="right" if mark == "#" else "left",
+            no_wrap=mark == "!",
+            overflow="fold",
+        )
     for row in rows:
         grid.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
     return grid

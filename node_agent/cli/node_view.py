@@ -68,10 +68,19 @@ def _lines(spec: Json) -> list[str]:
 
 
 def _highlights(view: Json) -> Iterator[tuple[str, object]]:
-    """What tells an object apart at a glance: short values, no PEM, no defaults."""
+    """What tells an object apart at a glance: no PEM, nothing that isn't set."""
     for name, value in {**view["spec"], **(view.get("state") or {})}.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        if name == "name" or shown in (None, "", {}) or "-----BEGIN" in str(shown):
+        shown = _brief(value)
+        if name == "name" or not shown or "-----BEGIN" in shown:
             continue
-        text = str(shown)
-        yield name, text if len(text) <= _SHORT_VALUE else f"{text[:_SHORT_VALUE]}…"
+        yield name, shown if len(shown) <= _SHORT_VALUE else f"{shown[:_SHORT_VALUE]}…"
+
+
+def _brief(value: Json) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_brief(part)}" for key, part in value.items() if part is not None)
+    if isinstance(value, list):
+        return ", ".join(map(_brief, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

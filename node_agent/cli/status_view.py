@@ -106,7 +106,7 @@ def _signer_table(signers: Json) -> RenderableType:
         ]
         for signer in signers
     ]
-    return look.table(["signer", "CA", "state", "certificate ends", "serial"], rows)
+    return look.table(["signer", "CA", "state", "certificate ends", "!serial"], rows)
 
 
 def _authority_table(authorities: Json) -> RenderableType:

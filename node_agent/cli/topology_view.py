@@ -40,9 +40,14 @@ def _heading(nodes: Json, links: Json) -> Text:
 def _add_node(tree: Tree, node: Json, links: Json) -> None:
     name = look.short_node(node["identity"] or node["socket"])
     branch = tree.add(Text.assemble((name, "bold"), "  ", look.state(node["health"])))
-    if node["authorities"]:
-        held = ", ".join(f"{entry['name']} ({entry['kind']})" for entry in node["authorities"])
-        branch.add(_pair("CAs", held))
+    for name, is_published in (("CAs", False), ("publishes", True)):
+        held = [
+            entry["name"]
+            for entry in node["authorities"]
+            if (entry["kind"] == "published") is is_published
+        ]
+        if held and not (is_published and node["urls"].get("status") is None):
+            branch.add(_pair(name, ", ".join(held)))
     for link in links:
         if link["dialler"] == node["identity"]:
             _add_link(branch, link)
