@@ -84,7 +84,7 @@ class OpenBao:
     def __init__(self, address: str, process: ManagedProcess) -> None:
         self.address = address
         self.url = f"http://{address}"
-        self._process = process
+        self.process = process
         self._token = ""
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -103,7 +103,7 @@ class OpenBao:
         keys = self.call("PUT", "/v1/sys/init", {"secret_shares": 1, "secret_threshold": 1})
         self._token = keys["root_token"]
         self.call("PUT", "/v1/sys/unseal", {"key": keys["keys_base64"][0]})
-        self._process.wait_ready(self._is_active)
+        self.process.wait_ready(self._is_active)
         self.call("POST", "/v1/sys/mounts/pki", {"type": "pki"})
         self.call("POST", "/v1/sys/mounts/pki/tune", {"max_lease_ttl": "87600h"})
         root = {"common_name": "Bench Root", "key_type": "ec", "key_bits": 256, "ttl": "8760h"}
