@@ -12,6 +12,7 @@ URI may stand in one segment (``/v1/peers/spiffe%3A%2F%2Fexample.org%2Fnode%2Fca
 from __future__ import annotations
 
 import functools
+import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,9 +85,14 @@ class ApiCall:
         if len(given) != len(pairs):
             raise refuse(HTTPStatus.BAD_REQUEST, "bad-query", "a parameter is given twice")
         try:
-            return msgspec.convert(given, kind, strict=False)
+            query = msgspec.convert(given, kind, strict=False)
         except msgspec.ValidationError as error:
             raise _bad_request("bad-query", error) from error
+        for name in given:
+            if getattr(query, name, None) is None:  # the word "null" where a number belongs
+                detail = "a parameter has a value or is left out"
+                raise refuse(HTTPStatus.BAD_REQUEST, "bad-query", detail, field_name=name)
+        return query
 
     def convert(self, given: dict[str, Any], kind: type[T]) -> T:
         """Return an already decoded body as ``kind``. Raises ProblemRaised (400)."""
@@ -174,7 +180,7 @@ def build_app(routes: Sequence[Route], settings: ApiSettings) -> ASGIApp:
         openapi_config=None,
         logging_config=None,
         exception_handlers={
-            HTTPException: functools.partial(_answer_routing_error, settings),
+            HTTPException: functools.partial(_answer_routing_error, settings, _methods(routes)),
             Exception: functools.partial(_answer_unknown_error, settings),
         },
     )
@@ -185,6 +191,17 @@ def build_app(routes: Sequence[Route], settings: ApiSettings) -> ASGIApp:
         await litestar(http_scope, receive, send)
 
     return app
+
+
+def _methods(routes: Sequence[Route]) -> list[tuple[re.Pattern[str], str]]:
+    """Return, for each path, a pattern of it and the methods that it takes, for Allow."""
+    methods: dict[str, set[str]] = {}
+    for item in routes:
+        methods.setdefault(item.path, {"OPTIONS"}).add(item.method.value)
+    return [
+        (re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + "/?"), ", ".join(sorted(allowed)))
+        for path, allowed in methods.items()
+    ]
 
 
 def _litestar_handler(item: Route, settings: ApiSettings) -> HTTPRouteHandler:
@@ -307,14 +324,20 @@ def _as_litestar_response(answer: ProblemAnswer) -> Response[bytes]:
 
 
 def _answer_routing_error(
-    settings: ApiSettings, request: Request[Any, Any, Any], error: HTTPException
+    settings: ApiSettings,
+    methods: Sequence[tuple[re.Pattern[str], str]],
+    request: Request[Any, Any, Any],
+    error: HTTPException,
 ) -> Response[bytes]:
     """Litestar's own refusals: no such path (404), method (405), host header (400)."""
     status = HTTPStatus(error.status_code)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _answer_unknown_error(settings, request, error)
     code = status.name.lower().replace("_", "-")
-    headers = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
+    headers = {}
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        path = request.scope["path"]
+        headers["Allow"] = next((names for known, names in methods if known.fullmatch(path)), "")
     return _as_litestar_response(refuse(status, code, status.description, headers=headers).answer)
 
 

@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 
+_Word = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class CredentialKind(enum.Enum):
     """How a requester proved who it is."""
 
@@ -53,9 +56,9 @@ class EnrollOrder(Order, frozen=True, kw_only=True):
     ``request_id`` (or the Idempotency-Key header) makes a retry return the same certificate.
     """
 
-    authority: str
-    profile: str
-    csr: str
+    authority: _Word
+    profile: _Word
+    csr: _Word
     request_id: uuid.UUID | None = None
     validity_seconds: Annotated[int, msgspec.Meta(gt=0)] | None = None
 

@@ -15,6 +15,7 @@ from node_agent.web.backends import (
     AuditVerification,
     CertificateFilter,
     CertificateInfo,
+    CrlView,
     LocalCaller,
     ManagementCertificate,
     ManagementCertificateOrder,
@@ -108,6 +109,17 @@ class MemoryManagement:
 
     async def certificates(self, query: CertificateFilter) -> Sequence[CertificateInfo]:
         return [_certificate(number) for number in range(query.limit)]
+
+    async def certificate(self, authority: str, serial: int) -> CertificateInfo:
+        if (authority, serial) != ("issuing", 10):
+            raise NotFound("no such certificate")
+        return _certificate(serial)
+
+    async def crl(self, authority: str, *, delta: bool) -> CrlView:
+        base = 6 if delta else None
+        return CrlView(
+            authority=authority, number=7, this_update=0, next_update=1, crl="PEM", base_number=base
+        )
 
     async def peers(self) -> Sequence[PeerStatus]:
         return []

@@ -157,6 +157,7 @@ def test_delete_object_tells_absence_as_no_change(tmp_path: Path) -> None:
         ("POST", "/v1/certificates/ca/" + "a" * 41 + "/revocation", {}, 400, "serial"),
         ("POST", "/v1/certificates/ca/0a/revocation", {"reason": "whim"}, 400, "reason"),
         ("GET", "/v1/certificates?limit=0", None, 400, "limit"),
+        ("GET", "/v1/certificates?expires_before=null", None, 400, "expires_before"),
         ("GET", "/v1/certificates?limit=1001", None, 400, "limit"),
         ("POST", "/v1/peers/down/ping", None, 503, ""),
     ],
@@ -170,6 +171,12 @@ def test_wrong_request_is_a_problem_document(
     assert answer.json["status"] == status
     assert answer.json["type"].startswith("urn:peersys:problem:")
     assert answer.json.get("field", "") == field
+
+
+def test_wrong_method_says_which_are_right(tmp_path: Path) -> None:
+    answer = exchange(tmp_path, "POST", "/v1/objects/peer_roles/r", {})
+    assert answer.status == 405
+    assert answer.headers["allow"] == "DELETE, GET, OPTIONS, PUT"
 
 
 def test_not_json_is_refused_by_media_type(tmp_path: Path) -> None:
@@ -221,6 +228,13 @@ def test_lists_and_limits_reach_the_backend(tmp_path: Path) -> None:
     assert len(exchange(tmp_path, "GET", "/v1/certificates?limit=2").json) == 2
     entries = exchange(tmp_path, "GET", "/v1/audit?after=5&limit=2").json
     assert [entry["sequence"] for entry in entries] == [6, 7]
+
+
+def test_one_certificate_and_a_crl_are_shown(tmp_path: Path) -> None:
+    assert exchange(tmp_path, "GET", "/v1/certificates/issuing/a").json["serial"] == "a"
+    assert exchange(tmp_path, "GET", "/v1/certificates/issuing/b").status == 404
+    assert exchange(tmp_path, "GET", "/v1/crls/issuing").json["base_number"] is None
+    assert exchange(tmp_path, "GET", "/v1/crls/issuing?delta=true").json["base_number"] == 6
 
 
 def test_actions_without_a_body_and_with_defaults_work(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 TOKEN = "alices-token-of-many-random-bits"
 ALICE = RequesterSpec(name="alice", token_sha256=token_sha256(TOKEN))
+EMPTY_PEM = "-----BEGIN CERTIFICATE REQUEST----------END CERTIFICATE REQUEST-----"
 AS_ALICE = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -176,7 +177,13 @@ def test_csr_may_be_bare_base64_of_der() -> None:
     [
         (order(csr="nothing at all"), 422, "csr"),
         (order(csr="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"), 422, "csr"),
-        (order(csr=""), 422, "csr"),
+        (order(csr=""), 400, "csr"),
+        (
+            order(csr=EMPTY_PEM),
+            422,
+            "csr",
+        ),
+        (order(authority=""), 400, "authority"),
         (order(csr="AAAA"), 422, "csr"),
         (order(request_id="no uuid"), 400, "request_id"),
         (order(validity_seconds=0), 400, "validity_seconds"),
