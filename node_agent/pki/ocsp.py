@@ -234,7 +234,9 @@ def _parse_list(data: bytes, at: int, end: int) -> tuple[CertId, ...]:
 def _parse_cert_id(data: bytes, whole: int, at: int, end: int) -> CertId:
     read = der.read
     tag_a, start, stop = read(data, at)
-    name = _HASH_NAMES.get(data[start:stop], "")
+    name = _HASH_NAMES.get(data[start:stop])
+    if name is None:
+        name = _unsupported_hash(data[start:stop])
     tag_n, start, stop = read(data, stop)
     name_hash = data[start:stop]
     tag_k, start, stop = read(data, stop)
@@ -248,6 +250,15 @@ def _parse_cert_id(data: bytes, whole: int, at: int, end: int) -> CertId:
         raise der.DerError("a hash has the wrong length")
     serial = der.decode_integer(data[start:stop])
     return CertId((name, name_hash, key_hash), serial, data[whole:end])
+
+
+def _unsupported_hash(algorithm: bytes) -> str:
+    """Return the name that no issuer has. Raises DerError unless it is an AlgorithmIdentifier."""
+    parts = der.children(algorithm)
+    if not 1 <= len(parts) <= 2 or parts[0][0] != der.OID:
+        raise der.DerError("not a hash algorithm")
+    der.decode_oid(parts[0][1])
+    return ""
 
 
 def _parse_nonce(data: bytes, at: int, end: int) -> bytes | None:
