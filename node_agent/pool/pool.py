@@ -216,11 +216,17 @@ class ConnectorPool:
             return
         loop = asyncio.get_running_loop()
         alarm = loop.create_task(self._clock.sleep(max(0.0, at - self._clock.monotonic())))
-        alarm.add_done_callback(lambda task: self._changed.set())
+        alarm.add_done_callback(self._ring)
         try:
             await self._changed.wait()
         finally:
             alarm.cancel()
+
+    def _ring(self, alarm: asyncio.Task[None]) -> None:
+        # An alarm that was cancelled because something changed must not say so once more: the
+        # next round would cancel its own alarm for it, and so on without an end.
+        if not alarm.cancelled():
+            self._changed.set()
 
     def _replan(self) -> float | None:
         """Plan and perform; return when to do so again at the latest."""

@@ -107,6 +107,27 @@ def test_a_started_pool_reaches_its_minimum_and_hands_out_every_link() -> None:
     scene(play, min_connections=3)
 
 
+def test_a_pool_in_which_nothing_happens_does_not_plan() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.until_open(1)
+        planned = 0
+        replan = stage.pool._replan
+
+        def count() -> float | None:
+            nonlocal planned
+            planned += 1
+            return replan()
+
+        stage.pool._replan = count  # type: ignore[method-assign]
+        stage.pool.wake()
+        for _ in range(200):
+            await asyncio.sleep(0)
+        # The wake-up, and what the link's first settling may ask for.
+        assert 1 <= planned <= 5
+
+    scene(play)
+
+
 def test_the_repr_shows_connections_and_requests() -> None:
     async def play(stage: Stage) -> None:
         await stage.until_open(2)
