@@ -168,12 +168,13 @@ def test_a_link_in_use_is_not_drained_for_idleness() -> None:
     async def play(stage: Stage) -> None:
         stage.queue(30)
         await stage.until_open(2)
-        stage.queue(0)
         await until(lambda: len(stage.ends.accepted) == 2)
         calls = [
             asyncio.ensure_future(link.call("x", b"", request_id=REQUEST_ID, timeout_seconds=9))
             for link in stage.ends.accepted
         ]
+        await until(lambda: all(link.serving for link in stage.pool.links))
+        stage.queue(0)
         await asyncio.sleep(0.5)
         assert len(stage.pool.links) == 2
         stage.gate.set()
