@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -79,7 +80,7 @@ def test_check_mode_foresees_everything_and_makes_nothing(site: Site) -> None:
 
 
 def test_first_run_lays_the_topology_out(site: Site) -> None:
-    changes = site.play("site", "--diff", "-vv")
+    changes = site.play("site", "--diff", "-vvvv")
     assert all(changes[host] for host in ("ca1", "ra1", "va1"))
 
 
@@ -92,7 +93,7 @@ def test_check_mode_of_a_standing_topology_foresees_nothing(site: Site) -> None:
 
 
 def test_verification_passes_and_reports(site: Site) -> None:
-    site.play("verify", "-vv")
+    site.play("verify", "-vvvv")
     report = json.loads((site.root / "verification.json").read_text())
     assert set(report["pings"]) == {"ca1", "ra1", "va1"}
     assert set(report["pings"]["ca1"]) == {"ra1", "va1"}
@@ -111,6 +112,7 @@ def test_secrets_are_private_and_in_no_output(site: Site) -> None:
         secret = path.read_text().split()[0]
         assert len(secret) == 48
         assert secret not in site.output
+        assert hashlib.sha256(secret.encode()).hexdigest() not in site.output
         assert secret not in site.logs()
 
 

@@ -128,12 +128,13 @@ def _difference(step: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return {
         "before_header": header,
         "after_header": f"{header} ({step['action']})",
-        "before": _shown(step.get("before")),
-        "after": _shown(step.get("after")),
+        "before": shown(step.get("before")),
+        "after": shown(step.get("after")),
     }
 
 
-def _shown(spec: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+def shown(spec: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+    """Return a specification as anyone may see it."""
     return {
         field: "(hidden)" if field in _SECRET_FIELDS and value is not None else value
         for field, value in (spec or {}).items()

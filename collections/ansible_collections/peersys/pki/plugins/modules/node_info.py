@@ -52,7 +52,7 @@ version:
   type: str
   sample: 0.1.0
 objects:
-  description: For each kind the list of objects, each with spec and state.
+  description: For each kind the list of objects, each with spec and state. Hashes of tokens are hidden.
   returned: always
   type: dict
 status:
@@ -66,7 +66,7 @@ import typing as t
 
 from ansible_collections.peersys.pki.plugins.module_utils._argspec import CONNECTION, ArgumentSpec
 from ansible_collections.peersys.pki.plugins.module_utils._client import AdminClient
-from ansible_collections.peersys.pki.plugins.module_utils._object_module import finish
+from ansible_collections.peersys.pki.plugins.module_utils._object_module import finish, shown
 from ansible_collections.peersys.pki.plugins.module_utils._waiting import wait_until
 
 
@@ -90,8 +90,12 @@ def main() -> None:
         else:
             status = ask()
         node = client.get("node")
-        described = {name: node.get(name) for name in ("identity", "version", "objects")}
-        return {"changed": False, "status": status, **described}
+        described = {name: node.get(name) for name in ("identity", "version")}
+        objects = {
+            kind: [{**one, "spec": shown(one["spec"])} for one in found]
+            for kind, found in node["objects"].items()
+        }
+        return {"changed": False, "status": status, "objects": objects, **described}
 
     finish(module, act)
 

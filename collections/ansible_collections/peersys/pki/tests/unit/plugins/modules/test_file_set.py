@@ -47,7 +47,7 @@ def test_only_what_differs_is_written_and_shown(arguments, run_module):
 def test_wider_mode_is_corrected(arguments, run_module):
     run_module("file_set", **arguments)
     os.chmod(os.path.join(arguments["directory"], "passphrase"), 0o644)
-    os.chmod(arguments["directory"], 0o750)
+    os.chmod(arguments["directory"], 0o500)
     assert run_module("file_set", **arguments)["written"] == ["passphrase"]
     assert modes(arguments["directory"]) == [0o700, 0o644, 0o600]
 

@@ -59,6 +59,13 @@ def test_node_info_waits_until_healthy(run_module, admin_socket, backend):
     assert result["identity"] == "spiffe://t/node/n"
 
 
+def test_node_info_hides_hashes_of_tokens(run_module, admin_socket, backend):
+    backend.objects["requesters"]["deploy"] = {"name": "deploy", "token_sha256": "ab" * 32}
+    result = run_module("node_info", admin_socket=admin_socket)
+    (requester,) = result["objects"]["requesters"]
+    assert requester["spec"] == {"name": "deploy", "token_sha256": "(hidden)"}
+
+
 def test_unhealthy_node_fails_with_its_own_reasons(run_module, admin_socket, backend):
     backend.health = ["degraded"]
     result = run_module("node_info", admin_socket=admin_socket, wait_for="ok", wait_seconds=0.1)
