@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["Machine", "describe_machine", "library_versions"]
 
-_LIBRARIES = ("cryptography", "msgspec", "uvloop", "httptools", "sqlalchemy", "litestar", "uvicorn")
+_LIBRARIES = ("cryptography", "msgspec", "uvloop", "httptools", "sqlalchemy", "uvicorn")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from litestar import HttpMethod
 
 from node_agent.objects import KINDS, NodeSpecification, ObjectSpec
 from node_agent.web.admin_bodies import (
@@ -32,7 +31,7 @@ from node_agent.web.admin_bodies import (
     PlanResult,
     StatusReport,
 )
-from node_agent.web.api import ApiAnswer, ApiCall, ApiSettings, Route, build_app, json_answer
+from node_agent.web.api import ApiAnswer, ApiCall, ApiSettings, Route, json_answer
 from node_agent.web.bodies import (
     CertificateFilter,
     CertificateInfo,
@@ -42,12 +41,12 @@ from node_agent.web.bodies import (
 from node_agent.web.openapi import openapi_document
 from node_agent.web.parameters import SERIAL_PATTERN, parse_serial
 from node_agent.web.problems import Audience, refuse
+from node_agent.web.routing import build_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from litestar.types import ASGIApp, Scope
-
+    from node_agent.web.asgi import AsgiApp, Scope
     from node_agent.web.backends import ManagementBackend
 
 __all__ = ["CALLER_EXTENSION", "admin_app", "admin_openapi", "admin_routes"]
@@ -77,7 +76,7 @@ class AuditRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     limit: int = 1000
 
 
-def admin_app(backend: ManagementBackend) -> ASGIApp:
+def admin_app(backend: ManagementBackend) -> AsgiApp:
     """Return the admin API's ASGI application. Serve it with ``serve.HttpServer`` on the socket."""
     settings = ApiSettings(admit=_caller, audience=Audience.LOCAL, max_body_bytes=_MAX_BODY_BYTES)
     return build_app(admin_routes(backend), settings)
@@ -107,11 +106,10 @@ def admin_routes(backend: ManagementBackend) -> list[Route]:
 
 
 def _object_routes(api: _AdminApi) -> list[Route]:
-    put = HttpMethod.PUT
     return [
         _get("/v1/node", "get_node", "Every object of the node", NodeDescription, api.node),
         Route(
-            method=put,
+            method="PUT",
             path="/v1/node",
             name="put_node",
             summary="Plan and apply a whole node specification in one transaction",
@@ -129,7 +127,7 @@ def _object_routes(api: _AdminApi) -> list[Route]:
         ),
         _get(_OBJECT_PATH, "get_object", "One object", ObjectView, api.object),
         Route(
-            method=put,
+            method="PUT",
             path=_OBJECT_PATH,
             name="put_object",
             summary="Create or change one object; the name may be left out of the body",
@@ -139,7 +137,7 @@ def _object_routes(api: _AdminApi) -> list[Route]:
             answer=PlanResult,
         ),
         Route(
-            method=HttpMethod.DELETE,
+            method="DELETE",
             path=_OBJECT_PATH,
             name="delete_object",
             summary="Delete one object; an absent one is no change",
@@ -151,10 +149,9 @@ def _object_routes(api: _AdminApi) -> list[Route]:
 
 
 def _certificate_routes(api: _AdminApi) -> list[Route]:
-    post = HttpMethod.POST
     return [
         Route(
-            method=post,
+            method="POST",
             path="/v1/management-certificates",
             name="certify",
             summary="Certify a node's key by a management CA of this node",
@@ -164,7 +161,7 @@ def _certificate_routes(api: _AdminApi) -> list[Route]:
             answer=ManagementCertificate,
         ),
         Route(
-            method=post,
+            method="POST",
             path="/v1/certificates/{authority}/{serial}/revocation",
             name="revoke_certificate",
             summary="Revoke, hold or release a certificate of a CA of this node",
@@ -182,7 +179,7 @@ def _certificate_routes(api: _AdminApi) -> list[Route]:
             query=CertificateFilter,
         ),
         Route(
-            method=HttpMethod.GET,
+            method="GET",
             path="/v1/certificates/{authority}/{serial}",
             name="get_certificate",
             summary="One certificate of a CA of this node",
@@ -202,13 +199,12 @@ def _certificate_routes(api: _AdminApi) -> list[Route]:
 
 
 def _observation_routes(api: _AdminApi) -> list[Route]:
-    post = HttpMethod.POST
     return [
         _get("/v1/health", "health", "The agent answers", NodeHealth, api.health),
         _get("/v1/status", "status", "The whole node at a glance", StatusReport, api.status),
         _get("/v1/peers", "list_peers", "Connectors and peers", list[PeerStatus], api.peers),
         Route(
-            method=post,
+            method="POST",
             path="/v1/peers/{peer}/ping",
             name="ping_peer",
             summary="Measure each live link to a connector's or node's name, or a node URI",
@@ -219,7 +215,7 @@ def _observation_routes(api: _AdminApi) -> list[Route]:
             "/v1/audit", "list_audit", "Audit entries", list[AuditItem], api.audit, query=AuditRange
         ),
         Route(
-            method=post,
+            method="POST",
             path="/v1/audit/verify",
             name="verify_audit",
             summary="Recompute the audit log's hash chain",
@@ -227,7 +223,7 @@ def _observation_routes(api: _AdminApi) -> list[Route]:
             answer=AuditVerification,
         ),
         Route(
-            method=post,
+            method="POST",
             path="/v1/access/explain",
             name="explain_access",
             summary="Decide without doing, and say why",
@@ -248,7 +244,7 @@ def _get(
     query: type[msgspec.Struct] | None = None,
 ) -> Route:
     return Route(
-        method=HttpMethod.GET,
+        method="GET",
         path=path,
         name=name,
         summary=summary,
@@ -352,8 +348,7 @@ class _AdminApi:
 
 
 def _caller(scope: Scope) -> LocalCaller:
-    extensions = cast("dict[str, Any]", scope.get("extensions") or {})
-    caller = extensions.get(CALLER_EXTENSION)
+    caller = (scope.get("extensions") or {}).get(CALLER_EXTENSION)
     if not isinstance(caller, LocalCaller):
         # Only a server that checked the peer's credentials may carry this application.
         raise refuse(HTTPStatus.FORBIDDEN, "no-credentials", "the caller isn't known")

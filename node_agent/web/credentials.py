@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from node_agent.web.problems import refuse
 from node_agent.web.registration_bodies import Credential, CredentialKind, Requester
@@ -13,9 +13,8 @@ from node_agent.web.registration_bodies import Credential, CredentialKind, Reque
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from litestar.types import Scope
-
     from node_agent.objects import RequesterSpec
+    from node_agent.web.asgi import Scope
 
 __all__ = ["CredentialTable", "credential_of", "unauthenticated"]
 
@@ -56,8 +55,8 @@ def credential_of(scope: Scope) -> Credential:
     values = [value for name, value in scope["headers"] if name == b"authorization"]
     if values:
         return _token_credential(values)
-    extensions = cast("dict[str, Any]", scope.get("extensions") or {})
-    sha256 = extensions.get("tls", {}).get("client_certificate_sha256")
+    tls = (scope.get("extensions") or {}).get("tls", {})
+    sha256 = tls.get("client_certificate_sha256")
     if sha256 is None:
         raise unauthenticated()
     return Credential(CredentialKind.CERTIFICATE, sha256)

@@ -35,7 +35,7 @@ def openapi_document(
     for item in routes:
         operation = _operation(item, schemas)
         operation["security"] = [] if item.is_open else [{name: []} for name in security_schemes]
-        paths.setdefault(item.path, {})[item.method.value.lower()] = operation
+        paths.setdefault(item.path, {})[item.method.lower()] = operation
     document = {
         "openapi": "3.1.0",
         "info": {

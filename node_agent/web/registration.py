@@ -16,9 +16,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from litestar import HttpMethod
 
-from node_agent.web.api import ApiAnswer, ApiCall, ApiSettings, Route, build_app, json_answer
+from node_agent.web.api import ApiAnswer, ApiCall, ApiSettings, Route, json_answer
 from node_agent.web.bodies import (
     CertificateFilter,
     CertificateInfo,
@@ -40,11 +39,11 @@ from node_agent.web.registration_bodies import (
     IssuedCertificate,
     Requester,
 )
+from node_agent.web.routing import build_app
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp, Scope
-
     from node_agent.clock import Clock
+    from node_agent.web.asgi import AsgiApp, Scope
     from node_agent.web.backends import RegistrationBackend
 
 __all__ = [
@@ -85,7 +84,7 @@ class RegistrationSettings:
 
 def registration_app(
     backend: RegistrationBackend, *, clock: Clock, settings: RegistrationSettings | None = None
-) -> ASGIApp:
+) -> AsgiApp:
     """Return the REST API's ASGI application. Serve it with ``serve.HttpServer`` over TLS."""
     limits = settings or RegistrationSettings()
     buckets = TokenBuckets(per_second=limits.requests_per_second, burst=limits.burst, clock=clock)
@@ -119,7 +118,7 @@ def registration_routes(backend: RegistrationBackend) -> list[Route]:
 
     routes.append(
         Route(
-            method=HttpMethod.GET,
+            method="GET",
             path="/v1/openapi.json",
             name="openapi",
             summary="This API as OpenAPI 3.1",
@@ -134,7 +133,7 @@ def registration_routes(backend: RegistrationBackend) -> list[Route]:
 def _writing_routes(api: _RegistrationApi) -> list[Route]:
     return [
         Route(
-            method=HttpMethod.POST,
+            method="POST",
             path="/v1/certificates",
             name="enroll",
             summary="Ask for a certificate; 200 instead of 201 when the request id had one already",
@@ -146,7 +145,7 @@ def _writing_routes(api: _RegistrationApi) -> list[Route]:
             headers=(_IDEMPOTENCY_KEY,),
         ),
         Route(
-            method=HttpMethod.POST,
+            method="POST",
             path=_ONE_CERTIFICATE + "/revocation",
             name="revoke",
             summary="Revoke, hold (certificateHold) or release (removeFromCRL) a certificate",
@@ -161,7 +160,7 @@ def _writing_routes(api: _RegistrationApi) -> list[Route]:
 def _reading_routes(api: _RegistrationApi) -> list[Route]:
     return [
         Route(
-            method=HttpMethod.GET,
+            method="GET",
             path=_ONE_CERTIFICATE,
             name="get_certificate",
             summary="One certificate and its status",
@@ -170,7 +169,7 @@ def _reading_routes(api: _RegistrationApi) -> list[Route]:
             path_patterns=_SERIAL,
         ),
         Route(
-            method=HttpMethod.GET,
+            method="GET",
             path="/v1/certificates",
             name="search",
             summary="Certificates of one CA, newest first, in pages",
@@ -180,7 +179,7 @@ def _reading_routes(api: _RegistrationApi) -> list[Route]:
             answer=CertificatePage,
         ),
         Route(
-            method=HttpMethod.GET,
+            method="GET",
             path="/v1/catalogue",
             name="catalogue",
             summary="The CAs and profiles that the requester may use",

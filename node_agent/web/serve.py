@@ -32,7 +32,7 @@ from node_agent.web.tls import TlsHolder, tls_extension
 if TYPE_CHECKING:
     import socket
 
-    from litestar.types import ASGIApp
+    from node_agent.web.asgi import AsgiApp
 
 __all__ = ["HttpServer", "HttpSettings", "Refused"]
 
@@ -76,7 +76,7 @@ class HttpServer:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: AsgiApp,
         sockets: Sequence[socket.socket],
         *,
         settings: HttpSettings | None = None,
