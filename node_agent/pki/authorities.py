@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from node_agent.errors import ConfigError, RequestRefused
 from node_agent.pki import extensions, usages
-from node_agent.pki.issue import ToBeSigned, assemble, validity_within
+from node_agent.pki.issue import Contents, ToBeSigned, assemble, validity_within
 from node_agent.pki.issuer import Issuer
 from node_agent.pki.keys import SigningKey, algorithm_identifier
 from node_agent.pki.names import (
@@ -76,9 +76,8 @@ def prepare_self_signed_ca(
         validity=(issuer.not_before, issuer.not_after),
         static_extensions=static,
         profile=f"builtin.{kind}",
-        is_ca=True,
     )
-    return replace(prepared, authority_id=issuer.authority_id)
+    return replace(prepared, authority_id=issuer.authority_id, is_ca=True)
 
 
 def prepare_issuing_ca(
@@ -113,7 +112,7 @@ def prepare_issuing_ca(
         + extensions.certificate_policies((extensions.ANY_POLICY,))
         + _urls(issuer)
     )
-    return assemble(
+    prepared = assemble(
         issuer,
         subject=subject,
         names=(),
@@ -126,8 +125,8 @@ def prepare_issuing_ca(
         ),
         static_extensions=static,
         profile="builtin.issuing",
-        is_ca=True,
     )
+    return replace(prepared, is_ca=True)
 
 
 def prepare_authenticator(
@@ -212,14 +211,25 @@ def _prepare_end_entity(
         + usages.extended_key_usage_extension(purposes)
         + (extensions.ocsp_no_check() if is_signer else _urls(issuer))
     )
-    return assemble(
-        issuer,
+    contents = Contents(
         subject=(NameAttribute("common_name", common_name),) if fits else (),
         names=names,
         spki=spki,
-        validity=validity,
         static_extensions=static,
         profile=f"builtin.{kind}",
+    )
+    return assemble(issuer, contents, validity=validity)
+
+
+def _ca_contents(
+    subject: DistinguishedName, spki: bytes, static_extensions: bytes, kind: str
+) -> Contents:
+    return Contents(
+        subject=subject,
+        spki=spki,
+        static_extensions=static_extensions,
+        profile=f"builtin.{kind}",
+        is_ca=True,
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from node_agent.pki.profile import AdmittedRequest, Profile
 
 __all__ = [
+    "Contents",
     "IssuedCertificate",
     "ToBeSigned",
     "assemble",
@@ -54,6 +55,22 @@ class IssuedCertificate:
     not_before: int
     not_after: int
     profile: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a certificate says of its subject.
+
+    ``static_extensions`` are DER, one after another; the subject key identifier and the
+    alternative names are added to them.
+    """
+
+    subject: DistinguishedName
+    names: tuple[AlternativeName, ...] = ()
+    spki: bytes
+    static_extensions: bytes
+    profile: str
+    is_ca: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +135,14 @@ def prepare(
     static = issuer.static_extensions.get((profile, request.key_kind))
     if static is None:
         static = _static_extensions(issuer, profile, request.key_kind)
-    return assemble(
-        issuer,
+    contents = Contents(
         subject=request.subject,
         names=request.alternative_names,
         spki=request.spki,
-        validity=(not_before, not_after),
         static_extensions=static,
         profile=profile.name,
-        serial=serial,
     )
+    return assemble(issuer, contents, validity=(not_before, not_after), serial=serial)
 
 
 def issue(issuer: Issuer, request: AdmittedRequest, *, now: int) -> IssuedCertificate:
@@ -169,22 +184,17 @@ def validity_within(
 
 def assemble(
     issuer: Issuer,
+    contents: Contents,
     *,
-    subject: DistinguishedName,
-    names: tuple[AlternativeName, ...],
-    spki: bytes,
     validity: tuple[int, int],
-    static_extensions: bytes,
-    profile: str,
     serial: int | None = None,
-    is_ca: bool = False,
 ) -> ToBeSigned:
-    """Return a TBSCertificate of ``issuer``; ``static_extensions`` are DER, one after another.
+    """Return a TBSCertificate of ``issuer``; ``validity`` is notBefore and notAfter.
 
-    Subject key identifier and alternative names are added. Raises RequestRefused for the CA's own
-    key: two certificates of one key with different powers are how chains get confused.
+    Raises RequestRefused for the CA's own key: two certificates of one key with different powers
+    are how chains get confused.
     """
-    if spki == issuer.spki:
+    if contents.spki == issuer.spki:
         raise RequestRefused(
             "the key is the CA's own", field="key", remedy="generate a key for the certificate"
         )
@@ -196,9 +206,9 @@ def assemble(
         issuer.algorithm,
         issuer.name,
         der.sequence(der.x509_time(not_before), der.x509_time(not_after)),
-        encode_name(subject),
-        spki,
-        _extensions(static_extensions, spki, names, critical_names=not subject),
+        encode_name(contents.subject),
+        contents.spki,
+        _extensions(contents),
     )
     return ToBeSigned(
         der=encoded,
@@ -207,23 +217,21 @@ def assemble(
         issuer_name=issuer.name,
         authority_id=issuer.authority_id,
         serial=serial,
-        subject=subject,
-        names=names,
-        spki=spki,
+        subject=contents.subject,
+        names=contents.names,
+        spki=contents.spki,
         not_before=not_before,
         not_after=not_after,
         latest_not_after=issuer.not_after,
-        profile=profile,
-        is_ca=is_ca,
+        profile=contents.profile,
+        is_ca=contents.is_ca,
     )
 
 
-def _extensions(
-    static: bytes, spki: bytes, names: tuple[AlternativeName, ...], *, critical_names: bool
-) -> bytes:
-    key_id = extensions.subject_key_identifier(extensions.key_identifier(spki))
-    san = extensions.subject_alternative_name(names, critical=critical_names)
-    return der.context(3, der.sequence(static, key_id, san), constructed=True)
+def _extensions(contents: Contents) -> bytes:
+    key_id = extensions.subject_key_identifier(extensions.key_identifier(contents.spki))
+    san = extensions.subject_alternative_name(contents.names, critical=not contents.subject)
+    return der.context(3, der.sequence(contents.static_extensions, key_id, san), constructed=True)
 
 
 def _static_extensions(issuer: Issuer, profile: Profile, key_kind: str) -> bytes:
