@@ -70,14 +70,10 @@ def prepare_self_signed_ca(
     # The issuer's own key is exactly right here and nowhere else.
     prepared = assemble(
         replace(issuer, spki=b""),
-        subject=subject,
-        names=(),
-        spki=key.spki,
+        _ca_contents(subject, key.spki, static, kind),
         validity=(issuer.not_before, issuer.not_after),
-        static_extensions=static,
-        profile=f"builtin.{kind}",
     )
-    return replace(prepared, authority_id=issuer.authority_id, is_ca=True)
+    return replace(prepared, authority_id=issuer.authority_id)
 
 
 def prepare_issuing_ca(
@@ -112,21 +108,14 @@ def prepare_issuing_ca(
         + extensions.certificate_policies((extensions.ANY_POLICY,))
         + _urls(issuer)
     )
-    prepared = assemble(
+    validity = validity_within(
         issuer,
-        subject=subject,
-        names=(),
-        spki=spki,
-        validity=validity_within(
-            issuer,
-            now=now,
-            validity_seconds=validity_days * _SECONDS_PER_DAY,
-            backdate_seconds=BACKDATE_SECONDS,
-        ),
-        static_extensions=static,
-        profile="builtin.issuing",
+        now=now,
+        validity_seconds=validity_days * _SECONDS_PER_DAY,
+        backdate_seconds=BACKDATE_SECONDS,
     )
-    return replace(prepared, is_ca=True)
+    contents = _ca_contents(subject, spki, static, "issuing")
+    return assemble(issuer, contents, validity=validity)
 
 
 def prepare_authenticator(
