@@ -25,7 +25,7 @@ _alive: weakref.WeakSet[ManagedProcess] = weakref.WeakSet()
 
 
 def wait_until(
-    condition: Callable[[], object], *, timeout_seconds: float, what: str | Callable[[], str]
+    condition: Callable[[], object], *, timeout_seconds: float = 10, what: str | Callable[[], str]
 ) -> None:
     """Return as soon as ``condition`` is true. Raises TimeoutError naming ``what``."""
     deadline = time.monotonic() + timeout_seconds
