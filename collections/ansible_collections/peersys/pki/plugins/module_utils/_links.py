@@ -36,11 +36,11 @@ def without_link(peers: t.Sequence[Peer], names: t.Sequence[str] | None) -> str:
     return "; ".join(f"no link with {name}: {_reason(name, peers)}" for name in lost)
 
 
-def ping_each(client: AdminClient, names: t.Sequence[str]) -> dict[str, list[float]]:
-    """Return the round-trip milliseconds per link of each peer. Raises AgentRefused when one is down."""
+def ping_each(client: AdminClient, names: t.Sequence[str], *, here: str) -> dict[str, list[float]]:
+    """Return the round-trip milliseconds per link of each peer. Raises AgentRefused for one down."""
     pings = {}
     for name in map(node_name, names):
-        answer = client.post("peers", name, "ping", body={}, about=f"ping of {name}")
+        answer = client.post("peers", name, "ping", body={}, about=f"ping from {here} to {name}")
         pings[name] = answer["round_trip_ms"]
     return pings
 

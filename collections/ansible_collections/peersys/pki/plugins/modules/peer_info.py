@@ -124,18 +124,20 @@ def main() -> None:
 
 def describe(client: AdminClient, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """Return the peers that ``params`` select, after waiting and pinging as they say."""
+    here = node_name(client.get("health")["node"])
 
     def ask() -> list[dict[str, t.Any]]:
         return selected(client.get("peers", about="peers"), params["peers"])
 
     def missing(found: list[dict[str, t.Any]]) -> str:
-        return without_link(found, params["peers"]) if params["wait_for"] == "up" else ""
+        lost = without_link(found, params["peers"]) if params["wait_for"] == "up" else ""
+        return f"{here} has {lost}" if lost else ""
 
     found = wait_until(ask, missing, params["wait_seconds"])
     result: dict[str, t.Any] = {"changed": False, "peers": found}
     if params["ping"]:
         names = params["peers"] or sorted({node_name(peer["peer"]) for peer in found})
-        result["pings"] = ping_each(client, names)
+        result["pings"] = ping_each(client, names, here=here)
     return result
 
 

@@ -40,7 +40,7 @@ def test_waiting_in_vain_names_each_lost_peer_and_why(run_module, admin_socket, 
         wait_seconds=0.2,
     )
     assert result["failed"]
-    assert "no link with ra1: certificate revoked" in result["msg"]
+    assert "n has no link with ra1: certificate revoked" in result["msg"]
     assert "no link with va2: it never connected" in result["msg"]
     assert "va1" not in result["msg"]
 
@@ -49,7 +49,7 @@ def test_failed_ping_names_the_peer(run_module, admin_socket, backend):
     backend.peers = [peer("ra1")]
     result = run_module("peer_info", admin_socket=admin_socket, ping=True)
     assert result["failed"]
-    assert "ping of ra1" in result["msg"]
+    assert "ping from n to ra1" in result["msg"]
 
 
 def test_node_info_waits_until_healthy(run_module, admin_socket, backend):
