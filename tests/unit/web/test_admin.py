@@ -268,6 +268,23 @@ def test_socket_is_closed_to_others_and_replaced_after_a_crash(tmp_path: Path) -
     bind_admin_socket(path).close()
 
 
+def test_directory_that_is_missing_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be used"):
+        bind_admin_socket(tmp_path / "none" / "admin.sock")
+
+
+def test_application_on_a_server_without_the_gate_serves_nobody(tmp_path: Path) -> None:
+    async def main() -> Answer:
+        listener = bind_admin_socket(tmp_path / "admin.sock")
+        async with (
+            HttpServer(admin_app(MemoryManagement()), [listener]),
+            await Client.unix(tmp_path / "admin.sock") as client,
+        ):
+            return await client.request("GET", "/v1/health")
+
+    assert run(main()).status == 403
+
+
 def test_something_else_in_the_way_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     path.write_text("precious")

@@ -19,6 +19,7 @@ from node_agent.clock import SystemClock
 from node_agent.config import Address
 from node_agent.errors import (
     CallTimeout,
+    ConfigError,
     LintFailed,
     NodeAgentError,
     PolicyDenied,
@@ -420,3 +421,12 @@ def test_holder_refuses_a_context_that_would_not_ask_for_certificates() -> None:
     weaker.verify_mode = ssl.CERT_NONE
     with pytest.raises(ValueError, match="verify mode"):
         holder.replace(weaker)
+
+
+def test_key_that_does_not_fit_the_chain_is_a_config_error() -> None:
+    site = Site()
+    with pytest.raises(ConfigError, match="not usable for TLS"):
+        rest_context(
+            private_key=ec.generate_private_key(ec.SECP256R1()),
+            chain_pem=certificate_pem(site.server),
+        )

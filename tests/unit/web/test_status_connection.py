@@ -292,6 +292,46 @@ def test_client_that_leaves_early_cancels_its_work() -> None:
     run(main())
 
 
+def test_close_cuts_an_answer_that_does_not_come() -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        backend.gate.clear()
+        async with (
+            status_port(backend, shutdown_seconds=0.05) as (server, port),
+            await Client.tcp(port) as client,
+        ):
+            await client.send(post(b"anything"))
+            await until(lambda: server.tasks)
+            await server.close()
+            assert await client.closed_by_server()
+            assert not server.tasks
+
+    run(main())
+
+
+def test_bug_in_the_cache_is_500_and_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = MemoryStatus()
+
+    def broken(request_der: bytes) -> None:
+        raise KeyError("a secret")
+
+    monkeypatch.setattr(backend, "cached_response", broken)
+    answer = raw(backend, post(b"anything"))
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+
+
+def test_port_is_served_on_ipv6() -> None:
+    async def main() -> None:
+        sockets = bind_tcp(Address("::1", 0))
+        async with StatusServer(MemoryStatus(), sockets) as server:
+            reader, writer = await asyncio.open_connection("::1", server.addresses[0][1])
+            async with Client(reader, writer) as client:
+                assert (await client.request("GET", "/health")).status == 200
+
+    run(main())
+
+
 def test_two_servers_share_a_port() -> None:
     async def main() -> None:
         first = bind_tcp(Address("127.0.0.1", 0), reuse_port=True)

@@ -156,6 +156,22 @@ def test_ocsp_that_cannot_be_answered_says_so_in_ocsp(fault: Exception, der: byt
     assert (answer.status, answer.body) == (200, der)
 
 
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(Unavailable("store ca1", retry_after_seconds=4), 503), (KeyError("bug"), 500)],
+)
+def test_file_that_cannot_be_served_is_a_problem_without_inner_words(
+    fault: Exception, status: int
+) -> None:
+    backend = MemoryStatus()
+    backend.fault = fault
+    answer = exchange(backend, "GET", "/crl/issuing.crl")
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers.get("retry-after") == ("4" if status == 503 else None)
+    assert "detail" not in answer.json
+
+
 def test_backend_that_hangs_is_answered_for() -> None:
     async def main() -> None:
         backend = MemoryStatus()
