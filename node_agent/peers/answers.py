@@ -27,6 +27,7 @@ from node_agent.errors import (
     TokenError,
     Unavailable,
 )
+from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 DENIED: Final = (Status.DENIED, Problem("denied", "not permitted"))
 
-_ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Problem)
 _RETRY_SECONDS: Final = 1
 _MAX_RETRY_SECONDS: Final = 3600
@@ -55,14 +55,14 @@ _MAX_RETRY_SECONDS: Final = 3600
 
 def encode_problem(problem: Problem) -> bytes:
     """Return the problem as an answer's payload."""
-    return _ENCODER.encode(problem)
+    return ENCODER.encode(problem)
 
 
 def decode_problem(payload: bytes) -> Problem:
     """Return the problem in ``payload``; an empty one when it isn't readable."""
     try:
         return _DECODER.decode(payload)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Problem("")
 
 

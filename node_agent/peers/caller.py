@@ -25,7 +25,8 @@ from node_agent.errors import (
 )
 from node_agent.identity import NodeIdentity
 from node_agent.peers.answers import decode_problem, raise_problem
-from node_agent.peers.envelope import OwnRequest, read_answer, sign_request
+from node_agent.peers.codec import ENCODER, UNREADABLE
+from node_agent.peers.envelope import OwnRequest, VerifiedAnswer, read_answer, sign_request
 from node_agent.policy import MemberKind, grants
 from node_agent.wire.codes import Status
 
@@ -52,14 +53,12 @@ _MAX_ATTEMPTS: Final = 8
 _RETRY_PAUSE_SECONDS: Final = 0.02
 _AVOID_SECONDS: Final = 2.0
 
-# What a node on the way may say in its own name: it could as well have dropped the request.
+# What any node on the way may say in its own name: it could as well have dropped the request.
 _HOP_STATUSES: Final = frozenset(
     {Status.DENIED, Status.INVALID, Status.UNAVAILABLE, Status.DEADLINE, Status.INTERNAL}
 )
 # What a link itself answers without a signature, when no handler could or would.
 _UNSIGNED_STATUSES: Final = frozenset({Status.UNAVAILABLE, Status.DEADLINE, Status.INTERNAL})
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +122,7 @@ class PeerCaller:
             audience=operation.audience(request),
             request_id=request_id or secrets.token_bytes(16),
             requester=requester,
-            payload=_ENCODER.encode(request),
+            payload=ENCODER.encode(request),
             deadline=asyncio.get_running_loop().time() + timeout_seconds,
             peers=tuple(peers),
         )
@@ -139,8 +138,8 @@ class PeerCaller:
             if left <= 0:
                 break
             targets = [peer for peer in self._targets(ask) if peer not in ask.unable]
-            if not targets:
-                break
+            if ask.unable and not any(map(self._directory.is_connected, targets)):
+                break  # who could be asked has answered; the others may stay away for long
             try:
                 return await self._attempt(ask, targets, left)
             except (LinkClosed, HandshakeError, Unavailable) as error:
@@ -237,12 +236,14 @@ class PeerCaller:
             body_digest=own.body_digest,
             status=raw.status,
         )
-        is_neighbour = answer.signer.node == peer.node
-        if is_neighbour and (ask.audience is None or answer.status in _HOP_STATUSES):
-            return answer.status, answer.payload
-        if ask.audience is None or not self._may_answer(answer.signer, ask.audience):
+        if not self._is_believed(ask, answer, peer):
             raise HandshakeError(f"{answer.signer.node} may not answer for it")
         return answer.status, answer.payload
+
+    def _is_believed(self, ask: _Ask, answer: VerifiedAnswer, peer: PeerIdentity) -> bool:
+        if ask.audience is None:
+            return answer.signer.node == peer.node
+        return answer.status in _HOP_STATUSES or self._may_answer(answer.signer, ask.audience)
 
     def _may_answer(self, signer: PeerIdentity, audience: str) -> bool:
         """Tell whether our roles let ``signer`` speak for ``audience`` (``ca/<name>``)."""
@@ -260,7 +261,7 @@ class PeerCaller:
             self._decoders[operation.method] = decoder
         try:
             answer: AnswerT = decoder.decode(payload)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise RemoteError(
                 f"the answer can't be read: {error}", status=Status.INTERNAL, problem="bad-answer"
             ) from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -19,6 +19,7 @@ import structlog
 from node_agent.errors import NodeAgentError, PolicyDenied, Unavailable
 from node_agent.net.calls import RawAnswer
 from node_agent.peers.answers import DENIED, encode_problem, problem_of
+from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.context import Context
 from node_agent.peers.envelope import (
     VerifiedRequest,
@@ -47,8 +48,6 @@ log = structlog.get_logger(__name__)
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
 AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
 Handler = Callable[[Context, Any], Awaitable[msgspec.Struct]]
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 @dataclass(slots=True)
@@ -242,7 +241,7 @@ class Dispatcher:
             if operation.audits_allowed:
                 await self._record_failure(context, error)
             raise
-        payload = _ENCODER.encode(answer)
+        payload = ENCODER.encode(answer)
         if operation.remembers_answer:
             self._memory.remember(verified, payload)
         if operation.audits_allowed and not operation.changes_state:
@@ -331,7 +330,7 @@ def _chain(request: VerifiedRequest, peer: PeerIdentity) -> tuple[PeerIdentity, 
 def _decode(registered: _Registered, payload: bytes) -> Any:
     try:
         return registered.decoder.decode(payload)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise PolicyDenied(f"the request can't be read: {error}", rule="schema") from error
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from node_agent.errors import ConfigError, HandshakeError, PolicyDenied
 from node_agent.identity import NodeIdentity, PeerIdentity
+from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.signature import PeerCertificates, sign, verify
 
 if TYPE_CHECKING:
@@ -118,7 +119,6 @@ class SignedAnswer(_Array, frozen=True):
     chain: Chain
 
 
-_ENCODER = msgspec.msgpack.Encoder()
 _REQUEST = msgspec.msgpack.Decoder(SignedRequest)
 _REQUEST_BODY = msgspec.msgpack.Decoder(RequestBody)
 _ANSWER = msgspec.msgpack.Decoder(SignedAnswer)
@@ -151,7 +151,7 @@ class VerifiedRequest:
     @property
     def content_digest(self) -> bytes:
         """SHA-256 over what makes two requests the same request."""
-        what = _ENCODER.encode((self.body.method, self.body.requester, self.body.payload))
+        what = ENCODER.encode((self.body.method, self.body.requester, self.body.payload))
         return hashlib.sha256(what).digest()
 
 
@@ -177,14 +177,14 @@ def sign_request(
     """Return the request signed with this node's authenticator."""
     issued_at = int(identity.clock.now())
     expires_at = issued_at + max(1, min(MAX_LIFETIME_SECONDS, round(lifetime_seconds + 0.5)))
-    body = _ENCODER.encode(
+    body = ENCODER.encode(
         RequestBody(
             VERSION, method, request_id, audience, issued_at, expires_at, requester, payload
         )
     )
     current = identity.current
     signature = sign(current.private_key, _REQUEST_LABEL + body)
-    message = _ENCODER.encode(SignedRequest(body, signature, current.chain_der))
+    message = ENCODER.encode(SignedRequest(body, signature, current.chain_der))
     return OwnRequest(message, hashlib.sha256(body).digest(), expires_at)
 
 
@@ -205,7 +205,7 @@ def read_request(
         signed = _REQUEST.decode(message)
         body = _REQUEST_BODY.decode(signed.body)
         via = tuple(_peer_of(via) for via in signed.via)
-    except (msgspec.DecodeError, ConfigError) as error:
+    except (*UNREADABLE, ConfigError) as error:
         raise _refused(f"can't be read: {error}") from error
     try:
         origin = certificates.verify(signed.chain)
@@ -246,17 +246,17 @@ def add_via(request: VerifiedRequest, peer: PeerIdentity) -> bytes:
         if len(via) >= MAX_VIAS:
             raise _refused(f"has passed {MAX_VIAS} nodes")
         via = (*via, _via_of(peer))
-    return _ENCODER.encode(msgspec.structs.replace(request.message, via=via))
+    return ENCODER.encode(msgspec.structs.replace(request.message, via=via))
 
 
 def sign_answer(
     identity: IdentityHolder, *, body_digest: bytes, status: int, payload: bytes
 ) -> bytes:
     """Return the answer to the request with ``body_digest``, signed by this node."""
-    body = _ENCODER.encode(AnswerBody(VERSION, body_digest, status, payload))
+    body = ENCODER.encode(AnswerBody(VERSION, body_digest, status, payload))
     current = identity.current
     signature = sign(current.private_key, _ANSWER_LABEL + body)
-    return _ENCODER.encode(SignedAnswer(body, signature, current.chain_der))
+    return ENCODER.encode(SignedAnswer(body, signature, current.chain_der))
 
 
 def read_answer(
@@ -270,7 +270,7 @@ def read_answer(
     try:
         signed = _ANSWER.decode(message)
         body = _ANSWER_BODY.decode(signed.body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise HandshakeError(f"the answer can't be read: {error}") from error
     signer = certificates.verify(signed.chain)
     if not verify(signer.public_key, signed.signature, _ANSWER_LABEL + signed.body):
@@ -286,7 +286,7 @@ def body_digest_of(message: bytes) -> bytes:
     """Return what an answer to ``message`` has to refer to, even when it doesn't hold."""
     try:
         return hashlib.sha256(_REQUEST.decode(message).body).digest()
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return bytes(32)
 
 
