@@ -268,7 +268,7 @@ def _revocation(record: CertificateRecord) -> StatusChange:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print every reading, the ratios with their bars, and the reads."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_store", description=__doc__)
-    parser.add_argument("databases", nargs="*", choices=[[], *BENCHMARKS], default=list(BENCHMARKS))
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rows", type=int, default=100_000, help="certificates for the reads")
@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = RunSettings(
             directory=Path(directory), rounds=options.rounds, seconds=options.seconds
         )
-        for database in options.databases:
+        for database in options.only:
             outcome = run_benchmark(BENCHMARKS[database], settings, progress=print)
             for name, readings in outcome.readings.items():
                 cpu = sorted(reading.figure(_CPU) for reading in readings)[len(readings) // 2]

@@ -1,8 +1,9 @@
 """Many rows in one statement, in each database's own way.
 
 SQLite runs in the process, so ``executemany`` with one prepared statement is the fastest that its
-driver has. PostgreSQL is a round trip away, so the rows travel as one array per column. Statements
-are made from the tables once; nothing here puts a value into SQL text.
+driver has. PostgreSQL is a round trip away and parses what it is sent, so many rows travel as
+binary COPY, at a fifth of the cost of INSERTs. Statements are made from the tables; nothing here
+puts a value into SQL text.
 """
 
 from __future__ import annotations
@@ -12,35 +13,19 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-__all__ = ["Bulk", "PostgresqlBulk", "SqliteBulk", "bulk_for"]
+from node_agent.store.prepared import driver_errors
+
+__all__ = ["Bulk", "Lookup", "PostgresqlBulk", "SqliteBulk", "bulk_for"]
+
+Rows = Sequence[tuple[Any, ...]]
 
 _LOOKUP_LIMIT: Final = 512
 """Values in one SQLite ``IN``: half of the oldest default limit of bound values (999)."""
 
+_COPY_FROM_ROWS: Final = 8
+"""COPY takes a round trip more than an INSERT; from about here it is worth it."""
 
-class Bulk:
-    """Bulk statements on one database. Rows are tuples in the order of the table's columns."""
-
-    def insert(
-        self, connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]
-    ) -> None:
-        """Insert ``rows``; any conflict fails the transaction."""
-        raise AssertionError("an abstract database")
-
-    def update(
-        self, connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Rows
-    ) -> None:
-        """Set ``columns`` of the rows whose primary key is each tuple's last value."""
-        raise AssertionError("an abstract database")
-
-    def lookup(
-        self, connection: sa.Connection, query: Lookup, group: str, values: Sequence[bytes]
-    ) -> Iterable[Sequence[Any]]:
-        """Return the rows of ``query`` where its group column and one of the values match."""
-        raise AssertionError("an abstract database")
-
-
-Rows = Sequence[tuple[Any, ...]]
+_COPY_TYPES: Final = {"BIGINT": "int8", "INTEGER": "int4", "SMALLINT": "int2", "BYTEA": "bytea"}
 
 
 class Lookup:
@@ -51,18 +36,16 @@ class Lookup:
         self.value = value
 
 
-class SqliteBulk(Bulk):
-    """``executemany``; look-ups padded to powers of two, so that few statements are prepared."""
+class Bulk:
+    """Bulk statements on one database. Rows are tuples in the order of the table's columns."""
 
-    def __init__(self) -> None:
-        self._inserts: dict[str, str] = {}
+    mark: str
+    """How the driver writes a bound value."""
 
     def insert(self, connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
         """Insert ``rows``; any conflict fails the transaction."""
-        statement = self._inserts.get(table.name)
-        if statement is None:
-            statement = str(table.insert().compile(dialect=connection.dialect))
-            self._inserts[table.name] = statement
+        marks = ", ".join([self.mark] * len(table.columns))
+        statement = f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})"  # noqa: S608
         connection.exec_driver_sql(statement, list(rows))
 
     def update(
@@ -70,9 +53,21 @@ class SqliteBulk(Bulk):
     ) -> None:
         """Set ``columns`` of the rows whose primary key is each tuple's last value."""
         (key,) = table.primary_key.columns
-        settings = ", ".join(f"{name} = ?" for name in columns)
-        statement = f"UPDATE {table.name} SET {settings} WHERE {key.name} = ?"  # noqa: S608
+        settings = ", ".join(f"{name} = {self.mark}" for name in columns)
+        statement = f"UPDATE {table.name} SET {settings} WHERE {key.name} = {self.mark}"  # noqa: S608
         connection.exec_driver_sql(statement, list(rows))
+
+    def lookup(
+        self, connection: sa.Connection, query: Lookup, group: str, values: Sequence[bytes]
+    ) -> Iterable[Sequence[Any]]:
+        """Return the rows of ``query`` where its group column and one of the values match."""
+        raise AssertionError("each database has its own look-up")
+
+
+class SqliteBulk(Bulk):
+    """Look-ups are padded to powers of two, so that few statements are prepared."""
+
+    mark = "?"
 
     def lookup(
         self, connection: sa.Connection, query: Lookup, group: str, values: Sequence[bytes]
@@ -88,34 +83,22 @@ class SqliteBulk(Bulk):
 
 
 class PostgresqlBulk(Bulk):
-    """One array per column, so that a bulk insert is one round trip."""
+    """Many new rows go by COPY, looked-up values as one array."""
 
-    def __init__(self) -> None:
-        self._inserts: dict[str, str] = {}
+    mark = "%s"
 
     def insert(self, connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
         """Insert ``rows``; any conflict fails the transaction."""
-        statement = self._inserts.get(table.name)
-        if statement is None:
-            columns = ", ".join(column.name for column in table.columns)
-            arrays = _arrays(connection, table.columns)
-            statement = f"INSERT INTO {table.name} ({columns}) SELECT * FROM unnest({arrays})"  # noqa: S608
-            self._inserts[table.name] = statement
-        connection.exec_driver_sql(statement, _by_column(rows))
-
-    def update(
-        self, connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Rows
-    ) -> None:
-        """Set ``columns`` of the rows whose primary key is each tuple's last value."""
-        (key,) = table.primary_key.columns
-        settings = ", ".join(f"{name} = new.{name}" for name in columns)
-        names = ", ".join((*columns, key.name))
-        arrays = _arrays(connection, [*(table.c[name] for name in columns), key])
-        statement = (
-            f"UPDATE {table.name} AS old SET {settings} "  # noqa: S608
-            f"FROM unnest({arrays}) AS new ({names}) WHERE old.{key.name} = new.{key.name}"
-        )
-        connection.exec_driver_sql(statement, _by_column(rows))
+        if len(rows) < _COPY_FROM_ROWS:
+            super().insert(connection, table, rows)
+            return
+        statement = f"COPY {table.name} ({_names(table)}) FROM STDIN (FORMAT BINARY)"
+        with driver_errors(connection, statement):
+            cursor: Any = connection.connection.cursor()
+            with cursor, cursor.copy(statement) as copy:
+                copy.set_types([_copy_type(column, connection) for column in table.columns])
+                for row in rows:
+                    copy.write_row(row)
 
     def lookup(
         self, connection: sa.Connection, query: Lookup, group: str, values: Sequence[bytes]
@@ -130,10 +113,11 @@ def bulk_for(dialect: str) -> Bulk:
     return SqliteBulk() if dialect == "sqlite" else PostgresqlBulk()
 
 
-def _arrays(connection: sa.Connection, columns: Iterable[sa.Column[Any]]) -> str:
-    types = (column.type.compile(dialect=connection.dialect) for column in columns)
-    return ", ".join(f"%s::{name.split(' COLLATE ')[0]}[]" for name in types)
+def _names(table: sa.Table) -> str:
+    return ", ".join(column.name for column in table.columns)
 
 
-def _by_column(rows: Rows) -> tuple[list[Any], ...]:
-    return tuple(list(column) for column in zip(*rows, strict=True))
+def _copy_type(column: sa.Column[Any], connection: sa.Connection) -> str:
+    # Text may carry a collation behind its name.
+    name = column.type.compile(dialect=connection.dialect).partition(" ")[0]
+    return _COPY_TYPES.get(name, "text")

@@ -7,13 +7,24 @@ SQLAlchemy Core, which spells them for each database.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
-__all__ = ["Prepared"]
+__all__ = ["Prepared", "driver_errors"]
+
+
+@contextlib.contextmanager
+def driver_errors(connection: sa.Connection, statement: str) -> Iterator[None]:
+    """Raise the driver's own errors as SQLAlchemy's, as if it had executed the statement."""
+    driver_error = connection.dialect.loaded_dbapi.Error
+    try:
+        yield
+    except driver_error as error:
+        raise DBAPIError.instance(statement, None, error, driver_error) from error
 
 
 class Prepared:
@@ -27,15 +38,13 @@ class Prepared:
         """Return the first row, or None. Raises SQLAlchemyError."""
         text, order = self._compiled(connection.dialect)
         parameters = values if order is None else tuple(values[name] for name in order)
-        cursor = connection.connection.cursor()
-        dbapi_error = connection.dialect.loaded_dbapi.Error
-        try:
-            cursor.execute(text, parameters)
-            row: Sequence[Any] | None = cursor.fetchone()
-        except dbapi_error as error:
-            raise DBAPIError.instance(text, None, error, dbapi_error) from error
-        finally:
-            cursor.close()
+        with driver_errors(connection, text):
+            cursor = connection.connection.cursor()
+            try:
+                cursor.execute(text, parameters)
+                row: Sequence[Any] | None = cursor.fetchone()
+            finally:
+                cursor.close()
         return row
 
     def one(self, connection: sa.Connection, **values: Any) -> Sequence[Any]:

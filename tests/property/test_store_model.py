@@ -69,7 +69,7 @@ entries = st.builds(
         at=5,
         payload=b"published",
     ),
-    st.integers(1, 20),
+    st.integers(1, 6),
     authorities,
     st.none() | serials,
 )
@@ -94,7 +94,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(
         PublishBatch,
         st.sampled_from(("ca1", "ca2")),
-        st.integers(1, 20),
+        st.integers(1, 6),
         st.lists(issued, max_size=3).map(tuple),
         st.lists(status_changes, max_size=3).map(tuple),
         st.lists(entries, max_size=3).map(tuple),
