@@ -59,7 +59,11 @@ _EMAIL_LOCAL = re.compile(
 _URI_CHARACTER = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2}"
 _URI = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*):(?P<rest>(?:{_URI_CHARACTER})+)\Z")
 _PRINTABLE_TEXT = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]+\Z")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+# Control characters, line ends, and those that turn the direction of text: a name must read as it
+# stands.
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
+)
 
 
 class AttributeType(NamedTuple):

@@ -89,6 +89,7 @@ def test_name_that_cannot_be_certified_is_refused(text):
         ("common_name", " x", "spaces"),
         ("common_name", "a\x00b", "control"),
         ("common_name", "a\u2028b", "control"),
+        ("common_name", "gro.elpmaxe\u202e", "control"),
         ("common_name", "\ud800", "control"),
         ("organization", "x" * 65, "at most 64"),
         ("serial_number", "a*b", "PrintableString"),
