@@ -45,8 +45,10 @@ lint: $(DEV) ## ruff, yamllint, ansible-lint
 	yamllint --strict .
 	ansible-lint --offline
 
-types: $(DEV) ## mypy, strict
+types: $(DEV) ## mypy, strict: the agent, what tests and benchmarks stand on, the collection
 	mypy
+	mypy --explicit-package-bases -p tests.support -p tools -p benchmarks
+	MYPYPATH=collections mypy --explicit-package-bases -p ansible_collections.peersys.pki.plugins
 
 unit: $(DEV) ## only the quick tests of single parts
 	pytest tests/unit tests/property tests/cases tests/test_repository.py

@@ -51,8 +51,8 @@ class CertificateFiles:
     def ocsp(self, status_address: str, *options: str) -> str:
         """Return ``good``, ``revoked`` or ``unknown`` as openssl verified it, or fail."""
         output = openssl(
-            *("ocsp", "-issuer", self.issuer, "-cert", self.certificate),
-            *("-url", f"http://{status_address}/ocsp", "-CAfile", self.root, *options),
+            *("ocsp", "-issuer", str(self.issuer), "-cert", str(self.certificate)),
+            *("-url", f"http://{status_address}/ocsp", "-CAfile", str(self.root), *options),
         )
         assert "Response verify OK" in output, output
         return output.split(f"{self.certificate}: ")[1].split()[0]
