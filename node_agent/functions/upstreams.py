@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 _CATALOGUE_SECONDS = 10.0
 # New CAs and profiles at the CA show in an RA's catalogue after at most this long.
 _REFRESH_SECONDS = 30.0
+# Requesters choose the CA names that they ask for; what is remembered of them is bounded.
+_MOST_REMEMBERED = 1024
 
 
 class Upstreams:
@@ -56,6 +58,8 @@ class Upstreams:
         self._offers: dict[NodeIdentity, tuple[AuthorityDescription, ...]] = {}
         self._asked_at: dict[NodeIdentity, float] = {}
         self._wake = ChangeSignal()
+        self._named_in: RoleSet | None = None
+        self._named: dict[tuple[str, ...], tuple[NodeIdentity, ...]] = {}
 
     def serving(self, authority: str) -> list[NodeIdentity]:
         """Return the peers that may be asked about ``authority``, connected or not.
@@ -120,18 +124,33 @@ class Upstreams:
 
     def _granted(self, *resources: str) -> list[NodeIdentity]:
         roles = self._roles()
-        by_role = [
-            node
-            for role in roles.roles
-            if all(grants(role.rules, resource) for resource in resources)
-            for node in _nodes_of(role)
-        ]
+        by_role = self._granted_by_role(roles, resources)
         live = [
             peer.node
             for peer in self._directory.connected_peers()
             if all(roles.permits(peer, resource) for resource in resources)
         ]
         return list(dict.fromkeys([*live, *by_role]))
+
+    def _granted_by_role(
+        self, roles: RoleSet, resources: tuple[str, ...]
+    ) -> Sequence[NodeIdentity]:
+        """Return the nodes that a role names for all ``resources``.
+
+        This is asked for each request, and going through all rules takes longer than signing it.
+        A role set never changes, so its answers are kept as long as it is in force.
+        """
+        if self._named_in is not roles or len(self._named) >= _MOST_REMEMBERED:
+            self._named_in, self._named = roles, {}
+        named = self._named.get(resources)
+        if named is None:
+            named = self._named[resources] = tuple(
+                node
+                for role in roles.roles
+                if all(grants(role.rules, resource) for resource in resources)
+                for node in _nodes_of(role)
+            )
+        return named
 
     async def _ask(self, peer: NodeIdentity) -> None:
         self._asked_at[peer] = self._clock.monotonic()

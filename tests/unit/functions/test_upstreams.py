@@ -1,0 +1,82 @@
+"""Whom an RA may ask follows from roles alone, and from the roles in force at that moment."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import pytest
+
+from node_agent.clock import SystemClock
+from node_agent.errors import Unavailable
+from node_agent.functions.upstreams import Upstreams
+from node_agent.identity import NodeIdentity
+from node_agent.objects import AccessRule, PeerRoleSpec
+from node_agent.peers.directory import Directory
+from node_agent.policy import RoleSet, parse_role
+
+CA1 = NodeIdentity("pki.example.org", "ca1")
+CA2 = NodeIdentity("pki.example.org", "ca2")
+
+
+class NobodyToAsk:
+    """A caller without links: choosing peers must not call any."""
+
+    async def call(self, *arguments: Any, **options: Any) -> NoReturn:
+        raise AssertionError("nobody is linked")
+
+
+class Roles:
+    """The roles in force, which a test replaces."""
+
+    def __init__(self, *specs: PeerRoleSpec) -> None:
+        self.replace(*specs)
+
+    def replace(self, *specs: PeerRoleSpec) -> None:
+        self.current = RoleSet([parse_role(spec) for spec in specs])
+
+
+def role(node: NodeIdentity, *resources: str, deny: str | None = None) -> PeerRoleSpec:
+    rules = [AccessRule(resource=resource) for resource in resources]
+    if deny is not None:
+        rules.append(AccessRule(resource=deny, effect="deny"))
+    return PeerRoleSpec(name=node.name, members=(node.uri,), rules=tuple(rules))
+
+
+def upstreams(roles: Roles) -> Upstreams:
+    clock = SystemClock()
+    return Upstreams(
+        roles=lambda: roles.current,
+        directory=Directory(clock=clock),
+        caller=NobodyToAsk(),
+        clock=clock,
+    )
+
+
+def test_a_peer_serves_what_its_role_grants() -> None:
+    found = upstreams(Roles(role(CA1, "/peer/upstream", "/ca/one"), role(CA2, "/ca/one")))
+    assert found.serving("one") == [CA1]
+
+
+def test_nobody_serves_what_is_denied() -> None:
+    found = upstreams(Roles(role(CA1, "/peer/upstream", "/ca/**", deny="/ca/one")))
+    assert found.serving("two") == [CA1]
+    with pytest.raises(Unavailable, match="no role grants"):
+        found.serving("one")
+
+
+def test_a_role_change_counts_at_once() -> None:
+    roles = Roles(role(CA1, "/peer/upstream", "/ca/**"))
+    found = upstreams(roles)
+    assert found.serving("one") == found.serving("one") == [CA1]
+    roles.replace(role(CA2, "/peer/upstream", "/ca/**"))
+    assert found.serving("one") == [CA2]
+    roles.replace()
+    with pytest.raises(Unavailable):
+        found.serving("one")
+
+
+def test_names_that_requesters_make_up_are_not_kept_for_ever() -> None:
+    found = upstreams(Roles(role(CA1, "/peer/upstream", "/ca/**")))
+    for number in range(3000):
+        assert found.serving(f"ca{number}") == [CA1]
+    assert len(found._named) <= 1024
