@@ -8,6 +8,7 @@ it only copied.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import re
@@ -257,6 +258,13 @@ def _dns_fault(name: str, *, wildcard: bool = False) -> str:
     """RFC 5280 section 4.2.1.6: the preferred name syntax of RFC 1034 section 3.5."""
     if len(name) > MAX_DNS_NAME_CHARACTERS:
         return f"is longer than {MAX_DNS_NAME_CHARACTERS} characters"
+    return _short_dns_fault(name, wildcard)
+
+
+# One enrolment asks three times for each of its names: in the CSR, by the profile, and when the
+# common name is compared. Remembered are short names only, so that strangers can't fill memory.
+@functools.lru_cache(maxsize=1024)
+def _short_dns_fault(name: str, wildcard: bool) -> str:
     if name.startswith("*."):
         if not wildcard:
             return "is a wildcard, which needs a pattern that names it"
