@@ -6,23 +6,25 @@ Every coroutine may raise StoreError; writes raise it only when nothing of them 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Protocol, TYPE_CHECKING
 
-from node_agent.store.records import (
-    AuditEntry,
-    AuditRecord,
-    CertificateQuery,
-    CertificateRecord,
-    ChangeEntry,
-    CrlRecord,
-    IssuanceOutcome,
-    KeyRecord,
-    ObjectChange,
-    ObjectRecord,
-    RevokedEntry,
-    StatusChange,
-)
+
+if TYPE_CHECKING:
+    from node_agent.store.records import (
+        AuditEntry,
+        AuditRecord,
+        CertificateQuery,
+        CertificateRecord,
+        ChangeEntry,
+        CrlRecord,
+        IssuanceOutcome,
+        KeyRecord,
+        ObjectChange,
+        ObjectRecord,
+        RevokedEntry,
+        StatusChange,
+    )
+    from collections.abc import AsyncIterator, Sequence
 
 __all__ = ["Reader", "Writer"]
 

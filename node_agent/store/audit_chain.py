@@ -9,14 +9,16 @@ body is hashed as it stands, so verifying needs no re-encoding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TYPE_CHECKING
 
 import msgspec
 
 from node_agent.errors import StoreError
 from node_agent.store.records import AuditEntry, AuditRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "GENESIS_HASH",

@@ -9,11 +9,13 @@ puts a value into SQL text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TYPE_CHECKING
 
-import sqlalchemy as sa
 
 from node_agent.store.prepared import driver_errors
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 __all__ = ["Bulk", "Lookup", "PostgresqlBulk", "SqliteBulk", "bulk_for"]
 

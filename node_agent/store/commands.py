@@ -6,9 +6,8 @@ before it has staged anything. Both run in the writer's thread, inside the batch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -23,7 +22,10 @@ from node_agent.store.records import (
     StatusChange,
 )
 from node_agent.store.schema import crl_numbers, crls, pack_serial, publisher_positions
-from node_agent.store.transaction import Needs, Transaction
+
+if TYPE_CHECKING:
+    from node_agent.store.transaction import Needs, Transaction
+    from collections.abc import Sequence
 
 __all__ = [
     "AppendAudit",

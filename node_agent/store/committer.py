@@ -19,19 +19,21 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast, TYPE_CHECKING
 
-import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from node_agent.clock import Clock
 from node_agent.errors import Conflict, StoreError
 from node_agent.store.bulk import bulk_for
-from node_agent.store.commands import Command
 from node_agent.store.marks import CommitMarks, Fate
 from node_agent.store.transaction import Needs, Transaction
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from node_agent.store.commands import Command
+    from node_agent.clock import Clock
+    from collections.abc import Sequence
 
 __all__ = ["GroupCommitter"]
 

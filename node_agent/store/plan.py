@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -18,7 +17,11 @@ from node_agent.store.records import (
 )
 from node_agent.store.rows import key_record, object_record
 from node_agent.store.schema import crypto_keys, objects, pack_serial
-from node_agent.store.transaction import Needs, Transaction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from node_agent.store.transaction import Needs, Transaction
+    from collections.abc import Sequence
 
 __all__ = ["ApplyPlan"]
 

@@ -8,11 +8,13 @@ SQLAlchemy Core, which spells them for each database.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, NoResultFound
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Prepared", "driver_errors"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -16,7 +15,11 @@ from node_agent.store.records import (
     StatusChange,
 )
 from node_agent.store.schema import crls, pack_serial, source_positions
-from node_agent.store.transaction import Needs, Transaction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from node_agent.store.transaction import Needs, Transaction
+    from collections.abc import Sequence
 
 __all__ = ["ApplyPublished"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -18,16 +18,6 @@ from node_agent.errors import StoreError
 from node_agent.store.audit_chain import AuditHead, AuditVerdict, ChainCheck, decode_body
 from node_agent.store.engine import is_sqlite, reading_engine, translated
 from node_agent.store.prepared import Prepared
-from node_agent.store.records import (
-    AuditEntry,
-    CertificateQuery,
-    CertificateRecord,
-    ChangeEntry,
-    CrlRecord,
-    KeyRecord,
-    ObjectRecord,
-    RevokedEntry,
-)
 from node_agent.store.rows import (
     REVOKED_COLUMNS,
     certificate_record,
@@ -50,6 +40,18 @@ from node_agent.store.schema import (
     source_positions,
 )
 from node_agent.store.search import search_statement
+
+if TYPE_CHECKING:
+    from node_agent.store.records import (
+        AuditEntry,
+        CertificateQuery,
+        CertificateRecord,
+        ChangeEntry,
+        CrlRecord,
+        KeyRecord,
+        ObjectRecord,
+        RevokedEntry,
+    )
 
 __all__ = ["AuditHead", "AuditVerdict", "StoreReader"]
 

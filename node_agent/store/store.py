@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
-import sqlalchemy as sa
 
 from node_agent.clock import Clock, SystemClock
 from node_agent.errors import StoreError
@@ -23,16 +21,21 @@ from node_agent.store.migrate import migrate
 from node_agent.store.plan import ApplyPlan
 from node_agent.store.published import ApplyPublished
 from node_agent.store.reader import StoreReader
-from node_agent.store.records import (
-    AuditRecord,
-    CertificateRecord,
-    ChangeEntry,
-    CrlRecord,
-    IssuanceOutcome,
-    KeyRecord,
-    ObjectChange,
-    StatusChange,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from node_agent.store.records import (
+        AuditRecord,
+        CertificateRecord,
+        ChangeEntry,
+        CrlRecord,
+        IssuanceOutcome,
+        KeyRecord,
+        ObjectChange,
+        StatusChange,
+    )
+    import sqlalchemy as sa
+    from collections.abc import Sequence
 
 __all__ = ["Store", "open_reader", "open_store"]
 

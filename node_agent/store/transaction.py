@@ -8,9 +8,8 @@ refused has touched nothing, and fifty issuances cost about as many statements a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -39,6 +38,9 @@ from node_agent.store.schema import (
     log_heads,
     pack_serial,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Needs", "StoredCertificate", "StoredRequest", "Transaction"]
 

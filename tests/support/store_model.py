@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TYPE_CHECKING
 
 from node_agent.errors import Conflict, NotFound
-from node_agent.store import Store
 from node_agent.store.records import (
     CertificateRecord,
     CertificateStatus,
@@ -20,6 +18,10 @@ from node_agent.store.records import (
     StatusChange,
 )
 from tests.support.store_records import audit
+
+if TYPE_CHECKING:
+    from node_agent.store import Store
+    from collections.abc import Awaitable
 
 __all__ = [
     "ApplyPlan",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -14,6 +13,10 @@ from node_agent.store import AuditHead, Store, open_store
 from node_agent.store.audit_chain import GENESIS_HASH
 from tests.support.event_loop import run
 from tests.support.store_records import audit, certificate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 async def fill(store: Store, count: int = 10) -> None:

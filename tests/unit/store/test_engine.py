@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +11,10 @@ from node_agent.errors import ConfigError, StoreError
 from node_agent.store import Store, StoreReader, open_reader, open_store
 from tests.support.event_loop import run
 from tests.support.store_records import AUTHORITY, audit, certificate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(

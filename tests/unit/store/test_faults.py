@@ -10,8 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -22,6 +20,11 @@ from node_agent.store.records import CertificateQuery
 from tests.support.event_loop import run
 from tests.support.postgres import PostgresCluster, require_postgres
 from tests.support.store_records import AUTHORITY, audit, certificate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from collections.abc import Iterator
 
 COUNT = 1500
 

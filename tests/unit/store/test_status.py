@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,6 +11,10 @@ from node_agent.store import Store, open_store
 from node_agent.store.records import CertificateStatus, ChangeKind, RevokedEntry
 from tests.support.event_loop import run
 from tests.support.store_records import AUTHORITY, audit, certificate, status
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 GOOD, HOLD, REVOKED = CertificateStatus.GOOD, CertificateStatus.ON_HOLD, CertificateStatus.REVOKED
 

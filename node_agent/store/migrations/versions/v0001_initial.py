@@ -80,7 +80,10 @@ def _index_certificates() -> None:
     op.create_index(
         "certificates_status_changed",
         table,
-        ["authority_id", "serial"],
+        [
+            *("authority_id", "serial", "status", "revoked_at", "reason", "invalidity_at"),
+            "status_changed_at",
+        ],
         sqlite_where=_STATUS_CHANGED,
         postgresql_where=_STATUS_CHANGED,
     )
