@@ -253,6 +253,7 @@ def decode_oid(content: bytes) -> str:
     return ".".join(str(arc) for arc in (first, arcs[0] - 40 * first, *arcs[1:]))
 
 
+@functools.lru_cache(maxsize=1024)
 def decode_time(tag: int, content: bytes) -> int:
     """Return the seconds since the epoch of a UTCTime or GeneralizedTime of RFC 5280's form."""
     width = {UTC_TIME: 2, GENERALIZED_TIME: 4}.get(tag, 0)

@@ -27,6 +27,7 @@ _VERSION_3 = der.integer(2)
 _MAX_SERIAL_OCTETS = 20
 _SAN_OID = bytes.fromhex("551d11")
 _BASIC_CONSTRAINTS_OID = bytes.fromhex("551d13")
+_NO_VALUE = der.octet_string(der.sequence())
 _SAN_KINDS = {0x81: "email", 0x82: "dns", 0x86: "uri", 0x87: "ip"}
 
 
@@ -96,21 +97,26 @@ def _expected_subject(tbs: ToBeSigned) -> list[tuple[bytes, int, bytes]]:
 
 
 def _extensions(content: bytes) -> dict[bytes, tuple[bool, bytes]] | None:
-    """Return {OID content: (critical, value)}, or None when an extension stands there twice."""
+    """Return {OID content: (critical, extnValue)}, or None when one stands there twice.
+
+    Only what is compared is taken apart further: this runs for every certificate.
+    """
     found: dict[bytes, tuple[bool, bytes]] = {}
-    for _, body, _ in der.children(der.read_all(content, der.SEQUENCE)):
-        parts = der.children(body)
-        if parts[0][1] in found:
-            return None
-        found[parts[0][1]] = (len(parts) == 3, parts[-1][1])
-    return found
+    elements = der.children(der.read_all(content, der.SEQUENCE))
+    for tag, body, _ in elements:
+        value_at = 2 + body[1]
+        if tag != der.SEQUENCE or body[0] != der.OID or body[1] >= 0x80:
+            raise der.DerError("not an Extension")
+        critical = body[value_at : value_at + 3] == der.TRUE
+        found[body[2:value_at]] = (critical, body[value_at + 3 * critical :])
+    return found if len(found) == len(elements) else None
 
 
 def _names_match(extensions: dict[bytes, tuple[bool, bytes]], tbs: ToBeSigned) -> bool:
-    critical, value = extensions.get(_SAN_OID, (False, b"\x30\x00"))
+    critical, value = extensions.get(_SAN_OID, (False, _NO_VALUE))
     names = [
         (_SAN_KINDS.get(tag, ""), _name_text(tag, content))
-        for tag, content, _ in der.children(der.read_all(value, der.SEQUENCE))
+        for tag, content, _ in der.children(_sequence_inside(value))
     ]
     return names == _pairs(tbs.names) and critical == (bool(names) and not tbs.subject)
 
@@ -126,5 +132,9 @@ def _name_text(tag: int, content: bytes) -> str:
 
 
 def _is_ca(extensions: dict[bytes, tuple[bool, bytes]]) -> bool:
-    _, value = extensions.get(_BASIC_CONSTRAINTS_OID, (True, b"\x30\x00"))
-    return der.read_all(value, der.SEQUENCE)[:3] == der.TRUE
+    _, value = extensions.get(_BASIC_CONSTRAINTS_OID, (True, _NO_VALUE))
+    return _sequence_inside(value)[:3] == der.TRUE
+
+
+def _sequence_inside(value: bytes) -> bytes:
+    return der.read_all(der.read_all(value, der.OCTET_STRING), der.SEQUENCE)
