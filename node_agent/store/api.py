@@ -6,10 +6,11 @@ Every coroutine may raise StoreError; writes raise it only when nothing of them 
 
 from __future__ import annotations
 
-from typing import Protocol, TYPE_CHECKING
-
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from node_agent.store.records import (
         AuditEntry,
         AuditRecord,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         RevokedEntry,
         StatusChange,
     )
-    from collections.abc import AsyncIterator, Sequence
 
 __all__ = ["Reader", "Writer"]
 

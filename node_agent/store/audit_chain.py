@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -43,7 +43,7 @@ class _Body(msgspec.Struct, array_like=True, frozen=True):
     chain: str
     resources: tuple[str, ...]
     reason: str
-    detail: dict[str, str]
+    detail: dict[str, object]
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -78,7 +78,7 @@ def encode_body(record: AuditRecord) -> bytes:
             record.chain,
             record.resources,
             record.reason,
-            record.detail,
+            dict(record.detail),
         )
     )
 
@@ -97,7 +97,7 @@ def decode_body(row: AuditRow) -> AuditEntry:
         chain=decoded.chain,
         resources=decoded.resources,
         reason=decoded.reason,
-        detail=decoded.detail,
+        detail={name: str(value) for name, value in decoded.detail.items()},
     )
     return AuditEntry(
         sequence=sequence, record=record, previous_hash=bytes(previous), entry_hash=bytes(own)

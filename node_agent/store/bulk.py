@@ -8,9 +8,9 @@ puts a value into SQL text.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TYPE_CHECKING
-
+from typing import TYPE_CHECKING, Any, Final
 
 from node_agent.store.prepared import driver_errors
 
@@ -38,7 +38,7 @@ class Lookup:
         self.value = value
 
 
-class Bulk:
+class Bulk(ABC):
     """Bulk statements on one database. Rows are tuples in the order of the table's columns."""
 
     mark: str
@@ -59,11 +59,11 @@ class Bulk:
         statement = f"UPDATE {table.name} SET {settings} WHERE {key.name} = {self.mark}"  # noqa: S608
         connection.exec_driver_sql(statement, list(rows))
 
+    @abstractmethod
     def lookup(
         self, connection: sa.Connection, query: Lookup, group: str, values: Sequence[bytes]
     ) -> Iterable[Sequence[Any]]:
         """Return the rows of ``query`` where its group column and one of the values match."""
-        raise AssertionError("each database has its own look-up")
 
 
 class SqliteBulk(Bulk):

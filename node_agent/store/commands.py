@@ -7,7 +7,7 @@ before it has staged anything. Both run in the writer's thread, inside the batch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -24,8 +24,9 @@ from node_agent.store.records import (
 from node_agent.store.schema import crl_numbers, crls, pack_serial, publisher_positions
 
 if TYPE_CHECKING:
-    from node_agent.store.transaction import Needs, Transaction
     from collections.abc import Sequence
+
+    from node_agent.store.transaction import Needs, Transaction
 
 __all__ = [
     "AppendAudit",
@@ -75,7 +76,7 @@ class _Light:
         return
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecordIssuance(_Light):
     """A certificate with its change-log entry, request id and audit entry."""
 

@@ -19,7 +19,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from typing import Any, Final, TypeVar, cast, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import structlog
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
@@ -30,10 +30,12 @@ from node_agent.store.marks import CommitMarks, Fate
 from node_agent.store.transaction import Needs, Transaction
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-    from node_agent.store.commands import Command
-    from node_agent.clock import Clock
     from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    from node_agent.clock import Clock
+    from node_agent.store.commands import Command
 
 __all__ = ["GroupCommitter"]
 
@@ -237,7 +239,7 @@ def _translated(error: Exception, *, is_unknown: bool) -> BaseException:
         translated = Conflict(f"the write contradicts what is stored: {orig}")
     elif isinstance(error, DBAPIError):
         translated = StoreError(f"the database refused: {orig}")
-    elif isinstance(error, SQLAlchemyError | OverflowError):
+    elif isinstance(error, SQLAlchemyError | OverflowError | ValueError):
         translated = StoreError(f"the write can't be stored: {error}")
     else:
         return error

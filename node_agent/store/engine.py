@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -137,14 +137,32 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 
 def _postgresql_engine(url: sa.URL, *, pool_size: int, read_only: bool) -> sa.Engine:
-    options = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=60s"
+    options = [
+        *url.normalized_query.get("options", ()),
+        "-c idle_in_transaction_session_timeout=60s",
+    ]
     if read_only:
-        options += " -c default_transaction_read_only=on"
-    return sa.create_engine(
+        options += ["-c default_transaction_read_only=on", "-c statement_timeout=60s"]
+    else:
+        options += ["-c lock_timeout=30s"]
+    engine = sa.create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=read_only,
-        connect_args={"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS},
+        connect_args={"options": " ".join(options), "connect_timeout": CONNECT_TIMEOUT_SECONDS},
         isolation_level="AUTOCOMMIT" if read_only else "READ COMMITTED",
     )
+    if not read_only:
+        event.listen(engine, "connect", _make_durable)
+    return engine
+
+
+def _make_durable(connection: Any, record: object) -> None:
+    # A server whose default gives up durability, for other applications, doesn't do so for us;
+    # stricter settings (remote_apply) stay.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) "
+            "WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    connection.commit()

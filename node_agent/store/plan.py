@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -17,11 +18,11 @@ from node_agent.store.records import (
 )
 from node_agent.store.rows import key_record, object_record
 from node_agent.store.schema import crypto_keys, objects, pack_serial
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from node_agent.store.transaction import Needs, Transaction
     from collections.abc import Sequence
+
+    from node_agent.store.transaction import Needs, Transaction
 
 __all__ = ["ApplyPlan"]
 

@@ -8,13 +8,14 @@ SQLAlchemy Core, which spells them for each database.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
     from collections.abc import Iterator, Sequence
+
+    import sqlalchemy as sa
 
 __all__ = ["Prepared", "driver_errors"]
 

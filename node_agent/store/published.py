@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -15,11 +16,11 @@ from node_agent.store.records import (
     StatusChange,
 )
 from node_agent.store.schema import crls, pack_serial, source_positions
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from node_agent.store.transaction import Needs, Transaction
     from collections.abc import Sequence
+
+    from node_agent.store.transaction import Needs, Transaction
 
 __all__ = ["ApplyPublished"]
 

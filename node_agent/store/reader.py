@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from node_agent.errors import StoreError
 from node_agent.store.audit_chain import AuditHead, AuditVerdict, ChainCheck, decode_body
@@ -283,7 +284,18 @@ class StoreReader:
         return await loop.run_in_executor(self._threads, self._with_connection, work)
 
     def _with_connection(self, work: Work[ResultT]) -> ResultT:
-        with translated(), self._engine.connect() as connection:
+        with translated():
+            try:
+                return self._on_connection(work)
+            except (OperationalError, InterfaceError):
+                if self._is_direct:
+                    raise
+            # The server restarted: its other connections are as dead as this one was.
+            self._engine.dispose()
+            return self._on_connection(work)
+
+    def _on_connection(self, work: Work[ResultT]) -> ResultT:
+        with self._engine.connect() as connection:
             return work(connection)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-
+from typing import TYPE_CHECKING
 
 from node_agent.clock import Clock, SystemClock
 from node_agent.errors import StoreError
@@ -21,9 +21,12 @@ from node_agent.store.migrate import migrate
 from node_agent.store.plan import ApplyPlan
 from node_agent.store.published import ApplyPublished
 from node_agent.store.reader import StoreReader
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
     from node_agent.store.records import (
         AuditRecord,
         CertificateRecord,
@@ -34,8 +37,6 @@ if TYPE_CHECKING:
         ObjectChange,
         StatusChange,
     )
-    import sqlalchemy as sa
-    from collections.abc import Sequence
 
 __all__ = ["Store", "open_reader", "open_store"]
 

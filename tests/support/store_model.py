@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from node_agent.errors import Conflict, NotFound
 from node_agent.store.records import (
@@ -20,8 +20,9 @@ from node_agent.store.records import (
 from tests.support.store_records import audit
 
 if TYPE_CHECKING:
-    from node_agent.store import Store
     from collections.abc import Awaitable
+
+    from node_agent.store import Store
 
 __all__ = [
     "ApplyPlan",

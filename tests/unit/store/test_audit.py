@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -13,7 +14,6 @@ from node_agent.store import AuditHead, Store, open_store
 from node_agent.store.audit_chain import GENESIS_HASH
 from tests.support.event_loop import run
 from tests.support.store_records import audit, certificate
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,5 +164,15 @@ def test_two_nodes_keep_one_chain(store_url: str) -> None:
             )
             verdict = await two.verify_audit()
             assert (verdict.ok, verdict.entries) == (True, 150)
+
+    run(scenario())
+
+
+def test_detail_that_is_no_text_is_read_back_as_text(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            await store.append_audit([audit(detail={"count": 5})])
+            (entry,) = await store.audit_entries()
+            assert entry.record.detail == {"count": "5"}
 
     run(scenario())

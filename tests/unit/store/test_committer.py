@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +16,6 @@ from node_agent.store import Store, open_store
 from node_agent.store.records import CertificateQuery
 from tests.support.event_loop import run
 from tests.support.store_records import AUTHORITY, audit, certificate, status
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +13,6 @@ from node_agent.errors import ConfigError, StoreError
 from node_agent.store import Store, StoreReader, open_reader, open_store
 from tests.support.event_loop import run
 from tests.support.store_records import AUTHORITY, audit, certificate
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,5 +116,35 @@ def test_sqlite_commits_are_durable_and_the_file_is_private(
                 "store.sqlite3-shm": 0o600,
                 "store.sqlite3-wal": 0o600,
             }
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_postgresql_commits_are_durable_whatever_the_server_defaults_to(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            with store._engine.connect() as connection:
+                assert connection.scalar(sa.text("SHOW synchronous_commit")) == "off"
+            with store._writing.connect() as connection:
+                assert connection.scalar(sa.text("SHOW synchronous_commit")) == "on"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_reader_survives_the_loss_of_its_connections(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            await store.record_issuance(certificate(1), b"", audit())
+            await asyncio.gather(*(store.last_position() for _ in range(8)))
+            with store._writing.connect() as connection:
+                connection.execute(
+                    sa.text(
+                        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                )
+            assert await asyncio.gather(*(store.last_position() for _ in range(8))) == [1] * 8
 
     run(scenario())

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -20,11 +21,10 @@ from node_agent.store.records import CertificateQuery
 from tests.support.event_loop import run
 from tests.support.postgres import PostgresCluster, require_postgres
 from tests.support.store_records import AUTHORITY, audit, certificate
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
 COUNT = 1500
 

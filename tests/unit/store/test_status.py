@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +12,6 @@ from node_agent.store import Store, open_store
 from node_agent.store.records import CertificateStatus, ChangeKind, RevokedEntry
 from tests.support.event_loop import run
 from tests.support.store_records import AUTHORITY, audit, certificate, status
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
