@@ -327,6 +327,7 @@ class Link:
         if not self.greeted.done():
             self.greeted.set_result(None)
         self._core.ping(self._clock.monotonic())
+        self._arm()  # from the Hello timeout to keep-alive, which may come sooner
 
     def _measured(self, token: bytes, seconds: float) -> None:
         smoothed = self.round_trip_seconds

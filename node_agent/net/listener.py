@@ -35,6 +35,9 @@ _ACCEPT_PAUSE_SECONDS = 0.2
 class TlsListener:
     """Accepts peers until closed. Each handshake takes the context in force at that moment, so a
     replaced identity counts for the very next connection.
+
+    Accepting is a callback and not a task in ``sock_accept``: asyncio loses the accepted socket
+    when such a task is cancelled in the turn in which the connection came.
     """
 
     def __init__(
@@ -52,9 +55,12 @@ class TlsListener:
         self._handler = handler
         self._settings = settings
         self._links: Counter[NodeIdentity] = Counter()
-        self._handshakes: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(settings.max_pending_handshakes)
-        self._accepting = asyncio.get_running_loop().create_task(self._accept_all())
+        self._handshakes: dict[asyncio.Task[None], socket.socket | None] = {}
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._is_accepting = False
+        self._is_closed = False
+        self._resume()
 
     @property
     def address(self) -> Address:
@@ -64,35 +70,55 @@ class TlsListener:
 
     async def close(self) -> None:
         """Close the port and break off handshakes; links live on."""
-        tasks = [self._accepting, *self._handshakes]
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        self._stop_accepting()
+        self._is_closed = True
+        if self._pause is not None:
+            self._pause.cancel()
         self._socket.close()
+        for task in self._handshakes:
+            task.cancel()
+        while self._handshakes:
+            await asyncio.wait(tuple(self._handshakes))
 
-    async def _accept_all(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._slots.acquire()
-            try:
-                connection, remote = await loop.sock_accept(self._socket)
-            except OSError as error:
-                self._slots.release()
-                log.warning("accept failed", error=str(error))
-                await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
-                continue
-            except BaseException:
-                self._slots.release()
-                raise
-            task = loop.create_task(self._greet(connection, f"{remote[0]}:{remote[1]}"))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshake_ended)
+    def _resume(self) -> None:
+        self._pause = None
+        if not self._is_accepting and not self._is_closed:
+            self._is_accepting = True
+            self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    def _stop_accepting(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            self._loop.remove_reader(self._socket.fileno())
+
+    def _accept(self) -> None:
+        try:
+            connection, remote = self._socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # the peer has left again
+        except OSError as error:
+            log.warning("accept failed", error=str(error))
+            self._stop_accepting()
+            self._pause = self._loop.call_later(_ACCEPT_PAUSE_SECONDS, self._resume)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._greet(connection, f"{remote[0]}:{remote[1]}"))
+        self._handshakes[task] = connection
+        task.add_done_callback(self._handshake_ended)
+        if len(self._handshakes) >= self._settings.max_pending_handshakes:
+            self._stop_accepting()
 
     def _handshake_ended(self, task: asyncio.Task[None]) -> None:
-        self._handshakes.discard(task)
-        self._slots.release()
+        connection = self._handshakes.pop(task)
+        if connection is not None:
+            connection.close()  # cancelled before its first step: no transport ever owned it
+        if self._pause is None:
+            self._resume()
 
     async def _greet(self, connection: socket.socket, remote: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._handshakes[task] = None  # from here on the transport owns the socket
         protocol = LinkProtocol(
             identity=self._identity,
             handler=self._handler,
@@ -100,7 +126,7 @@ class TlsListener:
             admit=self._admit,
         )
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            await self._loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
                 ssl=self._identity.current.server_context,

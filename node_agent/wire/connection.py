@@ -69,6 +69,7 @@ class Connection:
         self._liveness: Liveness | None = None
         self._pings: dict[bytes, float] = {}
         self._next_token = 1
+        self._keep_alive_token = b""
         self._announced_demand = 0
         self._dispatch = self._make_dispatch()
         self.state = ConnectionState.IDLE
@@ -112,8 +113,8 @@ class Connection:
         return self._liveness.next_deadline
 
     def has_stream(self, stream: int) -> bool:
-        """Whether ``stream`` is open."""
-        return stream in self._exchange.streams
+        """Whether ``stream`` is open; none is once the connection is over."""
+        return not self.is_closed and stream in self._exchange.streams
 
     def data_to_send(self) -> bytes:
         """Return the bytes to write now; each is returned once."""
@@ -234,10 +235,7 @@ class Connection:
         self._require(ConnectionInput.SEND_CONTROL)
         if len(self._pings) >= _MAX_PINGS:
             raise LocalProtocolError("too many unanswered pings")
-        token = self._take_token()
-        self._pings[token] = now
-        self._outgoing.send(frames.Ping(token))
-        return token
+        return self._send_ping(now)
 
     def go_away(self, reason: str = "") -> None:
         """Drain: open no more streams, let open ones finish, then end. May be repeated."""
@@ -273,8 +271,7 @@ class Connection:
             self._end(verdict, verdict.name.lower().replace("_", " "))
         elif self._liveness.should_ask(now):
             self._liveness.asked(now)
-            if len(self._pings) < _MAX_PINGS:
-                self.ping(now)
+            self._keep_alive_token = self._send_ping(now)
 
     # What the peer says.
 
@@ -289,8 +286,8 @@ class Connection:
             frames.Hello: (ConnectionInput.RECEIVE_HELLO, self._on_hello),
             frames.Open: (ConnectionInput.RECEIVE_OPEN, self._on_open),
             frames.Data: (stream_frame, self._on_data),
-            frames.Answer: (stream_frame, lambda frame, _: self._exchange.on_answer(frame)),
-            frames.Window: (stream_frame, lambda frame, _: self._exchange.on_window(frame)),
+            frames.Answer: (stream_frame, self._on_answer),
+            frames.Window: (stream_frame, self._on_window),
             frames.Cancel: (stream_frame, self._on_cancel),
             frames.Credits: (control, self._on_credits),
             frames.Demand: (control, self._on_demand),
@@ -299,7 +296,7 @@ class Connection:
             frames.GoAway: (ConnectionInput.END, self._on_go_away),
         }
 
-    def _on_hello(self, frame: frames.Hello, _: float) -> None:
+    def _on_hello(self, frame: frames.Hello, now: float) -> None:
         self._step(ConnectionInput.RECEIVE_HELLO)
         self.version = min(HIGHEST_VERSION, frame.highest_version)
         if self.version < max(LOWEST_VERSION, frame.lowest_version):
@@ -319,7 +316,7 @@ class Connection:
         if not self._initiator:
             self._send_hello()
         assert self._liveness is not None
-        self._liveness.greeted()
+        self._liveness.greeted(now)
         self._happened.append(events.HelloReceived(frame.node, self.version))
 
     def _on_open(self, frame: frames.Open, now: float) -> None:
@@ -333,6 +330,14 @@ class Connection:
         if not frame.payload:
             self._guard.add(1, now)
         self._exchange.on_data(frame)
+
+    def _on_answer(self, frame: frames.Answer, now: float) -> None:
+        self._was_read(now)
+        self._exchange.on_answer(frame)
+
+    def _on_window(self, frame: frames.Window, now: float) -> None:
+        self._was_read(now)
+        self._exchange.on_window(frame)
 
     def _on_cancel(self, frame: frames.Cancel, now: float) -> None:
         self._guard.add(_CANCEL_COST, now)
@@ -357,6 +362,9 @@ class Connection:
         self._exchange.granted.acknowledged(frame.token)
         sent_at = self._pings.pop(frame.token, None)
         if sent_at is not None:
+            self._was_read(now)
+            if frame.token == self._keep_alive_token and self._liveness is not None:
+                self._liveness.answered(now)
             self._happened.append(events.PongReceived(frame.token, now - sent_at))
 
     def _on_go_away(self, frame: frames.GoAway, _: float) -> None:
@@ -388,6 +396,16 @@ class Connection:
         if after is None:
             raise LocalProtocolError(f"{what.name} isn't possible in {self.state.name}")
         self.state = after
+
+    def _was_read(self, now: float) -> None:
+        if self._liveness is not None:
+            self._liveness.was_read(now)
+
+    def _send_ping(self, now: float) -> bytes:
+        token = self._take_token()
+        self._pings[token] = now
+        self._outgoing.send(frames.Ping(token))
+        return token
 
     def _send_hello(self) -> None:
         self._step(ConnectionInput.SEND_HELLO)

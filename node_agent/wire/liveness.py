@@ -16,28 +16,45 @@ __all__ = ["Liveness"]
 class Liveness:
     """Hello timeout, keep-alive, write stall.
 
-    Anything that arrives proves that the peer lives; a ping only makes it say something.
+    A ping goes out every ``keep_alive_seconds``, whatever else is said. Two things can go wrong:
+
+    - nothing at all is heard after it: the peer, or the path to it, is dead;
+    - the peer talks, but nothing proves that it *reads*: no pong, answer or window comes back.
+      Transports don't tell this reliably (a TLS transport hands everything to the one below it and
+      stays silent about that one being full), so it is measured end to end. A slow reader that
+      gets on is never cut off: each proof starts the wait anew.
     """
 
     def __init__(self, settings: WireSettings, now: float) -> None:
         self._settings = settings
         self._hello_by: float | None = now + settings.hello_timeout_seconds
         self._heard_at = now
+        self._read_at = now
+        self._ask_at = math.inf
         self._asked_at: float | None = None
         self._blocked_at: float | None = None
 
-    def greeted(self) -> None:
+    def greeted(self, now: float) -> None:
         """Note that Hello is through: keep-alive takes over."""
         self._hello_by = None
+        self._ask_at = now + self._settings.keep_alive_seconds
 
     def heard(self, now: float) -> None:
         """Note that something arrived."""
         self._heard_at = now
-        self._asked_at = None
+
+    def was_read(self, now: float) -> None:
+        """Note a proof that the peer reads what we send."""
+        self._read_at = now
 
     def asked(self, now: float) -> None:
-        """Note that a ping has been sent because of silence."""
+        """Note that a ping has been sent."""
         self._asked_at = now
+
+    def answered(self, now: float) -> None:
+        """Note that the pong to it has come."""
+        self._asked_at = None
+        self._ask_at = now + self._settings.keep_alive_seconds
 
     def blocked(self, now: float) -> None:
         """Note that the transport takes no more bytes."""
@@ -51,31 +68,33 @@ class Liveness:
     @property
     def next_deadline(self) -> float:
         """When to look again."""
-        quiet = self._silence_deadline() if self._hello_by is None else self._hello_by
-        return min(quiet, self._stall_deadline())
+        if self._hello_by is not None:
+            return min(self._hello_by, self._stall_deadline())
+        if self._asked_at is None:
+            return min(self._ask_at, self._stall_deadline())
+        return min(self._silence_deadline(), self._stall_deadline())
 
     def verdict(self, now: float) -> Code | None:
         """Return why the connection has to be given up now, None while it hasn't."""
-        if self._hello_by is not None:
-            if now >= self._hello_by:
-                return Code.HELLO_TIMEOUT
-        elif self._asked_at is not None and now >= self._silence_deadline():
+        if self._hello_by is not None and now >= self._hello_by:
+            return Code.HELLO_TIMEOUT
+        if now >= self._silence_deadline():
             return Code.KEEP_ALIVE
         if now >= self._stall_deadline():
             return Code.WRITE_STALLED
         return None
 
     def should_ask(self, now: float) -> bool:
-        """Whether it has been silent for so long that a ping is due."""
-        waiting = self._hello_by is not None or self._asked_at is not None
-        return not waiting and now >= self._silence_deadline()
-
-    def _stall_deadline(self) -> float:
-        if self._blocked_at is None:
-            return math.inf
-        return self._blocked_at + self._settings.write_stall_seconds
+        """Whether a ping is due."""
+        return self._asked_at is None and now >= self._ask_at
 
     def _silence_deadline(self) -> float:
-        if self._asked_at is not None:
-            return self._asked_at + self._settings.keep_alive_timeout_seconds
-        return self._heard_at + self._settings.keep_alive_seconds
+        if self._asked_at is None:
+            return math.inf
+        return max(self._asked_at, self._heard_at) + self._settings.keep_alive_timeout_seconds
+
+    def _stall_deadline(self) -> float:
+        waiting = [at for at in (self._asked_at, self._blocked_at) if at is not None]
+        if not waiting:
+            return math.inf
+        return max(min(waiting), self._read_at) + self._settings.write_stall_seconds

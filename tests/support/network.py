@@ -31,7 +31,7 @@ class Relay:
         self.refuses = False
         self._gates = {"up": asyncio.Event(), "down": asyncio.Event()}
         self._swallowing: set[str] = set()
-        self._transports: set[asyncio.WriteTransport] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.resume()
@@ -64,7 +64,7 @@ class Relay:
     @property
     def open_connections(self) -> int:
         """Connections that are relayed now."""
-        return sum(not transport.is_closing() for transport in self._transports) // 2
+        return sum(not writer.is_closing() for writer in self._writers) // 2
 
     def stall(self, *directions: str) -> None:
         """Stop reading in the given directions (both if none): the sender's buffers fill up."""
@@ -83,9 +83,9 @@ class Relay:
 
     def cut(self) -> None:
         """Reset every connection."""
-        for transport in self._transports:
-            transport.abort()
-        self._transports.clear()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -99,7 +99,7 @@ class Relay:
         except OSError:
             writer.transport.abort()
             return
-        self._transports |= {writer.transport, far_writer.transport}
+        self._writers |= {writer, far_writer}
         for direction, source, sink in (
             ("up", reader, far_writer),
             ("down", far_reader, writer),

@@ -126,7 +126,41 @@ def test_anything_heard_keeps_the_session_alive() -> None:
     pair.tell_dialler(make(frames.Demand))
     pair.dialler.tick(125)
     assert not pair.dialler.is_closed
-    assert pair.dialler.next_deadline == 139
+    assert pair.dialler.next_deadline == 134
+
+
+def test_a_ping_goes_out_again_after_each_pong() -> None:
+    pair = Pair().greet()
+    for at in (115, 130, 145):
+        pair.now = at
+        pair.dialler.tick(at)
+        pair.shuttle()
+        assert len(only(pair.dialler.next_events(), events.PongReceived)) == 1
+        assert pair.dialler.next_deadline == at + 15
+
+
+def test_a_peer_that_talks_but_never_reads_ends_the_session() -> None:
+    pair = Pair().greet()
+    pair.dialler.tick(115)
+    for at in range(116, 145):
+        pair.now = at
+        pair.tell_dialler(make(frames.Demand))
+        pair.dialler.tick(at)
+        assert not pair.dialler.is_closed
+    pair.dialler.tick(145)
+    assert ended(pair.dialler.next_events()).code == Code.WRITE_STALLED
+
+
+@pytest.mark.parametrize("proof", [frames.Window, frames.Answer])
+def test_a_slow_reader_that_gets_on_is_never_cut_off(proof: type[frames.Frame]) -> None:
+    pair = Pair().greet()
+    streams = [pair.open(has_body=True) for _ in range(20)]
+    pair.dialler.tick(115)
+    for number, stream in enumerate(streams):
+        pair.now = 115 + number * 9
+        pair.tell_dialler(make(proof, stream=stream))
+        pair.dialler.tick(pair.now)
+        assert not pair.dialler.is_closed
 
 
 def test_a_peer_that_does_not_read_ends_the_session() -> None:
@@ -211,7 +245,8 @@ def test_demand_is_told_once_per_change() -> None:
     pair = Pair().greet()
     pair.dialler.announce_queue(4)
     pair.dialler.announce_queue(4)
-    assert decoded(data := pair.dialler.data_to_send()) == [frames.Demand(4)]
+    data = pair.dialler.data_to_send()
+    assert decoded(data) == [frames.Demand(4)]
     pair.listener.receive_data(data, 100)
     assert pair.listener.next_events() == [events.DemandReceived(4)]
     assert pair.listener.peer_queued == 4
