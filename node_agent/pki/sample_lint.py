@@ -41,11 +41,12 @@ def lint_profile_sample(profile: Profile, issuer: Issuer, *, now: int) -> list[s
 
     Raises LintFailed with all findings when one of them is an error.
     """
-    warnings: dict[str, None] = {}
-    for kind in _one_per_family(profile.key_kinds):
-        for finding in lint_certificate(_sample(profile, issuer, kind, now)):
-            warnings[finding] = None
-    return list(warnings)
+    warnings = (
+        warning
+        for kind in _one_per_family(profile.key_kinds)
+        for warning in lint_certificate(_sample(profile, issuer, kind, now))
+    )
+    return list(dict.fromkeys(warnings))
 
 
 def lint_certificate(encoded: bytes) -> list[str]:

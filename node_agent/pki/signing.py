@@ -172,23 +172,32 @@ class SigningPool:
             async with self._free:
                 if self._closed:
                     break
-                worker = self._idle.pop() if self._idle else await _start_worker()
                 try:
-                    answer = await _ask_unlocked(worker, token, task)
-                except (OSError, EOFError):
-                    _log.warning("signing_worker_died", pid=worker.process.pid)
-                    await asyncio.shield(worker.stop())
-                except BaseException:
-                    # Cancelled with an answer on its way: that worker can't be told apart from
-                    # one that answers the next task with this one's signature.
-                    with contextlib.suppress(ProcessLookupError):
-                        worker.process.kill()
-                    await asyncio.shield(worker.stop())
-                    raise
-                else:
-                    await self._keep(worker)
+                    worker = self._idle.pop() if self._idle else await _start_worker()
+                except OSError as error:
+                    raise Unavailable(f"no signing worker starts: {error.strerror}") from error
+                answer = await self._attempt(worker, token, task)
+                if answer is not None:
                     return answer
         raise Unavailable("the signing workers don't stay up")
+
+    async def _attempt(self, worker: _Worker, token: SoftToken, task: Task) -> Answer | None:
+        """Return the worker's answer, or None when it died over it."""
+        try:
+            answer = await _ask_unlocked(worker, token, task)
+        except (OSError, EOFError):
+            _log.warning("signing_worker_died", pid=worker.process.pid)
+            await asyncio.shield(worker.stop())
+            return None
+        except BaseException:
+            # Cancelled with an answer on its way: that worker can't be told apart from one that
+            # answers the next task with this one's signature.
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.kill()
+            await asyncio.shield(worker.stop())
+            raise
+        await self._keep(worker)
+        return answer
 
     async def _keep(self, worker: _Worker) -> None:
         if self._closed:

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from node_agent.errors import CsrRefused
 from node_agent.pki import der
 from node_agent.pki.csr import MAX_CSR_BYTES, parse_csr
-from node_agent.pki.keys import KEY_KINDS, spki_of
+from node_agent.pki.keys import KEY_KINDS, LocalKey, algorithm_identifier, spki_of
 from tests.support.csrs import csr_der, key_of_kind, openssl, pem
 
 
@@ -220,3 +220,15 @@ def test_every_cut_and_every_flipped_bit_is_refused_or_changes_nothing():
 def test_pem_body_must_be_base64():
     body = base64.b64encode(csr_der("CN=x"))[:-5] + b"="
     refusal(b"-----BEGIN CERTIFICATE REQUEST-----\n%b\n-----END CERTIFICATE REQUEST-----\n" % body)
+
+
+def test_extension_asked_for_twice_is_refused():
+    san = der.extension("2.5.29.17", der.sequence(der.tlv(0x82, b"a.example")))
+    request = der.sequence(
+        der.oid("1.2.840.113549.1.9.14"), der.tlv(der.SET, der.sequence(san, san))
+    )
+    key = LocalKey.of(key_of_kind("ec-p256", 1))
+    attributes = der.context(0, request, constructed=True)
+    info = der.sequence(der.integer(0), b"\x30\x00", key.spki, attributes)
+    signature = der.bit_string(key.sign(info))
+    refusal(der.sequence(info, algorithm_identifier("ec-p256"), signature))

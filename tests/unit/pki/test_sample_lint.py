@@ -9,10 +9,12 @@ import pytest
 
 from node_agent.errors import LintFailed
 from node_agent.objects import SanRule, SubjectRule
+from node_agent.pki import der, usages
+from node_agent.pki.issue import issue
 from node_agent.pki.keys import KEY_KINDS
 from node_agent.pki.names import ATTRIBUTES
 from node_agent.pki.sample_lint import lint_certificate, lint_profile_sample
-from tests.support.csrs import NOW, issuing_ca, key_of_kind, profile, root_ca
+from tests.support.csrs import NOW, issuing_ca, parsed_csr, profile
 
 
 @pytest.mark.parametrize("kind", ["ec-p256", "rsa-4096", "ed25519", "ml-dsa-44"])
@@ -54,14 +56,23 @@ def test_issuer_that_is_not_valid_yet_can_be_linted():
     assert lint_profile_sample(profile(), issuing_ca(), now=0) == []
 
 
-def test_warning_is_returned_and_error_raised():
-    """A root with a 1-bit change in its key identifier is another certificate, still encoded."""
-    assert lint_certificate(root_ca().certificate) == []
-    with pytest.raises((LintFailed, ValueError)):
-        lint_certificate(b"\x30\x00")
+def test_warning_is_returned_and_not_raised():
+    """A certificate with key usage that is not critical: RFC 5280 says it should be."""
+    issued = issue(issuing_ca(), profile().admit(parsed_csr()), now=NOW)
+    critical = usages.key_usage_extension(frozenset({0}))
+    relaxed = der.extension("2.5.29.15", der.named_bits(frozenset({0})))
+    shorter = len(critical) - len(relaxed)
+    fields = der.children(der.read_all(issued.der, der.SEQUENCE))
+    parts = der.children(fields[0][1])
+    extensions = der.read_all(parts[7][1], der.SEQUENCE).replace(critical, relaxed)
+    last = der.context(3, der.tlv(der.SEQUENCE, extensions), constructed=True)
+    body = der.sequence(*(whole for _, _, whole in parts[:7]), last)
+    changed = der.sequence(body, fields[1][2], fields[2][2])
+    assert len(issued.der) - len(changed) == shorter
+    (warning,) = lint_certificate(changed)
+    assert warning.startswith("pkix.key_usage_extension_not_critical at certificate")
 
 
 def test_pkilint_is_imported_on_first_use_only():
     code = "import sys, node_agent.pki.sample_lint; sys.exit('pkilint' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert key_of_kind()

@@ -248,6 +248,65 @@ def test_closed_pool_starts_nothing():
     run(scenario(), timeout_seconds=40)
 
 
+def test_worker_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr("node_agent.pki.signing._STOP_SECONDS", 0.05)
+
+    async def scenario():
+        key = token_with("rsa-2048").key("ca")
+        async with SigningPool(1) as pool:
+            await pool.sign(key, b"message")
+            (pid,) = pids(pool)
+            os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    run(scenario(), timeout_seconds=40)
+
+
+def test_task_that_outlives_the_pool_leaves_no_worker():
+    async def scenario():
+        key = token_with("rsa-2048").key("ca")
+        pool = SigningPool(1)
+        await pool.sign(key, b"message")
+        (pid,) = pids(pool)
+        late = asyncio.ensure_future(pool.sign(key, b"late"))
+        await asyncio.sleep(0)
+        await pool.close()
+        assert keys.verify(key.spki, await late, b"late")
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    run(scenario(), timeout_seconds=40)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"), [("/bin/false", "don't stay up"), ("/nowhere", "no signing worker starts")]
+)
+def test_workers_that_cannot_live_are_unavailable(program, said, monkeypatch):
+    monkeypatch.setattr("node_agent.pki.signing.sys.executable", program)
+
+    async def scenario():
+        async with SigningPool(1) as pool:
+            with pytest.raises(Unavailable, match=said):
+                await pool.sign(token_with("ml-dsa-44").key("ca"), b"message")
+
+    run(scenario(), timeout_seconds=40)
+
+
+def test_worker_that_talks_nonsense_is_replaced(tmp_path, monkeypatch):
+    program = tmp_path / "nonsense"
+    program.write_text("#!/bin/sh\nprintf '\\377\\377\\377\\377'\ncat >/dev/null\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("node_agent.pki.signing.sys.executable", str(program))
+
+    async def scenario():
+        async with SigningPool(1) as pool:
+            with pytest.raises(Unavailable, match="don't stay up"):
+                await pool.sign(token_with("ml-dsa-44").key("ca"), b"message")
+
+    run(scenario(), timeout_seconds=40)
+
+
 def test_pool_without_workers_is_refused():
     with pytest.raises(ConfigError):
         SigningPool(0)
