@@ -187,19 +187,24 @@ class Dispatcher:
         )
 
     def _decide(self, case: _Case, operation: Operation[Any, Any]) -> Decision:
-        """Decide the operation for the whole chain, and the link for its own peer."""
-        of_link = ("/peer/incoming",) if len(case.chain) == 1 else ("/peer/incoming", "/peer/relay")
-        link = AccessRequest(operation.method, of_link, (case.peer,))
-        asked = AccessRequest(operation.method, case.resources, case.chain)
-        decisions = [decide(link, case.roles)]
-        # Only an operation that needs nothing but the link may come without resources, and only
-        # from the link's own peer.
-        if case.resources or len(case.chain) > 1:
-            decisions.append(decide(asked, case.roles))
-        for decision in decisions:
+        """Decide what the operation needs for the whole chain, and the link for its own peer.
+
+        An operation without resources of its own needs only the link, so it is refused to a
+        chain: ``decide`` grants nothing to whom nothing is asked for.
+        """
+        questions: list[tuple[tuple[str, ...], tuple[PeerIdentity, ...]]]
+        if len(case.chain) == 1:
+            questions = [(("/peer/incoming", *case.resources), case.chain)]
+        else:
+            questions = [
+                (("/peer/incoming", "/peer/relay"), (case.peer,)),
+                (case.resources, case.chain),
+            ]
+        for resources, chain in questions:
+            decision = decide(AccessRequest(operation.method, resources, chain), case.roles)
             if not decision.allowed:
                 raise PolicyDenied(decision.reason, rule=decision.rule)
-        return decisions[-1]
+        return decision
 
     def _is_ours(self, audience: str | None, request: VerifiedRequest) -> bool:
         """Tell whether to serve it here. Raises PolicyDenied when it is meant for someone else."""
