@@ -147,6 +147,7 @@ class Node:
             self._tokens.configure(self._objects.specs("crypto_tokens", CryptoTokenSpec))
         if kinds & {"peer_roles", "requesters"}:
             self._linking.replace_roles()
+            self._registration.configure()
         if "certification_authorities" in kinds:
             await self._follow_authorities(steps)
         if kinds & {"authenticators", "requesters", "crypto_tokens"}:
@@ -351,7 +352,8 @@ class Node:
         self._signers.wake()
         self._upstreams.wake()
 
-    def _crl_made(self, der: bytes) -> None:
+    def _crl_made(self, authority_id: str, der: bytes) -> None:
+        self._responder.drop_crl(authority_id)
         self._identities.learn_crl(der, self._objects)
 
     def _status_changed(self, authority_id: str, serial: int) -> None:
@@ -362,6 +364,7 @@ class Node:
             self._responder.forget()
         self._responder.applied(applied)
         for crl in applied.crls:
+            self._responder.drop_crl(crl.authority_id)
             self._identities.learn_crl(crl.der, self._objects)
 
     async def _audit(self, record: AuditRecord) -> None:

@@ -33,7 +33,7 @@ _RETRY_SECONDS = 5.0
 
 
 class CrlIssuing:
-    """Run with ``run()``. ``on_crl`` is given each full CRL after its commit."""
+    """Run with ``run()``. ``on_crl`` is given each CRL (authority id, DER) after its commit."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class CrlIssuing:
         store: Writer,
         authorities: Authorities,
         changed: ChangeSignal,
-        on_crl: Callable[[bytes], None],
+        on_crl: Callable[[str, bytes], None],
         clock: Clock,
     ) -> None:
         self._store = store
@@ -131,6 +131,5 @@ class CrlIssuing:
             self.newest[authority.name] = record
         log.info("CRL made", authority=authority.name, number=record.number, delta=base is not None)
         self._changed.announce()
-        if base is None:
-            self._on_crl(record.der)
+        self._on_crl(record.authority_id, record.der)
         return record

@@ -12,6 +12,7 @@ import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtensionOID
 
 from node_agent.errors import ConfigError
 from node_agent.functions.node_objects import (
@@ -72,8 +73,10 @@ class Identities:
             self._put_in_force(name, item)
 
     def learn_crl(self, der: bytes, objects: NodeObjects) -> None:
-        """Take over a CRL if it is newer than what is known of its issuer."""
+        """Take over a full CRL if it is newer than what is known of its issuer."""
         crl = x509.load_der_x509_crl(der)
+        if any(item.oid == ExtensionOID.DELTA_CRL_INDICATOR for item in crl.extensions):
+            return
         known = self._crls.get(crl.issuer)
         if known is not None and _crl_number(known) >= _crl_number(crl):
             return

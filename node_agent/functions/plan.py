@@ -247,6 +247,12 @@ def _check_authority(objects: Objects, where: str, spec: CertificationAuthorityS
             where=f"{where}.profiles",
             remedy="leave it out",
         )
+    if spec.name.endswith("-delta"):
+        raise ConfigError(
+            "a CA's name can't end in -delta: so the file of its delta CRL is called",
+            where=where,
+            remedy="choose another name",
+        )
     if spec.crl.overlap_seconds >= spec.crl.validity_seconds:
         raise ConfigError(
             "must be shorter than validity_seconds", where=f"{where}.crl.overlap_seconds"

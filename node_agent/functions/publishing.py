@@ -160,19 +160,20 @@ class Publisher:
     async def _follow(self) -> None:
         """Send what follows the position, wait for more, and so on, until something fails."""
         in_flight: deque[_InFlight] = deque()
-        sent = self._position
+        # What was read lies ahead of what the peer was told where nothing in between is for it.
+        told = read = self._position
         try:
             while True:
                 seen = self._changed.count
                 if len(in_flight) < _BATCHES_IN_FLIGHT:
-                    request = await self._next_batch(sent)
+                    request = await self._next_batch(read, told=told)
                     if request is not None:
-                        sent = request.position
+                        read = request.position
                         if request.entries or in_flight:
-                            in_flight.append(_InFlight(sent, self._send(request)))
+                            told = read
+                            in_flight.append(_InFlight(read, self._send(request)))
                         else:
-                            # Nothing in it is for this peer: no need to tell it.
-                            self._position = sent
+                            self._position = read
                         continue
                 if in_flight:
                     await self._settle(in_flight)
@@ -204,7 +205,7 @@ class Publisher:
 
         return asyncio.create_task(send(), name=f"publish-{self.spec.name}-{request.position}")
 
-    async def _next_batch(self, after: int) -> PublishRequest | None:
+    async def _next_batch(self, after: int, *, told: int) -> PublishRequest | None:
         last = await self._store.last_position()
         self._last_position = last
         if last <= after:
@@ -220,7 +221,7 @@ class Publisher:
         )
         return PublishRequest(
             source=self._source(),
-            after=after,
+            after=told,
             position=position,
             authorities=self.spec.authorities,
             entries=published,

@@ -7,7 +7,6 @@ a denied one here, because it goes nowhere else.
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, Any
 
 from node_agent.errors import PolicyDenied
@@ -43,13 +42,13 @@ from node_agent.web.backends import (
     CertificateInfo,
     CertificatePage,
     Credential,
-    CredentialKind,
     EnrollCall,
     EnrollOutcome,
     Requester,
     RevocationOrder,
     RevocationOutcome,
 )
+from node_agent.web.credentials import CredentialTable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -86,17 +85,15 @@ class Registration:
         self._upstreams = upstreams
         self._audit = audit
         self._clock = clock
+        self.configure()
+
+    def configure(self) -> None:
+        """Take over the requesters as they now are."""
+        self._credentials = CredentialTable(self._objects.specs("requesters", RequesterSpec))
 
     def authenticate(self, credential: Credential) -> Requester | None:
-        """Return who holds ``credential``; every requester is compared, in constant time."""
-        presented = credential.sha256.encode()
-        found: Requester | None = None
-        for spec in self._objects.specs("requesters", RequesterSpec):
-            by_token = credential.kind is CredentialKind.TOKEN
-            expected = spec.token_sha256 if by_token else spec.certificate_sha256
-            if hmac.compare_digest((expected or "").encode(), presented):
-                found = Requester(spec.name)
-        return found
+        """Return who holds ``credential``."""
+        return self._credentials.find(credential)
 
     async def enroll(self, requester: Requester, call: EnrollCall) -> EnrollOutcome:
         """Return the certificate for a CSR."""

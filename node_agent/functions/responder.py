@@ -23,7 +23,7 @@ from node_agent.pki.ocsp import (
     parse_request,
     prepare_response,
 )
-from node_agent.store.records import CertificateRecord, CertificateStatus
+from node_agent.store.records import CertificateRecord, CertificateStatus, CrlRecord
 from node_agent.web.backends import CachedResponse, Download, Health, OcspAnswer
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ class Responder:
         self._clock = clock
         self._health = health
         self._cache = ResponseCache()
+        self._crls: dict[tuple[str, bool], Download] = {}
+        # Moves with every new CRL: what was read from the store before is not kept after.
+        self._crl_epoch = 0
         self._signings = 0
         # Answers that are being made: one whose certificate changes meanwhile is not kept.
         self._making: set[_Making] = set()
@@ -116,20 +119,20 @@ class Responder:
             self._signings -= 1
 
     async def crl(self, authority: str, delta: bool) -> Download | None:
-        """Return the newest CRL of a CA."""
+        """Return the newest CRL of a CA; kept in memory until there is a newer one."""
         known = self._known.named(authority)
-        record = (
-            None if known is None else await self._store.latest_crl(known.authority_id, delta=delta)
-        )
-        if record is None:
+        if known is None:
             return None
-        return Download(
-            data=record.der,
-            content_type="application/pkix-crl",
-            etag=f"{record.number:x}-{record.this_update:x}",
-            last_modified=record.this_update,
-            expires_at=record.next_update,
-        )
+        key = (known.authority_id, delta)
+        if key not in self._crls:
+            epoch = self._crl_epoch
+            record = await self._store.latest_crl(known.authority_id, delta=delta)
+            if record is None:
+                return None
+            if epoch != self._crl_epoch:
+                return _crl_download(record)
+            self._crls[key] = _crl_download(record)
+        return self._crls[key]
 
     async def issuer_certificate(self, authority: str) -> Download | None:
         """Return a CA's own certificate."""
@@ -159,6 +162,12 @@ class Responder:
         self._cache.drop_certificate(authority_id, serial)
         for making in self._making:
             making.is_stale |= (authority_id, serial) in making.certificates
+
+    def drop_crl(self, authority_id: str) -> None:
+        """Forget the CRLs of a CA: there is a newer one."""
+        self._crl_epoch += 1
+        self._crls.pop((authority_id, False), None)
+        self._crls.pop((authority_id, True), None)
 
     def forget(self) -> None:
         """Drop every answer: a signer or a CA has changed."""
@@ -240,6 +249,16 @@ class Responder:
                 return CertStatusAnswer(
                     cert_id=cert_id, status="unknown", this_update=now, next_update=next_update
                 )
+
+
+def _crl_download(record: CrlRecord) -> Download:
+    return Download(
+        data=record.der,
+        content_type="application/pkix-crl",
+        etag=f"{record.number:x}-{record.this_update:x}",
+        last_modified=record.this_update,
+        expires_at=record.next_update,
+    )
 
 
 def _known_status(

@@ -1,0 +1,182 @@
+"""A CA with its store, in this process: what the tests of ``functions/`` work on.
+
+Everything is the real part; only the clock is moved by hand and peers are asked through a seam.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from node_agent.functions.authorities import Authorities
+from node_agent.functions.authority import AuthorityService
+from node_agent.functions.creation import Creation, PlanBatch
+from node_agent.functions.crl_issuing import CrlIssuing
+from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.node_objects import NodeObjects
+from node_agent.functions.plan import check_objects, copy_objects, plan_node
+from node_agent.functions.signal import ChangeSignal
+from node_agent.functions.tokens import Tokens
+from node_agent.identity import NodeIdentity, PeerIdentity
+from node_agent.objects import CryptoTokenSpec, NodeSpecification
+from node_agent.peers.context import Context
+from node_agent.pki.signing import SigningPool
+from node_agent.policy import Decision, RoleSet
+from node_agent.store import Store, open_store
+from node_agent.store.records import AuditRecord
+from tests.support.clock import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+__all__ = ["NODE", "OwnAuthority", "context", "own_authority", "peer"]
+
+NODE = NodeIdentity("test.example", "ca1")
+NOW = 1_800_000_000.0
+
+AUTHORITIES: dict[str, Any] = {
+    "crypto_tokens": [{"name": "offline", "activation": "on_demand"}],
+    "certificate_profiles": [
+        {"name": "server", "san": [{"kind": "dns", "minimum": 1}], "validity_days": 30}
+    ],
+    "certification_authorities": [
+        {"name": "management", "kind": "management", "subject": "CN=Management"},
+        {"name": "root", "kind": "root", "subject": "CN=Root", "crypto_token": "offline"},
+        {
+            "name": "issuing",
+            "kind": "issuing",
+            "issuer": "root",
+            "subject": "CN=Issuing",
+            "profiles": ["server"],
+        },
+    ],
+}
+
+
+@dataclass
+class OwnAuthority:
+    """The parts of a CA node. ``revoked`` and ``statuses`` collect what the CA reports."""
+
+    store: Store
+    objects: NodeObjects
+    tokens: Tokens
+    known: KnownAuthorities
+    authorities: Authorities
+    creation: Creation
+    pool: SigningPool
+    clock: ManualClock
+    changed: ChangeSignal
+    service: AuthorityService
+    crls: CrlIssuing
+    made_crls: list[bytes] = field(default_factory=list)
+    statuses: list[tuple[str, int]] = field(default_factory=list)
+
+    async def apply(self, **kinds: Any) -> None:
+        """Plan and commit a specification as management does."""
+        steps = plan_node(self.objects.specifications(), msgspec.convert(kinds, NodeSpecification))
+        check_objects(copy_objects(self.objects.specifications(), steps), steps)
+        batch = PlanBatch(at=int(self.clock.now()))
+        for step in steps:
+            await self.creation.prepare(step, batch)
+        await self.store.apply_plan(
+            batch.changes,
+            keys=batch.keys,
+            entries=batch.entries,
+            certificates=batch.certificates,
+        )
+        self.objects.apply(batch.changes)
+        self.tokens.configure(self.objects.specs("crypto_tokens", CryptoTokenSpec))
+        self.authorities.announce()
+
+    def authority_id(self, name: str = "issuing") -> str:
+        """Return a CA's authority id."""
+        return self.authorities.get(name).authority_id
+
+
+@contextlib.asynccontextmanager
+async def own_authority(directory: Path, **kinds: Any) -> AsyncIterator[OwnAuthority]:
+    """Yield a node with a Management CA, an offline root and an issuing CA."""
+    clock = ManualClock(now=NOW)
+    async with (
+        open_store(f"sqlite:///{directory / 'store.sqlite3'}", clock=clock) as store,
+        SigningPool() as pool,
+    ):
+        objects, known, changed = NodeObjects(), KnownAuthorities(), ChangeSignal()
+        tokens = Tokens(b"a passphrase of the tests", ())
+        tokens.configure([CryptoTokenSpec(name="default")])
+        authorities = Authorities(objects=objects, tokens=tokens, known=known, pool=pool)
+        creation = Creation(
+            node=NODE,
+            objects=objects,
+            tokens=tokens,
+            authorities=authorities,
+            pool=pool,
+            clock=clock,
+        )
+        made: list[bytes] = []
+        statuses: list[tuple[str, int]] = []
+        crls = CrlIssuing(
+            store=store,
+            authorities=authorities,
+            changed=changed,
+            on_crl=lambda authority, der: made.append(der),
+            clock=clock,
+        )
+        service = AuthorityService(
+            store=store,
+            authorities=authorities,
+            changed=changed,
+            on_revoked=crls.revoked,
+            on_status=lambda authority, serial: statuses.append((authority, serial)),
+            clock=clock,
+        )
+        own = OwnAuthority(
+            store=store,
+            objects=objects,
+            tokens=tokens,
+            known=known,
+            authorities=authorities,
+            creation=creation,
+            pool=pool,
+            clock=clock,
+            changed=changed,
+            service=service,
+            crls=crls,
+            made_crls=made,
+            statuses=statuses,
+        )
+        await own.apply(**(kinds or AUTHORITIES))
+        yield own
+
+
+def peer(name: str) -> PeerIdentity:
+    """Return a peer as a link would know it."""
+    return PeerIdentity(NodeIdentity("test.example", name), "CN=Management", 1, "f" * 64, "a" * 64)
+
+
+def context(origin: str = "ra1", *, number: int = 1, content: bytes = b"") -> Context:
+    """Return what the dispatcher hands to a handler for an allowed request of ``origin``."""
+    who = peer(origin)
+    return Context(
+        operation="test",
+        decision=Decision("test", True, "allowed"),
+        origin=who,
+        via=(),
+        requester="tester",
+        request_id=number.to_bytes(16, "big"),
+        request_digest=content.ljust(32, b"d"),
+        issued_at=int(NOW),
+        deadline=1e12,
+        audit_record=AuditRecord(at=NOW, action="test", allowed=True, chain=f"tester via {origin}"),
+        roles=RoleSet(),
+        body=_nothing(),
+    )
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""

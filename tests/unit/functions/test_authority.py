@@ -1,0 +1,232 @@
+"""The CA's operations on a real store: exactly once, final, nothing for whoever has no right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+
+from node_agent.errors import Conflict, CsrRefused, NotFound, ProfileViolation, RequestRefused
+from node_agent.peers.operations import (
+    CertificateAnswer,
+    CertifySignerRequest,
+    EnrollRequest,
+    RevokeRequest,
+    SearchRequest,
+    StatusRequest,
+    serial_octets,
+)
+from node_agent.store.records import CertificateStatus
+from node_agent.web.backends import RevocationOrder
+from tests.support.csrs import csr_der
+from tests.support.event_loop import run
+from tests.support.own_authority import OwnAuthority, context, own_authority
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def enrol_request(name: str = "www.example.org", **changes: object) -> EnrollRequest:
+    csr = csr_der(names=[f"dns:{name}"])
+    fields = {"authority": "issuing", "profile": "server", "csr": csr, **changes}
+    return EnrollRequest(**fields)  # type: ignore[arg-type]
+
+
+def serial_of(answer: CertificateAnswer) -> int:
+    return x509.load_der_x509_certificate(answer.chain[0]).serial_number
+
+
+def test_an_enrolment_is_committed_with_its_audit_entry_and_log_entry(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            answer = await own.service.enroll(context(), enrol_request())
+            serial = serial_of(answer)
+            record = await own.store.certificate(own.authority_id(), serial)
+            assert record is not None
+            assert (record.requester, record.origin) == ("tester", "spiffe://test.example/node/ra1")
+            entries = await own.store.changes(0, limit=100, authority_ids=[own.authority_id()])
+            assert [entry.kind for entry in entries] == ["authority", "certificate"]
+            audit = (await own.store.audit_entries())[-1].record
+            assert audit.detail["serial"] == f"{serial:x}"
+            chain = [x509.load_der_x509_certificate(der) for der in answer.chain]
+            chain[0].verify_directly_issued_by(chain[1])
+            assert len(chain) == 2
+
+    run(scenario())
+
+
+def test_a_repeated_request_id_returns_the_certificate_even_when_the_profile_has_changed(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            request = enrol_request()
+            first = await own.service.enroll(context(), request)
+            await own.apply(
+                certificate_profiles=[
+                    {"name": "server", "san": [{"kind": "dns", "pattern": "other"}]}
+                ]
+            )
+            again = await own.service.enroll(context(), request)
+            assert (again.repeated, again.chain) == (True, first.chain)
+            with pytest.raises(ProfileViolation):
+                await own.service.enroll(context(number=2), request)
+
+    run(scenario())
+
+
+def test_a_request_id_used_for_something_else_is_a_conflict(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            await own.service.enroll(context(content=b"one"), enrol_request())
+            with pytest.raises(Conflict):
+                await own.service.enroll(context(content=b"two"), enrol_request("b.example.org"))
+
+    run(scenario())
+
+
+def test_the_same_request_id_of_another_ra_is_another_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            one = await own.service.enroll(context("ra1"), enrol_request())
+            two = await own.service.enroll(context("ra2"), enrol_request())
+            assert serial_of(one) != serial_of(two)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("authority", ["management", "root", "nothing"])
+def test_a_ca_that_is_offline_or_not_for_peers_is_not_there(tmp_path: Path, authority: str) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            for call in (
+                own.service.enroll(context(), enrol_request(authority=authority)),
+                own.service.status(context(), StatusRequest(authority=authority, serial=b"\x01")),
+                own.service.search(context(), SearchRequest(authority=authority)),
+                own.service.revoke(context(), RevokeRequest(authority=authority, serial=b"\x01")),
+                own.service.certify_signer(
+                    context("va1"), CertifySignerRequest(authority=authority, csr=csr_der())
+                ),
+            ):
+                with pytest.raises(NotFound):
+                    await call
+
+    run(scenario())
+
+
+def test_a_refused_request_leaves_no_certificate(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            before = await own.store.last_position()
+            with pytest.raises(CsrRefused):
+                await own.service.enroll(context(), enrol_request(csr=b"no CSR"))
+            with pytest.raises(RequestRefused, match="no profile"):
+                await own.service.enroll(context(), enrol_request(profile="other"))
+            assert await own.store.last_position() == before
+
+    run(scenario())
+
+
+async def issued_serial(own: OwnAuthority, number: int = 1) -> int:
+    answer = await own.service.enroll(
+        context(number=number), enrol_request(f"{number}.example.org")
+    )
+    return serial_of(answer)
+
+
+def test_a_revocation_is_final_and_asking_twice_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            serial = await issued_serial(own)
+            request = RevokeRequest(authority="issuing", serial=serial_octets(serial), reason=1)
+            first = await own.service.revoke(context(), request)
+            again = await own.service.revoke(context(), request)
+            assert (first.changed, again.changed) == (True, False)
+            assert again.revoked_at == first.revoked_at
+            assert own.statuses == [(own.authority_id(), serial)]
+            release = RevokeRequest(authority="issuing", serial=serial_octets(serial), reason=8)
+            with pytest.raises(Conflict):
+                await own.service.revoke(context(), release)
+
+    run(scenario())
+
+
+def test_an_unknown_reason_or_serial_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            serial = serial_octets(await issued_serial(own))
+            with pytest.raises(RequestRefused):
+                await own.service.revoke(
+                    context(), RevokeRequest(authority="issuing", serial=serial, reason=7)
+                )
+            with pytest.raises(NotFound):
+                await own.service.revoke(
+                    context(), RevokeRequest(authority="issuing", serial=b"\x01")
+                )
+
+    run(scenario())
+
+
+def test_a_local_revocation_reaches_the_management_ca_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            serial = await issued_serial(own)
+            order = RevocationOrder(reason="superseded")
+            outcome = await own.service.revoke_locally("issuing", serial, order, caller="local")
+            assert (outcome.changed, outcome.status, outcome.reason) == (
+                True,
+                "revoked",
+                "superseded",
+            )
+            with pytest.raises(NotFound):
+                await own.service.revoke_locally("management", 5, order, caller="local")
+
+    run(scenario())
+
+
+def test_a_search_pages_through_everything_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            serials = {await issued_serial(own, number) for number in range(1, 8)}
+            found: list[bytes] = []
+            after: str | None = None
+            while True:
+                page = await own.service.search(
+                    context(), SearchRequest(authority="issuing", limit=3, after=after)
+                )
+                found += [item.serial for item in page.certificates]
+                if page.after is None:
+                    break
+                after = page.after
+            assert sorted(found) == sorted(map(serial_octets, serials))
+
+    run(scenario())
+
+
+def test_a_search_for_no_status_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            with pytest.raises(RequestRefused, match="not a status"):
+                await own.service.search(
+                    context(), SearchRequest(authority="issuing", status="lost")
+                )
+
+    run(scenario())
+
+
+def test_a_signer_is_certified_for_ocsp_and_nothing_else(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            answer = await own.service.certify_signer(
+                context("va1"), CertifySignerRequest(authority="issuing", csr=csr_der())
+            )
+            certificate = x509.load_der_x509_certificate(answer.chain[0])
+            usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+            assert [item.dotted_string for item in usage] == ["1.3.6.1.5.5.7.3.9"]
+            certificate.extensions.get_extension_for_class(x509.OCSPNoCheck)
+            record = await own.store.certificate(own.authority_id(), certificate.serial_number)
+            assert record is not None
+            assert record.status is CertificateStatus.GOOD
+
+    run(scenario())

@@ -1,0 +1,237 @@
+"""A publisher follows the log: in order, filtered, resumed where the receiver says."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+
+from node_agent.clock import SystemClock
+from node_agent.errors import LinkClosed
+from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.publishing import Publisher, source_name
+from node_agent.functions.receiving import Applied, PublicationReceiver
+from node_agent.functions.signal import ChangeSignal
+from node_agent.objects import PublisherSpec
+from node_agent.peers.operations import (
+    PUBLISH,
+    EnrollRequest,
+    Operation,
+    PublishRequest,
+)
+from node_agent.store import Store, open_store
+from node_agent.store.records import CertificateStatus
+from node_agent.web.backends import RevocationOrder
+from tests.support.csrs import csr_der
+from tests.support.event_loop import run
+from tests.support.own_authority import NODE, OwnAuthority, context, own_authority
+
+if TYPE_CHECKING:
+    import msgspec
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from node_agent.identity import NodeIdentity
+
+
+@dataclass
+class ToReceiver:
+    """Carries a publisher's calls to a receiver; ``cut`` loses the next so many of them."""
+
+    receiver: PublicationReceiver
+    cut: int = 0
+    batches: list[PublishRequest] = field(default_factory=list)
+
+    async def call(
+        self,
+        operation: Operation[Any, Any],
+        request: msgspec.Struct,
+        *,
+        peers: Sequence[NodeIdentity],
+        timeout_seconds: float,
+        request_id: bytes | None = None,
+        requester: str = "",
+    ) -> Any:
+        """Hand the request over as if it had come over a link of ca1."""
+        if self.cut:
+            self.cut -= 1
+            raise LinkClosed("cut")
+        await asyncio.sleep(0)
+        if operation is PUBLISH:
+            assert isinstance(request, PublishRequest)
+            self.batches.append(request)
+            return await self.receiver.publish(context("ca1"), request)
+        return await self.receiver.position(context("ca1"), request)  # type: ignore[arg-type]
+
+
+@dataclass
+class Publishing:
+    """A CA, a publisher of it, and the VA at the other end."""
+
+    own: OwnAuthority
+    va: Store
+    calls: ToReceiver
+    publisher: Publisher
+
+    async def issue(self, number: int) -> int:
+        """Issue a certificate and return its serial."""
+        from cryptography import x509
+
+        csr = csr_der(names=[f"dns:{number}.example.org"])
+        request = EnrollRequest(authority="issuing", profile="server", csr=csr)
+        answer = await self.own.service.enroll(context(number=number), request)
+        return x509.load_der_x509_certificate(answer.chain[0]).serial_number
+
+    async def caught_up(self) -> None:
+        """Wait until the publisher has nothing left to send."""
+        while True:
+            seen = self.own.changed.count
+            now = self.publisher.snapshot()
+            last = await self.own.store.last_position()
+            if now.state == "up" and now.position >= last:
+                return
+            await self.own.changed.wait(seen, 0.02)
+
+
+@asynccontextmanager
+async def publishing(directory: Path, **spec: Any) -> AsyncIterator[Publishing]:
+    """Yield a running publisher of the CA ``issuing``."""
+    (directory / "va").mkdir()
+    async with (
+        own_authority(directory) as own,
+        open_store(f"sqlite:///{directory / 'va' / 'store.sqlite3'}") as va,
+        asyncio.TaskGroup() as tasks,
+    ):
+        receiver = PublicationReceiver(
+            va, KnownAuthorities(), clock=SystemClock(), changed=ChangeSignal(), on_applied=_ignore
+        )
+        calls = ToReceiver(receiver, cut=spec.pop("cut", 0))
+        publisher = Publisher(
+            PublisherSpec(
+                name="va1",
+                peer="spiffe://test.example/node/va1",
+                authorities=spec.pop("authorities", ("issuing",)),
+                **spec,
+            ),
+            node=NODE,
+            store=own.store,
+            caller=calls,
+            changed=own.changed,
+            authority_ids=own.known.ids_by_name,
+            clock=SystemClock(),
+        )
+        task = tasks.create_task(publisher.run())
+        yield Publishing(own, va, calls, publisher)
+        task.cancel()
+
+
+def _ignore(applied: Applied) -> None:
+    """Nothing keeps answers here."""
+
+
+def test_what_is_issued_and_revoked_arrives(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path) as it:
+            serials = [await it.issue(number) for number in range(1, 6)]
+            order = RevocationOrder(reason="superseded")
+            await it.own.service.revoke_locally("issuing", serials[0], order, caller="local")
+            await it.caught_up()
+            found = [await it.va.certificate(it.own.authority_id(), s) for s in serials]
+            assert [item.status.value for item in found if item] == ["revoked", *["good"] * 4]
+            assert it.publisher.snapshot().lag_entries == 0
+
+    run(scenario())
+
+
+def test_entries_of_other_cas_are_left_out_and_leave_no_gap(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path) as it:
+            first = await it.issue(1)
+            await it.caught_up()
+            # Two positions that this peer is not told of, then one that it is.
+            await it.own.crls.make_if_due("management")
+            await it.own.crls.make_if_due("root")
+            await it.caught_up()
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            second = await it.issue(2)
+            await it.caught_up()
+            assert loop.time() - began < 5, "the receiver waited for a batch that never comes"
+            for serial in (first, second):
+                assert await it.va.certificate(it.own.authority_id(), serial) is not None
+            ids = {entry.authority_id for batch in it.calls.batches for entry in batch.entries}
+            assert ids == {it.own.authority_id()}
+
+    run(scenario())
+
+
+def test_status_only_publishes_no_certificate(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=("status",)) as it:
+            serial = await it.issue(1)
+            await it.own.crls.make_if_due("issuing")
+            await it.caught_up()
+            record = await it.va.certificate(it.own.authority_id(), serial)
+            assert record is not None
+            assert (record.der, record.subject) == (b"", "")
+            assert record.status is CertificateStatus.GOOD
+            assert await it.va.latest_crl(it.own.authority_id()) is None
+
+    run(scenario())
+
+
+def test_crl_only_publishes_no_status(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=("crl",)) as it:
+            serial = await it.issue(1)
+            await it.own.crls.make_if_due("issuing")
+            await it.caught_up()
+            assert await it.va.certificate(it.own.authority_id(), serial) is None
+            assert await it.va.latest_crl(it.own.authority_id()) is not None
+
+    run(scenario())
+
+
+def test_a_lost_link_is_taken_up_where_the_receiver_stands(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, cut=2) as it:
+            serials = [await it.issue(number) for number in range(1, 4)]
+            await it.caught_up()
+            it.calls.cut = 1
+            serials.append(await it.issue(4))
+            await it.caught_up()
+            for serial in serials:
+                assert await it.va.certificate(it.own.authority_id(), serial) is not None
+            assert it.publisher.snapshot().last_error is None
+
+    run(scenario())
+
+
+def test_a_long_log_travels_in_bounded_batches(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("node_agent.functions.publishing._BATCH_ENTRIES", 3)
+
+    async def scenario() -> None:
+        async with publishing(tmp_path) as it:
+            serials = [await it.issue(number) for number in range(1, 20)]
+            await it.caught_up()
+            assert max(len(batch.entries) for batch in it.calls.batches) <= 3
+            for serial in serials:
+                assert await it.va.certificate(it.own.authority_id(), serial) is not None
+
+    run(scenario())
+
+
+def test_another_set_of_cas_or_content_starts_from_the_beginning() -> None:
+    ids = {"a": "1", "b": "2"}
+
+    def source(**fields: Any) -> str:
+        spec = PublisherSpec(
+            name="p", peer="spiffe://test.example/node/va1", **{"authorities": ("a",), **fields}
+        )
+        return source_name(NODE, spec, ids)
+
+    assert source() == source()
+    assert source().startswith(f"{NODE.uri}#")
+    assert len({source(), source(authorities=("a", "b")), source(content=("crl",))}) == 3

@@ -1,0 +1,231 @@
+"""A VA believes a publisher for the CAs that it was granted, and for nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from node_agent.errors import Conflict, PolicyDenied, RequestRefused
+from node_agent.functions.change_payloads import AuthorityPayload, decode, encode
+from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.receiving import Applied, PublicationReceiver
+from node_agent.functions.signal import ChangeSignal
+from node_agent.peers.operations import (
+    PositionRequest,
+    PublishedEntry,
+    PublishRequest,
+    serial_octets,
+)
+from node_agent.store import Store, open_store
+from tests.support.event_loop import run
+from tests.support.own_authority import OwnAuthority, context, own_authority
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+SOURCE = "spiffe://test.example/node/ca1#log"
+
+
+@dataclasses.dataclass
+class Receiving:
+    """A VA's receiver with its store, and the CA that publishes to it."""
+
+    own: OwnAuthority
+    store: Store
+    receiver: PublicationReceiver
+    applied: list[Applied]
+
+    async def entries(self) -> list[PublishedEntry]:
+        """Return the whole log of the issuing CA as it would be published."""
+        ids = [self.own.authority_id()]
+        return [
+            PublishedEntry(
+                position=entry.position,
+                kind=entry.kind,
+                authority_id=entry.authority_id,
+                serial=None if entry.serial is None else serial_octets(entry.serial),
+                at=entry.at,
+                payload=entry.payload,
+            )
+            for entry in await self.own.store.changes(0, limit=100, authority_ids=ids)
+        ]
+
+    async def publish(self, *entries: PublishedEntry, after: int = 0, position: int = 0) -> int:
+        """Hand the receiver a batch of ca1 for the CA ``issuing``."""
+        request = PublishRequest(
+            source=SOURCE,
+            after=after,
+            position=position or max((entry.position for entry in entries), default=after),
+            authorities=("issuing",),
+            entries=entries,
+        )
+        return (await self.receiver.publish(context("ca1"), request)).position
+
+
+@asynccontextmanager
+async def receiving(directory: Path) -> AsyncIterator[Receiving]:
+    """Yield a VA whose CA has one CRL in its log."""
+    (directory / "va").mkdir()
+    async with own_authority(directory) as own:
+        await own.crls.make_if_due("issuing")
+        async with open_store(f"sqlite:///{directory / 'va' / 'store.sqlite3'}") as store:
+            applied: list[Applied] = []
+            receiver = PublicationReceiver(
+                store,
+                KnownAuthorities(),
+                clock=own.clock,
+                changed=ChangeSignal(),
+                on_applied=applied.append,
+            )
+            yield Receiving(own, store, receiver, applied)
+
+
+def changed(entry: PublishedEntry, **fields: object) -> PublishedEntry:
+    values = {name: getattr(entry, name) for name in entry.__struct_fields__}
+    return PublishedEntry(**{**values, **fields})  # type: ignore[arg-type]
+
+
+def test_a_log_is_applied_and_its_position_answered(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            entries = await va.entries()
+            assert await va.publish(*entries) == entries[-1].position
+            request = PositionRequest(source=SOURCE, authorities=("issuing",))
+            answer = await va.receiver.position(context("ca1"), request)
+            assert answer.position == entries[-1].position
+            assert await va.store.latest_crl(va.own.authority_id()) is not None
+            assert [item.name for item in va.applied[0].authorities] == ["issuing"]
+
+    run(scenario())
+
+
+def test_the_same_batch_again_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            entries = await va.entries()
+            first = await va.publish(*entries)
+            assert await va.publish(*entries) == first
+            assert await va.store.last_position() == len(entries)
+
+    run(scenario())
+
+
+def test_a_batch_waits_for_the_one_before_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            first, *rest = await va.entries()
+            later = asyncio.create_task(va.publish(*rest, after=first.position))
+            await asyncio.sleep(0)
+            assert await va.publish(first) == first.position
+            assert await later == rest[-1].position
+
+    run(scenario())
+
+
+def test_a_gap_in_the_log_is_a_conflict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node_agent.functions.receiving._ORDER_WAIT_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            _, *rest = await va.entries()
+            with pytest.raises(Conflict, match="follows 5"):
+                await va.publish(*rest, after=5)
+
+    run(scenario())
+
+
+def test_nobody_moves_the_position_of_another_nodes_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            request = PublishRequest(
+                source=SOURCE, after=0, position=9, authorities=("issuing",), entries=()
+            )
+            with pytest.raises(PolicyDenied, match="own log"):
+                await va.receiver.publish(context("va2"), request)
+            position = PositionRequest(source=SOURCE, authorities=("issuing",))
+            with pytest.raises(PolicyDenied):
+                await va.receiver.position(context("va2"), position)
+
+    run(scenario())
+
+
+def test_an_entry_for_a_ca_that_the_batch_does_not_name_is_denied(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            authority, crl = await va.entries()
+            root = va.own.authorities.get("root")
+            foreign = encode(AuthorityPayload("root", root.chain))
+            for entry in (
+                changed(crl, authority_id=root.authority_id),
+                changed(authority, authority_id=root.authority_id, payload=foreign),
+            ):
+                with pytest.raises(PolicyDenied, match="doesn't speak for"):
+                    await va.publish(authority, entry)
+            assert await va.store.last_position() == 0
+
+    run(scenario())
+
+
+def test_a_ca_name_belongs_to_the_node_that_published_it_first(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            await va.publish(*await va.entries())
+            root = va.own.authorities.get("root")
+            usurping = PublishedEntry(
+                position=1,
+                kind="authority",
+                authority_id=root.authority_id,
+                serial=None,
+                at=0,
+                payload=encode(AuthorityPayload("issuing", root.chain)),
+            )
+            request = PublishRequest(
+                source="spiffe://test.example/node/ca2#log",
+                after=0,
+                position=1,
+                authorities=("issuing",),
+                entries=(usurping,),
+            )
+            with pytest.raises(PolicyDenied, match="belongs to"):
+                await va.receiver.publish(context("ca2"), request)
+
+    run(scenario())
+
+
+def test_forged_and_malformed_entries_are_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            authority, crl = await va.entries()
+            payload = decode("crl", crl.payload)
+            broken = bytearray(payload.der)  # type: ignore[attr-defined]
+            broken[-1] ^= 1
+            forged = type(payload)(
+                payload.number,  # type: ignore[attr-defined]
+                payload.this_update,  # type: ignore[attr-defined]
+                payload.next_update,  # type: ignore[attr-defined]
+                bytes(broken),
+                None,
+            )
+            for entry in (
+                changed(crl, payload=encode(forged)),
+                changed(crl, payload=b"\xc1"),
+                changed(crl, kind="gift"),
+                changed(crl, kind="status", payload=encode_status("lost")),
+                changed(authority, authority_id="0" * 32),
+            ):
+                with pytest.raises(RequestRefused):
+                    await va.publish(authority, entry)
+            assert await va.store.last_position() == 0
+
+    run(scenario())
+
+
+def encode_status(word: str) -> bytes:
+    from node_agent.functions.change_payloads import StatusPayload
+
+    return encode(StatusPayload(word, 0, None, None))
