@@ -90,7 +90,8 @@ _DECODERS: dict[str, msgspec.msgpack.Decoder[_Payload]] = {
 def decode(kind: str, payload: bytes) -> _Payload:
     """Return the payload of an entry of ``kind``.
 
-    Raises msgspec.DecodeError on bytes that aren't such a payload, KeyError on an unknown kind.
+    Raises one of ``peers.codec.UNREADABLE`` on bytes that aren't such a payload, KeyError on an
+    unknown kind.
     """
     return _DECODERS[kind].decode(payload)
 

@@ -12,7 +12,6 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -34,6 +33,7 @@ from node_agent.functions.known_authorities import (
     to_record,
 )
 from node_agent.functions.signal import ChangeSignal
+from node_agent.peers.codec import UNREADABLE
 from node_agent.peers.operations import (
     PositionAnswer,
     PositionRequest,
@@ -132,7 +132,7 @@ class PublicationReceiver:
         for entry in request.entries:
             try:
                 self._read_entry(entry, request.authorities, publisher, applied)
-            except (msgspec.DecodeError, KeyError, ValueError) as error:
+            except (*UNREADABLE, KeyError, ValueError) as error:
                 raise RequestRefused(
                     f"entry {entry.position} is not a valid {entry.kind!r} entry", field="entries"
                 ) from error

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-
 from node_agent.clock import SystemClock
 from node_agent.errors import LinkClosed
 from node_agent.functions.known_authorities import KnownAuthorities
@@ -29,9 +28,10 @@ from tests.support.event_loop import run
 from tests.support.own_authority import NODE, OwnAuthority, context, own_authority
 
 if TYPE_CHECKING:
-    import msgspec
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    import msgspec
 
     from node_agent.identity import NodeIdentity
 
