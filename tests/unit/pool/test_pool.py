@@ -83,8 +83,8 @@ async def staged(**settings: object) -> AsyncIterator[Stage]:
         stage.pool.terminate()
         await stage.pool.close()
         assert stage.network.pending == 0
-        assert len(stage.pool._table) == 0
-        assert not stage.pool._dials
+        assert len(stage.pool.table) == 0
+        assert not stage.pool.dialing.tasks
         await ends.close()
 
 
@@ -111,14 +111,15 @@ def test_a_pool_in_which_nothing_happens_does_not_plan() -> None:
     async def play(stage: Stage) -> None:
         await stage.until_open(1)
         planned = 0
-        replan = stage.pool._replan
+        runner = stage.pool._runner
+        replan = runner._replan
 
         def count() -> float | None:
             nonlocal planned
             planned += 1
             return replan()
 
-        stage.pool._replan = count  # type: ignore[method-assign]
+        runner._replan = count
         stage.pool.wake()
         for _ in range(200):
             await asyncio.sleep(0)
@@ -313,7 +314,7 @@ def test_switching_off_drains_and_switching_on_dials_again() -> None:
     async def play(stage: Stage) -> None:
         await stage.until_open(2)
         stage.pool.update(replace(stage.pool.settings, enabled=False))
-        await until(lambda: len(stage.pool._table) == 0)
+        await until(lambda: len(stage.pool.table) == 0)
         assert stage.pool.snapshot().state == "disabled"
         assert all(link.state.value == "closed" for link in stage.up)
         stage.pool.update(replace(stage.pool.settings, enabled=True))
@@ -327,7 +328,7 @@ def test_switching_off_during_a_dial_leaves_nothing() -> None:
         stage.network.state = NetworkState.SILENT
         await until(lambda: stage.network.pending == 1)
         stage.pool.update(replace(stage.pool.settings, enabled=False))
-        await until(lambda: stage.network.pending == 0 and len(stage.pool._table) == 0)
+        await until(lambda: stage.network.pending == 0 and len(stage.pool.table) == 0)
 
     scene(play)
 
@@ -353,7 +354,7 @@ def test_closing_waits_for_requests_that_are_under_way() -> None:
         )
         await until(lambda: stage.pool.snapshot().serving == 1)
         closing = asyncio.ensure_future(stage.pool.close())
-        await until(lambda: stage.pool._table.in_phase(SlotPhase.DRAINING))
+        await until(lambda: stage.pool.table.in_phase(SlotPhase.DRAINING))
         assert not closing.done()
         stage.gate.set()
         assert (await call).payload == b"y"
@@ -386,13 +387,13 @@ def test_cancelling_the_close_cuts_everything_at_once() -> None:
         )
         await until(lambda: stage.pool.snapshot().serving == 1)
         closing = asyncio.ensure_future(stage.pool.close())
-        await until(lambda: stage.pool._table.in_phase(SlotPhase.DRAINING))
+        await until(lambda: stage.pool.table.in_phase(SlotPhase.DRAINING))
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
         with pytest.raises(LinkClosed):
             await call
-        await until(lambda: len(stage.pool._table) == 0)
+        await until(lambda: len(stage.pool.table) == 0)
 
     scene(play, drain_seconds=30)
 
@@ -406,7 +407,7 @@ def test_closing_at_any_moment_of_a_dial_leaves_no_link_and_no_slot(turns: int) 
             await asyncio.sleep(0)
         stage.pool.terminate()
         await stage.pool.close()
-        assert len(stage.pool._table) == 0
+        assert len(stage.pool.table) == 0
         await until(lambda: all(link.state.value == "closed" for link in stage.ends.accepted))
 
     scene(play)
