@@ -53,4 +53,5 @@ def test_every_page_below_docs_is_reached_from_the_readme() -> None:
         reached.add(page)
         targets = [match["target"] for match in _LINK.finditer(page.read_text(encoding="utf-8"))]
         waiting += [(page.parent / target).resolve() for target in targets if "://" not in target]
-    assert [shown(page) for page in PAGES if page not in reached] == []
+    missing = [shown(page) for page in PAGES if page not in reached]
+    assert missing == [], "list them in docs/README.md"
