@@ -261,3 +261,34 @@ def test_store_serves_again_after_writes_were_blocked_too_long(
             assert await store.append_audit([audit()]) == 1
 
     run(scenario())
+
+
+def test_status_of_an_impossible_serial_number_fails_alone(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            refused, sequence = await asyncio.gather(
+                store.record_status(status(1, serial=2**160), b"", audit()),
+                store.append_audit([audit()]),
+                return_exceptions=True,
+            )
+            assert isinstance(refused, StoreError)
+            assert sequence == 1
+
+    run(scenario())
+
+
+def test_bulk_writes_do_not_share_one_endless_transaction(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.store.committer.MAX_BATCH_WEIGHT", 10)
+
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            commits = count_commits(store)
+            sequences = await asyncio.gather(
+                *(store.append_audit([audit()] * size) for size in (6, 6, 25, 3, 3))
+            )
+            assert sequences == [6, 12, 37, 40, 43]
+            assert len(commits) >= 4
+
+    run(scenario())
