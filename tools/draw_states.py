@@ -1,0 +1,56 @@
+"""Draw the state tables of the peer protocol into ``docs/reference/protocol.md``.
+
+``python tools/draw_states.py`` rewrites the parts between the markers; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node_agent.wire.states import CONNECTION_TABLE, STREAM_TABLE
+
+if TYPE_CHECKING:
+    import enum
+    from collections.abc import Mapping
+
+    Table = Mapping[tuple[enum.IntEnum, enum.IntEnum], enum.IntEnum]
+
+PAGE = Path(__file__).resolve().parent.parent / "docs/reference/protocol.md"
+TABLES: dict[str, Table] = {"connection": CONNECTION_TABLE, "stream": STREAM_TABLE}
+
+
+def draw_table(table: Table) -> str:
+    """Return a state's inputs and what follows, one row per pair."""
+    rows = ["| state | input | next |", "|---|---|---|"]
+    rows += [
+        f"| {state.name} | {what.name} | {after.name} |" for (state, what), after in table.items()
+    ]
+    return "\n".join(rows)
+
+
+def draw_diagram(table: Table) -> str:
+    """Return a Mermaid diagram; inputs that lead from and to the same states share an arrow."""
+    arrows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for (state, what), after in table.items():
+        arrows[state.name, after.name].append(what.name)
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> IDLE"]
+    for (state, after), inputs in arrows.items():
+        if state != after:
+            lines.append(f"    {state} --> {after}: {', '.join(inputs)}")
+    return "\n".join([*lines, "    CLOSED --> [*]", "```"])
+
+
+def drawn(page: str) -> str:
+    """Return the page with both tables drawn anew."""
+    for name, table in TABLES.items():
+        start, end = f"<!-- {name} table: begin -->", f"<!-- {name} table: end -->"
+        head, rest = page.split(start)
+        _, tail = rest.split(end)
+        page = f"{head}{start}\n{draw_diagram(table)}\n\n{draw_table(table)}\n{end}{tail}"
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(drawn(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
