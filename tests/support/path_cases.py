@@ -1,7 +1,8 @@
 """A case of path validation: one function builds one chain and says what the verdict must be.
 
 A case function takes a ``Case`` and ends with ``case.valid(...)`` or
-``case.invalid(..., because)``. Its docstring starts with the chain, leaf last, and the verdict in bold.
+``case.invalid(..., because)``. Its docstring starts with the chain, leaf last, and the verdict in
+bold.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-__all__ = ["CASES", "Case", "path_case"]
+__all__ = ["Case", "cases_in", "judge", "path_case"]
 
-CASES: dict[str, Callable[[Case], None]] = {}
+_CASES: dict[str, Callable[[Case], None]] = {}
 PEER_USAGES = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
 
 
@@ -31,8 +32,25 @@ def path_case(function: Callable[[Case], None]) -> Callable[[Case], None]:
     """Register a case; it must say in its docstring what it is about."""
     assert function.__doc__, f"{function.__name__} has no docstring"
     assert "**valid**" in function.__doc__ or "**invalid**" in function.__doc__
-    CASES[function.__name__] = function
+    _CASES[function.__name__] = function
     return function
+
+
+def cases_in(module: str) -> list[str]:
+    """Return the names of the cases that ``module`` registered so far, in order."""
+    return [name for name, function in _CASES.items() if function.__module__ == module]
+
+
+def judge(name: str) -> None:
+    """Build a case's chain and hold the validator to the verdict."""
+    case = Case()
+    _CASES[name](case)
+    assert case.is_valid is not None, "the case came to no verdict"
+    if case.is_valid:
+        assert case.fault == ""
+    else:
+        assert case.fault, "accepted"
+        assert case.because in case.fault
 
 
 @dataclass
