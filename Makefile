@@ -66,6 +66,7 @@ bench: .venv/.installed-bench ## measure beside rivals; writes docs/performance.
 
 docs: $(DEV) ## make the generated pages below docs/reference again
 	python tools/draw_cli_reference.py
+	python tools/draw_states.py
 
 clean: ## remove the environment and every cache (the demo must be down)
 	@test ! -e .local || { echo "The demo is there still: run 'make demo-down' first." >&2; exit 1; }
