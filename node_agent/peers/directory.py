@@ -8,8 +8,6 @@ peers learn how many wait (Demand), because only the end that dials can add link
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +15,7 @@ import structlog
 
 from node_agent.errors import AcquireTimeout, Unavailable
 from node_agent.net.link import Link, LinkChange, LinkState
+from node_agent.peers.lines import PeerSet, Waiter, WaitingLines
 from node_agent.peers.snapshots import PeerSnapshot, summarize
 from node_agent.wire.codes import Code
 
@@ -36,8 +35,6 @@ _ANNOUNCE_SECONDS: Final = 0.02
 _MAX_LAST_SEEN: Final = 10_000
 _RETRY_AFTER_SECONDS: Final = 2
 
-_Key = tuple["NodeIdentity", ...]
-
 
 @dataclass(slots=True, eq=False)
 class _Entry:
@@ -51,16 +48,36 @@ class _Entry:
     def has_credit(self) -> bool:
         return self.link.available_credits > self.promised and self.link.state is LinkState.OPEN
 
+    def promise(self) -> _Entry:
+        """Set one credit aside for a caller."""
+        self.promised += 1
+        return self
+
     @property
     def load(self) -> tuple[int, float]:
         """Order by load; among equals the last used one, so that the others grow idle."""
         return (self.link.in_flight + self.promised, -self.link.last_used_at)
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    number: int
-    future: asyncio.Future[_Entry]
+class _Avoided:
+    """Peers that said they can't serve now, each for a while."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[NodeIdentity, float] = {}
+
+    def add(self, peer: NodeIdentity, seconds: float) -> None:
+        self._until[peer] = self._clock.monotonic() + seconds
+
+    def forget(self, peer: NodeIdentity) -> None:
+        self._until.pop(peer, None)
+
+    def __contains__(self, peer: NodeIdentity) -> bool:
+        until = self._until.get(peer)
+        if until is not None and until <= self._clock.monotonic():
+            del self._until[peer]
+            return False
+        return until is not None
 
 
 class Lease:
@@ -104,10 +121,8 @@ class Directory:
         self._clock = clock
         self._max_queued = max_queued_requests
         self._peers: dict[NodeIdentity, dict[str, _Entry]] = {}
-        self._queues: dict[_Key, deque[_Waiter]] = {}
-        self._queued = 0
-        self._numbers = itertools.count()
-        self._sick_until: dict[NodeIdentity, float] = {}
+        self._lines: WaitingLines[_Entry] = WaitingLines(self._announce_soon)
+        self._avoided = _Avoided(clock)
         self._announcement: asyncio.TimerHandle | None = None
         self._last_seen: dict[NodeIdentity, float] = {}
         self._observers: list[Callable[[PeerIdentity, bool], None]] = []
@@ -116,12 +131,12 @@ class Directory:
 
     def __repr__(self) -> str:
         links = sum(len(entries) for entries in self._peers.values())
-        return f"<Directory peers={len(self._peers)} links={links} queued={self._queued}>"
+        return f"<Directory peers={len(self._peers)} links={links} queued={len(self._lines)}>"
 
     @property
     def queued(self) -> int:
         """How many requests wait for a credit."""
-        return self._queued
+        return len(self._lines)
 
     def add(self, link: Link) -> bool:
         """Take in a new link, dialled or accepted; False when its peer may not be linked.
@@ -135,7 +150,7 @@ class Directory:
         entries = self._peers.setdefault(link.peer.node, {})
         entries[link.connection_id] = _Entry(link)
         if len(entries) == 1:
-            self._sick_until.pop(link.peer.node, None)
+            self._avoided.forget(link.peer.node)
             self._notify(link.peer, True)
         link.add_observer(self._observe)
         self._serve_waiters()
@@ -166,7 +181,7 @@ class Directory:
 
     def waiting_for(self, peer: NodeIdentity) -> int:
         """Return how many requests wait that ``peer`` could serve."""
-        return sum(len(queue) for key, queue in self._queues.items() if peer in key)
+        return self._lines.count_for(peer)
 
     def close_peer(self, peer: NodeIdentity, reason: str = "closed by the operator") -> int:
         """End all links of ``peer`` at once; return how many there were."""
@@ -184,99 +199,68 @@ class Directory:
 
     def avoid(self, peer: NodeIdentity, seconds: float) -> None:
         """Prefer other peers for a while: this one's links are well, but it can't serve."""
-        self._sick_until[peer] = self._clock.monotonic() + seconds
+        self._avoided.add(peer, seconds)
 
     async def acquire(self, peers: Sequence[NodeIdentity], *, timeout_seconds: float) -> Lease:
         """Return a credit of the best link to one of ``peers``, in ``with``.
 
         Raises AcquireTimeout; Unavailable at once when too many wait already.
         """
-        key = tuple(peers)
-        if key not in self._queues:
-            entry = self._pick(key)
+        wanted = tuple(peers)
+        if not self._lines.has_line(wanted):
+            entry = self._pick(wanted)
             if entry is not None:
-                entry.promised += 1
-                return Lease(self, entry)
-        return await self._wait_in_line(key, timeout_seconds)
+                return Lease(self, entry.promise())
+        return await self._wait_in_line(wanted, timeout_seconds)
 
-    async def _wait_in_line(self, key: _Key, timeout_seconds: float) -> Lease:
-        if self._queued >= self._max_queued:
+    async def _wait_in_line(self, peers: PeerSet, timeout_seconds: float) -> Lease:
+        if len(self._lines) >= self._max_queued:
             raise Unavailable(
-                f"{self._queued} requests wait already", retry_after_seconds=_RETRY_AFTER_SECONDS
+                f"{len(self._lines)} requests wait already",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
             )
-        waiter = _Waiter(next(self._numbers), asyncio.get_running_loop().create_future())
-        self._queues.setdefault(key, deque()).append(waiter)
-        self._queued += 1
-        self._announce_soon()
+        waiter = self._lines.join(peers)
         try:
             async with asyncio.timeout(timeout_seconds):
-                return Lease(self, await waiter.future)
+                return Lease(self, await waiter.credit)
         except BaseException as error:
-            self._leave_line(key, waiter)
+            self._leave_line(waiter)
             if isinstance(error, TimeoutError):
-                names = ", ".join(peer.name for peer in key)
+                names = ", ".join(peer.name for peer in peers)
                 raise AcquireTimeout(
                     f"no free link to {names} in {timeout_seconds:.1f} s"
                 ) from None
             raise
 
-    def _leave_line(self, key: _Key, waiter: _Waiter) -> None:
+    def _leave_line(self, waiter: Waiter[_Entry]) -> None:
         """Free what a waiter that gave up holds: its place, or the credit it was just promised."""
-        queue = self._queues.get(key)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
-            self._left(key, queue)
-        elif waiter.future.done() and not waiter.future.cancelled():
-            waiter.future.result().promised -= 1
+        entry = self._lines.leave(waiter)
+        if entry is not None:
+            entry.promised -= 1
             self._serve_waiters()
 
-    def _left(self, key: _Key, queue: deque[_Waiter]) -> None:
-        self._queued -= 1
-        if not queue:
-            del self._queues[key]
-        self._announce_soon()
-
-    def _pick(self, peers: _Key) -> _Entry | None:
+    def _pick(self, peers: PeerSet) -> _Entry | None:
         best: _Entry | None = None
         best_order: tuple[bool, tuple[int, float]] | None = None
         for peer in peers:
             entries = self._peers.get(peer)
             if not entries:
                 continue
-            is_sick = self._is_sick(peer)
+            is_last_choice = peer in self._avoided
             for entry in entries.values():
                 if entry.has_credit:
-                    order = (is_sick, entry.load)
+                    order = (is_last_choice, entry.load)
                     if best_order is None or order < best_order:
                         best, best_order = entry, order
         return best
 
-    def _is_sick(self, peer: NodeIdentity) -> bool:
-        until = self._sick_until.get(peer)
-        if until is None:
-            return False
-        if until <= self._clock.monotonic():
-            del self._sick_until[peer]
-            return False
-        return True
-
     def _serve_waiters(self) -> None:
-        """Hand free credits to who has waited longest, over all lines."""
-        blocked: set[_Key] = set()
-        while len(blocked) < len(self._queues):
-            lines = ((queue[0].number, key) for key, queue in self._queues.items())
-            _, key = min(line for line in lines if line[1] not in blocked)
-            entry = self._pick(key)
-            if entry is None:
-                blocked.add(key)
-                continue
-            queue = self._queues[key]
-            waiter = queue.popleft()
-            self._left(key, queue)
-            # A cancelled waiter's future is done before it could leave the line.
-            if not waiter.future.done():
-                entry.promised += 1
-                waiter.future.set_result(entry)
+        if self._lines:
+            self._lines.serve(self._find_credit)
+
+    def _find_credit(self, peers: PeerSet) -> Callable[[], _Entry] | None:
+        entry = self._pick(peers)
+        return None if entry is None else entry.promise
 
     def _observe(self, link: Link, change: LinkChange) -> None:
         match change:

@@ -8,9 +8,8 @@ four words, so that asking teaches nothing. An operation that doesn't exist take
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -18,19 +17,18 @@ import structlog
 
 from node_agent.errors import NodeAgentError, PolicyDenied, Unavailable
 from node_agent.net.calls import RawAnswer
-from node_agent.peers.answers import DENIED, encode_problem, problem_of
+from node_agent.peers.answers import DENIED, Problem, encode_problem, problem_of
+from node_agent.peers.case import AuditTrail, Case
 from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.context import Context
 from node_agent.peers.envelope import (
     VerifiedRequest,
-    body_digest_of,
     read_request,
     sign_answer,
 )
 from node_agent.peers.memory import AnswerMemory
 from node_agent.peers.operations import OPERATIONS, Operation
-from node_agent.policy import AccessRequest, Decision, RoleSet, decide, describe_chain
-from node_agent.store.records import AuditRecord
+from node_agent.policy import AccessRequest, Decision, RoleSet, decide
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from node_agent.peers.directory import Directory
     from node_agent.peers.relay import Relay
     from node_agent.peers.signature import PeerCertificates
+    from node_agent.store.records import AuditRecord
 
 __all__ = ["Context", "Dispatcher"]
 
@@ -48,26 +47,6 @@ log = structlog.get_logger(__name__)
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
 AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
 Handler = Callable[[Context, Any], Awaitable[msgspec.Struct]]
-
-
-@dataclass(slots=True)
-class _Case:
-    """What is known of a call so far; a denial at any point is audited from it."""
-
-    call: IncomingCall
-    roles: RoleSet
-    request: VerifiedRequest | None = None
-    resources: tuple[str, ...] = ()
-    chain: tuple[PeerIdentity, ...] = ()
-
-    @property
-    def peer(self) -> PeerIdentity:
-        return self.call.link.peer
-
-    @property
-    def method(self) -> str:
-        """The method as it may stand in the audit log."""
-        return self.call.method if self.call.method in OPERATIONS else "unknown"
 
 
 @dataclass(slots=True)
@@ -103,16 +82,12 @@ class Dispatcher:
         self._identity = identity
         self._certificates = certificates
         self._directory = directory
-        self._audit = audit
+        self._trail = AuditTrail(audit)
         self._roles = roles or RoleSet()
         self._holds_audience = holds_audience
         self._memory = AnswerMemory(identity.clock)
-        self._audits: set[asyncio.Future[None]] = set()
         self._registered: dict[str, _Registered] = {
-            method: _Registered(
-                operation, _not_here, msgspec.msgpack.Decoder(operation.request_type)
-            )
-            for method, operation in OPERATIONS.items()
+            method: _Registered.of(operation, _not_here) for method, operation in OPERATIONS.items()
         }
         directory.admits = self.admits
 
@@ -144,7 +119,7 @@ class Dispatcher:
 
     async def handle(self, call: IncomingCall) -> RawAnswer:
         """Serve one request of a peer: the root of its task, so nothing is raised but the end."""
-        case = _Case(call, self._roles, chain=(call.link.peer,))
+        case = Case(call, self._roles, at=self._identity.clock.now())
         try:
             return await self._serve(case)
         except PolicyDenied as denial:
@@ -155,10 +130,9 @@ class Dispatcher:
                 log.exception("handler failed", method=case.method, peer=case.peer.node.uri)
         return self._signed(case, status, encode_problem(problem))
 
-    async def _serve(self, case: _Case) -> RawAnswer:
+    async def _serve(self, case: Case) -> RawAnswer:
         self._check_link(case)
-        verified = case.request = self._verify(case.call)
-        case.chain = _chain(verified, case.peer)
+        verified = case.request = self._verify(case)
         registered = self._registered.get(verified.body.method)
         if registered is None:
             raise PolicyDenied("there is no such operation")
@@ -167,26 +141,25 @@ class Dispatcher:
         case.resources = operation.resources(request)
         decision = self._decide(case, operation)
         if self._is_ours(operation.audience(request), verified):
-            context = self._context(case, decision)
-            status, payload = await self._run(registered, context, request, verified)
-            return self._signed(case, status, payload)
+            payload = await self._run(registered, case.context(decision), request, verified)
+            return self._signed(case, Status.OK, payload)
         return await self._pass_on(case, operation, decision)
 
-    def _check_link(self, case: _Case) -> None:
+    def _check_link(self, case: Case) -> None:
         verdict = case.roles.verdict(case.peer, "/peer/incoming")
         if not verdict.allowed:
             raise PolicyDenied(verdict.reason, rule=verdict.rule)
 
-    def _verify(self, call: IncomingCall) -> VerifiedRequest:
+    def _verify(self, case: Case) -> VerifiedRequest:
         return read_request(
-            call.payload,
+            case.call.payload,
             certificates=self._certificates,
-            method=call.method,
-            request_id=call.request_id,
-            now=self._identity.clock.now(),
+            method=case.call.method,
+            request_id=case.call.request_id,
+            now=case.at,
         )
 
-    def _decide(self, case: _Case, operation: Operation[Any, Any]) -> Decision:
+    def _decide(self, case: Case, operation: Operation[Any, Any]) -> Decision:
         """Decide what the operation needs for the whole chain, and the link for its own peer.
 
         An operation without resources of its own needs only the link, so it is refused to a
@@ -214,14 +187,15 @@ class Dispatcher:
         return audience is None or self._holds_audience(audience)
 
     async def _pass_on(
-        self, case: _Case, operation: Operation[Any, Any], decision: Decision
+        self, case: Case, operation: Operation[Any, Any], decision: Decision
     ) -> RawAnswer:
         assert case.request is not None
+        if operation.audits_allowed:
+            await self._trail.add(
+                case.record(allowed=True, reason=decision.reason, outcome="passed on")
+            )
         if self.relay is None:
             raise Unavailable("there is no way to it from here", retry_after_seconds=5)
-        if operation.audits_allowed:
-            detail = {"relayed": "true"}
-            await self._record(self._record_of(case, True, decision.reason, "", detail))
         return await self.relay.forward(case.request, case.call)
 
     async def _run(
@@ -230,106 +204,44 @@ class Dispatcher:
         context: Context,
         request: msgspec.Struct,
         verified: VerifiedRequest,
-    ) -> tuple[Status, bytes]:
+    ) -> bytes:
         """Run the handler and see to it that an audit entry is committed before the answer."""
         operation = registered.operation
-        if operation.remembers_answer:
-            known = self._memory.recall(verified)
-            if known is not None:
-                await self._record(_with_outcome(context.audit_record, "repeated"))
-                return Status.OK, known
+        record = context.audit_record
         try:
-            answer = await registered.handler(context, request)
+            known = self._memory.recall(verified) if operation.remembers_answer else None
+            if known is not None:
+                await self._trail.add_outcome(record, "repeated")
+                return known
+            payload = ENCODER.encode(await registered.handler(context, request))
         except PolicyDenied:
             raise
         except Exception as error:
             if operation.audits_allowed:
-                await self._record_failure(context, error)
+                await self._trail.add_failure(record, error)
             raise
-        payload = ENCODER.encode(answer)
         if operation.remembers_answer:
             self._memory.remember(verified, payload)
         if operation.audits_allowed and not operation.changes_state:
-            await self._record(context.audit_record)
-        return Status.OK, payload
+            await self._trail.add(record)
+        return payload
 
-    async def _record_failure(self, context: Context, error: Exception) -> None:
-        status, problem = problem_of(error)
-        outcome = problem.code or status.name.lower()
-        await self._record(_with_outcome(context.audit_record, outcome, problem.detail))
-
-    async def _deny(self, case: _Case, denial: PolicyDenied) -> tuple[Status, Any]:
+    async def _deny(self, case: Case, denial: PolicyDenied) -> tuple[Status, Problem]:
         log.warning(
             "request denied", method=case.method, peer=case.peer.node.uri, reason=denial.reason
         )
-        record = self._record_of(case, False, denial.reason, denial.rule, {})
+        record = case.record(allowed=False, reason=denial.reason, rule=denial.rule)
         try:
-            await self._record(record)
+            await self._trail.add(record)
         except NodeAgentError as error:
             return problem_of(error)
         return DENIED
 
-    async def _record(self, record: AuditRecord) -> None:
-        """Commit an audit record. Cancelling the request doesn't cancel what it leaves behind."""
-        commit = asyncio.ensure_future(self._audit(record))
-        self._audits.add(commit)
-        commit.add_done_callback(self._audits.discard)
-        await asyncio.shield(commit)
-
-    def _context(self, case: _Case, decision: Decision) -> Context:
-        request = case.request
-        assert request is not None
-        return Context(
-            operation=request.body.method,
-            decision=decision,
-            origin=request.origin,
-            via=case.chain[1:],
-            requester=request.body.requester,
-            request_id=request.body.request_id,
-            request_digest=request.content_digest,
-            issued_at=request.body.issued_at,
-            deadline=case.call.deadline,
-            audit_record=self._record_of(case, True, decision.reason, "", {}),
-            roles=case.roles,
-            body=case.call.body,
+    def _signed(self, case: Case, status: Status, payload: bytes) -> RawAnswer:
+        message = sign_answer(
+            self._identity, body_digest=case.body_digest, status=status, payload=payload
         )
-
-    def _record_of(
-        self, case: _Case, allowed: bool, reason: str, rule: str, detail: dict[str, str]
-    ) -> AuditRecord:
-        requester = "" if case.request is None else case.request.body.requester
-        detail = {
-            "origin": case.chain[0].node.uri,
-            "peer": case.peer.node.uri,
-            "request_id": case.call.request_id.hex(),
-            **({"rule": rule} if rule else {}),
-            **detail,
-        }
-        if case.method == "unknown":
-            detail["method"] = case.call.method[:64]
-        return AuditRecord(
-            at=self._identity.clock.now(),
-            action=case.method,
-            allowed=allowed,
-            chain=describe_chain(case.chain, requester=requester),
-            resources=case.resources,
-            reason=reason,
-            detail=detail,
-        )
-
-    def _signed(self, case: _Case, status: Status, payload: bytes) -> RawAnswer:
-        digest = (
-            body_digest_of(case.call.payload) if case.request is None else case.request.body_digest
-        )
-        message = sign_answer(self._identity, body_digest=digest, status=status, payload=payload)
         return RawAnswer(status, message)
-
-
-def _chain(request: VerifiedRequest, peer: PeerIdentity) -> tuple[PeerIdentity, ...]:
-    """Return origin, the nodes it passed, and the link's peer, unless that is the origin."""
-    if peer.node == request.origin.node and not request.via:
-        return (request.origin,)
-    return (request.origin, *request.via, peer)
 
 
 def _decode(registered: _Registered, payload: bytes) -> Any:
@@ -337,12 +249,6 @@ def _decode(registered: _Registered, payload: bytes) -> Any:
         return registered.decoder.decode(payload)
     except UNREADABLE as error:
         raise PolicyDenied(f"the request can't be read: {error}", rule="schema") from error
-
-
-def _with_outcome(record: AuditRecord, outcome: str, why: str = "") -> AuditRecord:
-    """Return an allowed request's record with what became of it."""
-    detail = {**record.detail, "outcome": outcome, **({"why": why} if why else {})}
-    return replace(record, detail=detail)
 
 
 async def _not_here(context: Context, request: msgspec.Struct) -> msgspec.Struct:

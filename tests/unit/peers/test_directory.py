@@ -70,7 +70,7 @@ class Stage:
         entries = [entry for peer in self.directory._peers.values() for entry in peer.values()]
         assert all(entry.promised == 0 for entry in entries)
         assert self.directory.queued == 0
-        assert self.directory._queues == {}
+        assert self.directory._lines._lines == {}
 
 
 def scene(play: Callable[[Stage], Awaitable[None]]) -> None:

@@ -189,12 +189,12 @@ def test_a_denied_try_that_is_cancelled_at_once_is_in_the_audit_log_all_the_same
             await gate.wait()
             audited.append(record)
 
-        intruder.ca.dispatcher._audit = slow_audit
+        intruder.ca.dispatcher._trail._commit = slow_audit
         intruder.ca.grant({"ra1": ["/peer/incoming"]})
         task = asyncio.ensure_future(intruder.send())
         (far,) = intruder.ca.directory.links()
         await until(lambda: far.serving == 1)
-        await until(lambda: intruder.ca.dispatcher._audits)
+        await until(lambda: intruder.ca.dispatcher._trail.pending)
         task.cancel()
         await until(lambda: far.serving == 0)
         gate.set()
@@ -215,7 +215,7 @@ def test_a_read_that_is_cancelled_before_its_audit_entry_gets_no_answer() -> Non
             await asyncio.sleep(0.01)
             order.append("audited")
 
-        intruder.ca.dispatcher._audit = audit
+        intruder.ca.dispatcher._trail._commit = audit
         intruder.ca.dispatcher.register(STATUS, status)  # type: ignore[arg-type]
         payload = msgspec.msgpack.encode(StatusRequest(authority="issuing", serial=b"\x01"))
         await intruder.send("ra.status", payload=payload)

@@ -73,7 +73,7 @@ def test_a_request_passes_the_proxy_and_the_answer_is_the_cas() -> None:
         assert context.audit_record.chain == "alice via tenant1 via proxy1"
         (passed,) = chain.proxy.audited
         assert passed.allowed
-        assert passed.detail["relayed"] == "true"
+        assert passed.detail["outcome"] == "passed on"
         assert passed.chain == "alice via tenant1"
 
     scene(play)
@@ -134,6 +134,42 @@ def test_without_a_way_up_the_proxy_says_so() -> None:
             await chain.ask()
         chain.proxy.dispatcher.relay = None
         with pytest.raises(Unavailable):
+            await chain.ask()
+
+    scene(play)
+
+
+def test_a_request_whose_link_upstream_is_lost_goes_up_another() -> None:
+    async def play(chain: Chain) -> None:
+        honest = chain.ca.dispatcher.handle
+        lost: list[bytes] = []
+
+        async def dying_once(call: IncomingCall) -> RawAnswer:
+            if not lost:
+                lost.append(call.payload)
+                call.link.abort()
+            return await honest(call)
+
+        chain.ca.dispatcher.handle = dying_once  # type: ignore[method-assign]
+        await chain.meadow.link(chain.ca, chain.proxy)
+        assert (await chain.ask()).chain == (b"certificate",)
+        assert len(lost) == 1
+
+    scene(play)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(Status.UNAVAILABLE, Unavailable), (Status.DEADLINE, TimeoutError)]
+)
+def test_what_a_link_upstream_says_unsigned_the_proxy_says_in_its_own_name(
+    status: Status, expected: type[Exception]
+) -> None:
+    async def play(chain: Chain) -> None:
+        async def refuse(call: IncomingCall) -> RawAnswer:
+            return RawAnswer(status)
+
+        chain.ca.dispatcher.handle = refuse  # type: ignore[method-assign]
+        with pytest.raises(expected, match="proxy1"):
             await chain.ask()
 
     scene(play)

@@ -1,0 +1,94 @@
+"""Requests that wait for a credit: one line for each set of peers that may serve them.
+
+Nothing here knows links. ``serve`` is handed a function that finds a credit for a set of peers and
+gives each to who has waited longest, over all lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node_agent.identity import NodeIdentity
+
+__all__ = ["PeerSet", "Waiter", "WaitingLines"]
+
+CreditT = TypeVar("CreditT")
+PeerSet = tuple["NodeIdentity", ...]
+
+
+@dataclass(slots=True, eq=False)
+class Waiter(Generic[CreditT]):
+    """A place in a line. ``credit`` resolves when it is served."""
+
+    number: int
+    peers: PeerSet
+    credit: asyncio.Future[CreditT]
+
+
+class WaitingLines(Generic[CreditT]):
+    """All lines. ``on_change`` is called whenever somebody comes or leaves."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._lines: dict[PeerSet, deque[Waiter[CreditT]]] = {}
+        self._count = 0
+        self._numbers = itertools.count()
+        self._on_change = on_change
+
+    def __len__(self) -> int:
+        return self._count
+
+    def has_line(self, peers: PeerSet) -> bool:
+        """Tell whether somebody waits for exactly these peers."""
+        return peers in self._lines
+
+    def count_for(self, peer: NodeIdentity) -> int:
+        """Return how many wait that ``peer`` could serve."""
+        return sum(len(line) for peers, line in self._lines.items() if peer in peers)
+
+    def join(self, peers: PeerSet) -> Waiter[CreditT]:
+        """Take the last place."""
+        future: asyncio.Future[CreditT] = asyncio.get_running_loop().create_future()
+        waiter = Waiter(next(self._numbers), peers, future)
+        self._lines.setdefault(peers, deque()).append(waiter)
+        self._count += 1
+        self._on_change()
+        return waiter
+
+    def leave(self, waiter: Waiter[CreditT]) -> CreditT | None:
+        """Give the place up; return the credit if it was served already, so that it isn't lost."""
+        line = self._lines.get(waiter.peers)
+        if line is not None and waiter in line:
+            line.remove(waiter)
+            self._left(waiter.peers)
+            return None
+        was_served = waiter.credit.done() and not waiter.credit.cancelled()
+        return waiter.credit.result() if was_served else None
+
+    def serve(self, find: Callable[[PeerSet], Callable[[], CreditT] | None]) -> None:
+        """Serve as many as there are credits. ``find`` returns how to take one, or None."""
+        blocked: set[PeerSet] = set()
+        while len(blocked) < len(self._lines):
+            heads = ((line[0].number, key) for key, line in self._lines.items())
+            _, peers = min(head for head in heads if head[1] not in blocked)
+            take = find(peers)
+            if take is None:
+                blocked.add(peers)
+                continue
+            waiter = self._lines[peers].popleft()
+            self._left(peers)
+            # A cancelled waiter's future is done before it could leave the line.
+            if not waiter.credit.done():
+                waiter.credit.set_result(take())
+
+    def _left(self, peers: PeerSet) -> None:
+        self._count -= 1
+        if not self._lines[peers]:
+            del self._lines[peers]
+        self._on_change()
