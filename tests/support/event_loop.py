@@ -1,10 +1,12 @@
-"""Run a coroutine in a fresh event loop with a deadline, so that a hang is a failure with a trace."""
+"""Run a coroutine in a fresh event loop with a deadline: a hang is a failure with a trace."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 ResultT = TypeVar("ResultT")
 

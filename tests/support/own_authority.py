@@ -178,5 +178,5 @@ def context(origin: str = "ra1", *, number: int = 1, content: bytes = b"") -> Co
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
+    for chunk in ():
+        yield chunk
