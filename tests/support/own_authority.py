@@ -178,5 +178,6 @@ def context(origin: str = "ra1", *, number: int = 1, content: bytes = b"") -> Co
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    for chunk in ():
+    chunks: tuple[bytes, ...] = ()
+    for chunk in chunks:
         yield chunk
