@@ -118,14 +118,16 @@ class Calling:
 
     async def _send_body(self, stream: int, body: AsyncIterable[bytes]) -> None:
         async for chunk in body:
-            await self._send_chunk(stream, chunk, end=False)
+            if not await self._send_chunk(stream, chunk, end=False):
+                return
         await self._send_chunk(stream, b"", end=True)
 
-    async def _send_chunk(self, stream: int, chunk: bytes, *, end: bool) -> None:
+    async def _send_chunk(self, stream: int, chunk: bytes, *, end: bool) -> bool:
+        """Send part of a body; False when nobody takes it any more."""
         if self._writable is not None:
             await asyncio.shield(self._writable)
         if not self._core.has_stream(stream):
-            return  # answered or cancelled meanwhile; the caller knows
+            return False  # answered, or the link has ended; the caller learns of it
         is_sent = self._core.send_body(stream, chunk, end=end)
         if not is_sent:
             room = self._rooms[stream] = asyncio.get_running_loop().create_future()
@@ -135,6 +137,7 @@ class Calling:
                 await room
             finally:
                 del self._rooms[stream]
+        return True
 
 
 def _resolve(waiter: asyncio.Future[None] | None) -> None:

@@ -16,7 +16,9 @@ __all__ = ["Liveness"]
 class Liveness:
     """Hello timeout, keep-alive, write stall.
 
-    A ping goes out every ``keep_alive_seconds``, whatever else is said. Two things can go wrong:
+    A ping goes out after ``keep_alive_seconds`` of silence, and as often while something of ours
+    isn't known to have been read: on an idle link one end's ping spares the other one's. Two things
+    can go wrong:
 
     - nothing at all is heard after it: the peer, or the path to it, is dead;
     - the peer talks, but nothing proves that it *reads*: no pong, answer or window comes back.
@@ -30,6 +32,7 @@ class Liveness:
         self._hello_by: float | None = now + settings.hello_timeout_seconds
         self._heard_at = now
         self._read_at = now
+        self._is_unproven = False
         self._ask_at = math.inf
         self._asked_at: float | None = None
         self._blocked_at: float | None = None
@@ -43,9 +46,14 @@ class Liveness:
         """Note that something arrived."""
         self._heard_at = now
 
+    def wrote(self) -> None:
+        """Note that we sent something that the peer should read."""
+        self._is_unproven = True
+
     def was_read(self, now: float) -> None:
         """Note a proof that the peer reads what we send."""
         self._read_at = now
+        self._is_unproven = False
 
     def asked(self, now: float) -> None:
         """Note that a ping has been sent."""
@@ -85,8 +93,14 @@ class Liveness:
         return None
 
     def should_ask(self, now: float) -> bool:
-        """Whether a ping is due."""
-        return self._asked_at is None and now >= self._ask_at
+        """Whether a ping is due; if it isn't needed yet, it is put off."""
+        if self._asked_at is not None or now < self._ask_at:
+            return False
+        silent_at = self._heard_at + self._settings.keep_alive_seconds
+        if now < silent_at and not self._is_unproven:
+            self._ask_at = silent_at
+            return False
+        return True
 
     def _silence_deadline(self) -> float:
         if self._asked_at is None:

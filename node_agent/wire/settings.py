@@ -22,8 +22,8 @@ class WireSettings:
     - ``message_budget_bytes``: what messages above the window may hold in each direction, so that
       a flooding peer with all its credits holds about twice this and not credits x message.
     - ``credits``: parallel requests granted to the peer.
-    - ``keep_alive_seconds``: between two pings; ``keep_alive_timeout_seconds``: silence after one
-      at which the session fails. Firewalls forget idle flows after 60 s or more.
+    - ``keep_alive_seconds``: silence before a ping; ``keep_alive_timeout_seconds``: silence after
+      one at which the session fails. Firewalls forget idle flows after 60 s or more.
     - ``write_stall_seconds``: how long nothing may prove that the peer reads before it fails.
 
     Raises ConfigError on values that can't work.

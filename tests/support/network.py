@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -37,7 +38,10 @@ class Relay:
         self.resume()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        listening = socket.create_server(("127.0.0.1", 0))
+        # The kernel grows its buffers to megabytes; a stall must not take that much to be felt.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK_BYTES)
+        self._server = await asyncio.start_server(self._accept, sock=listening)
         return self
 
     async def __aexit__(

@@ -96,6 +96,59 @@ def test_a_reader_that_stalls_ends_the_link_and_not_the_writer() -> None:
     run(scenario(), timeout_seconds=40)
 
 
+def test_bodies_wait_while_the_network_takes_nothing_and_go_on_after() -> None:
+    produced = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal produced
+        for _ in range(30):
+            produced += 100_000
+            yield bytes(100_000)
+
+    async def scenario() -> None:
+        async with relayed(Ends()) as (near, _, relay):
+            paused: list[bool] = []
+            pause, resume = near.pause_writing, near.resume_writing
+            near.pause_writing = lambda: (paused.append(True), pause())  # type: ignore[method-assign]
+            near.resume_writing = lambda: (paused.append(False), resume())  # type: ignore[method-assign]
+            relay.stall("up")
+            calls = []
+            for _ in range(50):
+                call = near.call("x", b"", request_id=REQUEST_ID, timeout_seconds=40, body=body())
+                calls.append(asyncio.ensure_future(call))
+                await asyncio.sleep(0.002)  # a write each: only the later ones find the pipe full
+            await until(lambda: paused == [True])
+            assert produced < 50 * 400_000
+            relay.resume()
+            answers = await asyncio.gather(*calls)
+            assert {answer.payload for answer in answers} == {b" +3000000"}
+            assert paused[-1] is False
+
+    run(scenario(), timeout_seconds=50)
+
+
+def test_a_link_that_ends_stops_bodies_without_end() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(10_000)
+
+    async def scenario() -> None:
+        async with relayed(Ends()) as (near, _, relay):
+            relay.stall("up")
+            calls = [
+                asyncio.ensure_future(
+                    near.call("x", b"", request_id=REQUEST_ID, timeout_seconds=40, body=endless())
+                )
+                for _ in range(50)
+            ]
+            await asyncio.sleep(0.2)
+            near.abort()
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(result, LinkClosed) for result in results)
+
+    run(scenario(), timeout_seconds=50)
+
+
 def test_two_ends_that_both_send_much_never_wait_for_each_other() -> None:
     """yamux #142, rust-yamux #102: each end stops reading until the other one reads."""
 

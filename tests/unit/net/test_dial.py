@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import socket
 import ssl
 from contextlib import asynccontextmanager, suppress
@@ -309,6 +310,27 @@ def test_strangers_who_never_start_tls_do_not_lock_peers_out() -> None:
             for stranger in strangers:
                 stranger.close()
             await ends.close()
+
+    run(scenario())
+
+
+def test_running_out_of_descriptors_pauses_accepting_and_nothing_else() -> None:
+    async def scenario() -> None:
+        ends = Ends()
+        await ends.listen()
+        link = await ends.dial()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as waiting:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(descriptors()), hard))
+            try:
+                waiting.connect((ends.address.host, ends.address.port))
+                await asyncio.sleep(0.01)
+                answer = await link.call("x", b"hi", request_id=REQUEST_ID, timeout_seconds=5)
+                assert answer.payload == b"hi"
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await ends.dial()
+        await ends.close()
 
     run(scenario())
 

@@ -129,6 +129,27 @@ def test_anything_heard_keeps_the_session_alive() -> None:
     assert pair.dialler.next_deadline == 134
 
 
+def test_a_ping_from_the_other_end_spares_our_own() -> None:
+    pair = Pair().greet()
+    pair.now = 114
+    pair.tell_dialler(make(frames.Ping))
+    pair.dialler.data_to_send()
+    pair.dialler.tick(115)
+    assert pair.dialler.data_to_send() == b""
+    assert pair.dialler.next_deadline == 129
+
+
+def test_a_ping_goes_out_while_something_is_not_known_to_be_read() -> None:
+    pair = Pair().greet()
+    pair.open()
+    pair.now = 114
+    pair.tell_dialler(make(frames.Ping))
+    pair.dialler.data_to_send()
+    pair.dialler.tick(115)
+    (ping,) = decoded(pair.dialler.data_to_send())
+    assert isinstance(ping, frames.Ping)
+
+
 def test_a_ping_goes_out_again_after_each_pong() -> None:
     pair = Pair().greet()
     for at in (115, 130, 145):
@@ -198,6 +219,34 @@ def test_unasked_pong_is_ignored() -> None:
     assert pair.tell_dialler(make(frames.Pong, token=b"whatever")) == []
 
 
+def test_a_closed_core_takes_what_comes_late() -> None:
+    pair = Pair()
+    pair.dialler.writing_blocked(100)
+    pair.dialler.writing_resumed()
+    pair.greet()
+    stream = pair.open()
+    pair.dialler.fail(Code.INTERNAL, "")
+    pair.dialler.fail(Code.INTERNAL, "")
+    pair.dialler.consumed(stream, 10)
+    pair.dialler.writing_blocked(100)
+    assert not pair.dialler.has_stream(stream)
+    assert len(pair.dialler.next_events()) == 1
+    with pytest.raises(LocalProtocolError):
+        pair.dialler.go_away()
+
+
+def test_saying_the_same_twice_is_said_once() -> None:
+    pair = Pair().greet()
+    pair.open()
+    pair.dialler.set_credits(50)
+    pair.dialler.go_away()
+    pair.dialler.go_away()
+    assert [type(frame) for frame in decoded(pair.dialler.data_to_send())] == [
+        frames.Open,
+        frames.GoAway,
+    ]
+
+
 def test_unanswered_pings_are_bounded() -> None:
     pair = Pair().greet()
     for _ in range(100):
@@ -235,7 +284,7 @@ def test_rapid_reset_ends_the_connection() -> None:
     reset = b"".join(
         encode_frame(make(frames.Open, stream=stream))
         + encode_frame(make(frames.Cancel, stream=stream))
-        for stream in range(1, 1003, 2)
+        for stream in range(1, 10_003, 2)
     )
     pair.listener.receive_data(reset, 100)
     assert ended(pair.listener.next_events()).code == Code.TOO_MUCH

@@ -181,6 +181,15 @@ def test_message_and_body_may_share_a_frame() -> None:
     ]
 
 
+def test_consuming_what_is_gone_or_never_had_a_window_is_harmless() -> None:
+    pair = Pair().greet()
+    stream = pair.open()
+    pair.shuttle()
+    pair.listener.consumed(stream, 5)
+    pair.listener.consumed(99, 5)
+    assert pair.listener.data_to_send() == b""
+
+
 def test_an_empty_body_ends() -> None:
     pair = Pair().greet()
     stream = pair.open(b"meta", has_body=True)
