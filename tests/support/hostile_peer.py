@@ -68,6 +68,7 @@ class HostilePeer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._listener: Listener | None = None
+        self._links: list[Link] = []
         self.directory = Directory(clock=self.holder.clock)
         self.directory.admits = lambda peer: True
         self.caller = PeerCaller(
@@ -116,6 +117,7 @@ class HostilePeer:
 
     async def _listen(self) -> None:
         def on_link(link: Link) -> None:
+            self._links.append(link)
             self.directory.add(link)
 
         self._listener = await TlsNetwork().listen(
@@ -129,11 +131,14 @@ class HostilePeer:
     async def _close(self) -> None:
         if self._listener is not None:
             await self._listener.close()
-        links = self.directory.links()
-        for link in links:
+        # Every link there ever was: one that the CA has ended may still be taking its leave.
+        for link in self._links:
             link.abort()
-        for link in links:
+        for link in self._links:
             await link.wait_closed()
+        # A handshake that was broken off gives its socket back in the loop's next turns.
+        for _ in range(5):
+            await asyncio.sleep(0)
 
 
 async def _swallow(call: IncomingCall) -> RawAnswer:
