@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from node_agent.cli.session import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -24,6 +26,7 @@ __all__ = [
     "duration",
     "fields",
     "lines",
+    "message",
     "make_console",
     "milliseconds",
     "moment",
@@ -76,10 +79,7 @@ def plain(value: object) -> Text:
     """Return ``value`` as text that does nothing but be read; None is a dash."""
     if value is None or value == "":
         return Text("-", style="dim")
-    shown = str(value)
-    if shown.isprintable():
-        return Text(shown)
-    return Text("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown))
+    return Text(printable(str(value)))
 
 
 def lines(values: Iterable[object]) -> Text:
@@ -140,20 +140,32 @@ def duration(seconds: float) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table. Columns whose heading starts with ``#`` hold numbers, those with ``!`` what
-    a reader copies: they are never folded.
+    a reader copies: they are never folded. A column that says nothing isn't shown.
     """
+    filled = list(rows)
+    telling = [i for i in range(len(columns)) if any(_says(row[i]) for row in filled)]
     grid = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
-    for column in columns:
+    for column in (columns[i] for i in telling):
         mark = column[:1]
         grid.add_column(
             column.lstrip("#!"),
             justify="right" if mark == "#" else "left",
-            no_wrap=mark == "!",
+            no_wrap=mark in "#!",
             overflow="fold",
         )
-    for row in rows:
-        grid.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
+    for row in filled:
+        cells = (row[i] for i in telling)
+        grid.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in cells))
     return grid
+
+
+def _says(cell: object) -> bool:
+    return str(cell) not in ("", "-", "None")
+
+
+def message(text: str) -> Text:
+    """Return a line that is never folded: it may name a path that a reader copies."""
+    return Text(printable(text), no_wrap=True, overflow="ignore")
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> Table:

@@ -13,7 +13,7 @@ from pathlib import Path
 from node_agent.cli.command import Command, Group
 from node_agent.cli.commands import COMMANDS
 from node_agent.cli.failures import ExitStatus, exit_status_of
-from node_agent.cli.session import DEFAULT_SOCKET, Session
+from node_agent.cli.session import DEFAULT_SOCKET, Session, printable
 from node_agent.errors import NodeAgentError
 
 __all__ = ["build_parser", "main", "resolve"]
@@ -157,6 +157,6 @@ def _report(error: NodeAgentError, *, as_json: bool) -> None:
         document = {"error": str(error), "remedy": remedy, "kind": type(error).__name__}
         sys.stderr.write(json.dumps(document) + "\n")
         return
-    sys.stderr.write(f"peersys: {error}\n")
+    sys.stderr.write(f"peersys: {printable(str(error))}\n")
     if remedy and remedy not in str(error):
-        sys.stderr.write(f"  remedy: {remedy}\n")
+        sys.stderr.write(f"  remedy: {printable(remedy)}\n")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from node_agent.cli.admin_client import AdminClient, Json
 
-__all__ = ["DEFAULT_SOCKET", "Session"]
+__all__ = ["DEFAULT_SOCKET", "Session", "printable"]
 
 DEFAULT_SOCKET = Path("/run/peersys/admin.sock")
 
@@ -45,12 +45,30 @@ class Session:
         return self._console
 
     def show(self, document: Json, render: Callable[[], RenderableType]) -> None:
-        """Print ``document`` as JSON where that was asked for, else what ``render`` makes."""
+        """Print ``document`` as JSON where that was asked for, else what ``render`` makes.
+
+        A plain string is printed as lines, never folded: it may hold what a reader copies.
+        """
         if self.as_json:
             self.write(json.dumps(document, indent=2, ensure_ascii=False))
+            return
+        rendered = render()
+        if isinstance(rendered, str):
+            self.write("\n".join(map(printable, rendered.split("\n"))))
         else:
-            self.console.print(render())
+            self.console.print(rendered)
 
     def write(self, text: str) -> None:
         """Print a line as it is: no markup, no wrapping."""
         sys.stdout.write(text + "\n")
+
+
+def printable(text: str) -> str:
+    """Return one line of text with its control characters spelled out.
+
+    What is shown came from outside (a subject from a CSR, an error from a peer), and a terminal
+    obeys control characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -54,9 +54,9 @@ def _watch(session: Session, *, seconds: float) -> int:
 
 def _page_or_failure(session: Session) -> RenderableType:
     """A watched agent may restart: say so and keep watching."""
-    from node_agent.cli.look import plain
+    from node_agent.cli.look import message
 
     try:
         return _page(session.admin.get("status"))
     except AgentUnreachable as error:
-        return plain(error)
+        return message(str(error))

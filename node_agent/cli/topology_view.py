@@ -25,7 +25,7 @@ def topology_tree(document: Json) -> RenderableType:
         _add_node(tree, node, links)
     if not faults:
         return tree
-    return Group(tree, *(look.plain(f"! {fault}") for fault in faults))
+    return Group(tree, *(look.message(f"! {fault}") for fault in faults))
 
 
 def _heading(nodes: Json, links: Json) -> Text:

@@ -40,6 +40,12 @@ class CommandLine:
         return Run(int(status), captured.out, captured.err)
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have set the width of a terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AdminStandIn]:
     with serve_admin(tmp_path / "run" / "admin.sock") as stand_in:

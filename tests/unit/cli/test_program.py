@@ -109,6 +109,13 @@ def test_refusal_by_the_agent_exits_with_2_and_its_remedy(
     assert run.err == "peersys: no role 'x'\n  remedy: list them with: peersys role list\n"
 
 
+def test_control_characters_in_an_error_never_reach_the_terminal(
+    peersys: CommandLine, agent: AdminStandIn
+) -> None:
+    agent.answer("GET", "/v1/peers", {"detail": "\x1b[2Jgone"}, status=409)
+    assert peersys("peer", "list").err == "peersys: \\x1b[2Jgone\n"
+
+
 def test_trouble_inside_the_agent_exits_with_1(peersys: CommandLine, agent: AdminStandIn) -> None:
     agent.answer("GET", "/v1/peers", {"detail": "the store is gone"}, status=500)
     assert peersys("peer", "list").status == 1

@@ -93,3 +93,14 @@ def test_watch_shows_the_status_again_and_survives_a_restart(
     assert run.status == 130
     assert sleeps == [3.0, 3.0]
     assert "no agent at" in run.out
+
+
+def test_page_of_a_narrow_terminal_keeps_numbers_and_states_whole(
+    peersys: CommandLine, agent: AdminStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    agent.answer("GET", "/v1/status", ca_status())
+    lines = peersys("status").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("1 of 1-4" in line for line in lines)
+    assert not any("last error" in line for line in lines), "nothing to say, nothing shown"
