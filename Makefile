@@ -37,7 +37,7 @@ demo-down: $(DEMO) ## stop the demo and remove every file it made
 	@python tools/demo.py down
 
 test: lint types sanity $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
-	pytest
+	pytest -n auto --dist loadfile
 
 lint: $(DEV) ## ruff, yamllint, ansible-lint
 	ruff check $(PYTHON_FILES)
