@@ -11,6 +11,7 @@ import sys
 import timeit
 from collections.abc import Callable, Sequence
 
+from benchmarks.micro_peers import PEER_STEPS
 from benchmarks.micro_pki import PKI_STEPS
 from benchmarks.micro_pool import POOL_STEPS
 from benchmarks.micro_wire import WIRE_STEPS
@@ -19,7 +20,7 @@ __all__ = ["STEPS", "measure_microseconds"]
 
 Step = Callable[[], object]
 
-STEPS: dict[str, Callable[[], Step]] = {**WIRE_STEPS, **POOL_STEPS, **PKI_STEPS}
+STEPS: dict[str, Callable[[], Step]] = {**WIRE_STEPS, **POOL_STEPS, **PEER_STEPS, **PKI_STEPS}
 """Name to a function that prepares the step and returns the call to measure."""
 
 
