@@ -66,6 +66,21 @@ def test_no_command_at_all_is_a_usage_error(peersys: CommandLine) -> None:
     assert peersys.without_socket().status == 2
 
 
+def test_unknown_command_is_answered_with_all_commands(peersys: CommandLine) -> None:
+    run = peersys.without_socket("--socket", "status", "frobnicate")
+    assert run.status == 2
+    for entry in COMMANDS:
+        assert repr(entry.name) in run.err or entry.name in run.err
+
+
+def test_value_of_an_option_is_not_taken_for_the_command(
+    peersys: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = peersys.without_socket("--socket", "status", "peer", "list")
+    assert (run.status, run.err[:29]) == (3, "peersys: no agent at status: ")
+
+
 def test_unreachable_agent_exits_with_3_and_a_remedy(peersys: CommandLine) -> None:
     run = peersys("status")
     assert (run.status, run.out) == (3, "")
