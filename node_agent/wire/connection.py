@@ -22,8 +22,8 @@ from node_agent.errors import LocalProtocolError, RemoteProtocolError
 from node_agent.wire import events, frames
 from node_agent.wire.buffer import FrameBuffer
 from node_agent.wire.codes import Code, code_name
+from node_agent.wire.control import CANCEL_COST, Control
 from node_agent.wire.exchange import Exchange
-from node_agent.wire.liveness import Liveness
 from node_agent.wire.outgoing import Outgoing
 from node_agent.wire.states import (
     CONNECTION_TABLE,
@@ -31,7 +31,6 @@ from node_agent.wire.states import (
     ConnectionState,
     next_connection_state,
 )
-from node_agent.wire.window import FloodGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,16 +41,6 @@ __all__ = ["HIGHEST_VERSION", "LOWEST_VERSION", "Connection"]
 
 LOWEST_VERSION: Final = 1
 HIGHEST_VERSION: Final = 1
-
-# A peer in good health sends a handful of control frames a second. A cancellation may have cost
-# us a task and a query, so it weighs more: 1,000 a second for ever, 5,000 at once. It can't weigh
-# much more, because a proxy passes on the cancellations of all its tenants over one link, and one
-# of them must not be able to end it.
-_CONTROL_FRAMES_PER_SECOND = 2000.0
-_CONTROL_FRAMES_AT_ONCE = 10_000.0
-_CANCEL_COST = 2.0
-# Pings of ours that may be unanswered at a time; more would only measure our own queue.
-_MAX_PINGS = 100
 
 
 class Connection:
@@ -64,19 +53,18 @@ class Connection:
         self._outgoing = Outgoing()
         self._happened: list[events.Event] = []
         self._buffer = FrameBuffer(settings.max_frame_bytes)
-        self._exchange = Exchange(settings, self._outgoing, self._happened, initiator=initiator)
-        self._guard = FloodGuard(
-            per_second=_CONTROL_FRAMES_PER_SECOND, burst=_CONTROL_FRAMES_AT_ONCE
+        self._control = Control(settings, self._outgoing, self._happened)
+        self._exchange = Exchange(
+            settings,
+            self._outgoing,
+            self._happened,
+            granted=self._control.granted,
+            initiator=initiator,
         )
-        self._liveness: Liveness | None = None
-        self._pings: dict[bytes, float] = {}
-        self._next_token = 1
-        self._keep_alive_token = b""
-        self._announced_demand = 0
+        self._is_started = False
         self._dispatch = self._make_dispatch()
         self.state = ConnectionState.IDLE
         self.version = 0
-        self.peer_queued = 0
 
     # What the shell asks.
 
@@ -103,16 +91,21 @@ class Connection:
         return max(0, self._exchange.peer_credits - self._exchange.in_flight)
 
     @property
+    def peer_queued(self) -> int:
+        """How many requests waited at the peer for our credits when it last said."""
+        return self._control.peer_queued
+
+    @property
     def granted_credits(self) -> int:
         """Parallel requests that we grant the peer."""
-        return self._exchange.granted.current
+        return self._control.granted.current
 
     @property
     def next_deadline(self) -> float | None:
         """When ``tick`` has to be called, None when never."""
-        if self._liveness is None or self.is_closed:
+        if not self._is_started or self.is_closed:
             return None
-        return self._liveness.next_deadline
+        return self._control.liveness.next_deadline
 
     def has_stream(self, stream: int) -> bool:
         """Whether ``stream`` is open; none is once the connection is over."""
@@ -134,9 +127,10 @@ class Connection:
 
     def start(self, now: float) -> None:
         """Begin: the dialling end says Hello, the other waits for it."""
-        if self._liveness is not None:
+        if self._is_started:
             raise LocalProtocolError("the connection has been started already")
-        self._liveness = Liveness(self._settings, now)
+        self._is_started = True
+        self._control.liveness.start(now)
         if self._initiator:
             self._send_hello()
 
@@ -144,9 +138,9 @@ class Connection:
         """Take in received bytes. You must flush and handle events afterward."""
         if self.is_closed:
             return
-        if self._liveness is None:
+        if not self._is_started:
             raise LocalProtocolError("the connection has not been started")
-        self._liveness.heard(now)
+        self._control.liveness.heard(now)
         try:
             for frame in self._buffer.feed(data):
                 what, handle = self._dispatch[type(frame)]
@@ -184,7 +178,7 @@ class Connection:
         is larger than the peer takes.
         """
         self._require(ConnectionInput.SEND_OPEN)
-        self._wrote()
+        self._control.liveness.wrote()
         return self._exchange.open(
             method,
             message,
@@ -196,14 +190,14 @@ class Connection:
     def send_body(self, stream: int, data: bytes, *, end: bool = False) -> bool:
         """Send more of a request's body; False: wait for BodySent. Raises LocalProtocolError."""
         self._require(ConnectionInput.SEND_STREAM_FRAME)
-        self._wrote()
+        self._control.liveness.wrote()
         return self._exchange.send_body(stream, data, end=end)
 
     def send_answer(self, stream: int, status: int, message: bytes) -> None:
         """Answer a request. Raises LocalProtocolError when its stream is closed."""
         self._require(ConnectionInput.SEND_STREAM_FRAME)
         self._exchange.send_answer(stream, status, message)
-        self._wrote()
+        self._control.liveness.wrote()
         self._end_if_drained()
 
     def consumed(self, stream: int, size: int) -> None:
@@ -220,27 +214,17 @@ class Connection:
     def set_credits(self, parallel_requests: int) -> None:
         """Grant the peer so many parallel requests from now on."""
         self._require(ConnectionInput.SEND_CONTROL)
-        if parallel_requests == self._exchange.granted.current:
-            return
-        token = self._take_token()
-        needs_fence = self._exchange.granted.grant(parallel_requests, token)
-        self._outgoing.send(frames.Credits(parallel_requests))
-        if needs_fence:
-            self._outgoing.send(frames.Ping(token))
+        self._control.set_credits(parallel_requests)
 
     def announce_queue(self, queued: int) -> None:
         """Tell the peer how many requests wait here for a credit of its."""
         self._require(ConnectionInput.SEND_CONTROL)
-        if queued != self._announced_demand:
-            self._announced_demand = queued
-            self._outgoing.send(frames.Demand(queued))
+        self._control.announce_queue(queued)
 
     def ping(self, now: float) -> bytes:
         """Send a ping; return the token that PongReceived will carry."""
         self._require(ConnectionInput.SEND_CONTROL)
-        if len(self._pings) >= _MAX_PINGS:
-            raise LocalProtocolError("too many unanswered pings")
-        return self._send_ping(now)
+        return self._control.ping(now)
 
     def go_away(self, reason: str = "") -> None:
         """Drain: open no more streams, let open ones finish, then end. May be repeated."""
@@ -259,24 +243,19 @@ class Connection:
 
     def writing_blocked(self, now: float) -> None:
         """Note that the transport takes no more bytes for now."""
-        if self._liveness is not None and not self.is_closed:
-            self._liveness.blocked(now)
+        self._control.liveness.blocked(now)
 
     def writing_resumed(self) -> None:
         """Note that the transport takes bytes again."""
-        if self._liveness is not None:
-            self._liveness.unblocked()
+        self._control.liveness.unblocked()
 
     def tick(self, now: float) -> None:
         """Do what time asks for: ping a silent peer, give up on a dead one."""
-        if self._liveness is None or self.is_closed:
+        if not self._is_started or self.is_closed:
             return
-        verdict = self._liveness.verdict(now)
+        verdict = self._control.tick(now)
         if verdict is not None:
             self._end(verdict, verdict.name.lower().replace("_", " "))
-        elif self._liveness.should_ask(now):
-            self._liveness.asked(now)
-            self._keep_alive_token = self._send_ping(now)
 
     # What the peer says.
 
@@ -295,9 +274,9 @@ class Connection:
             frames.Window: (stream_frame, self._on_window),
             frames.Cancel: (stream_frame, self._on_cancel),
             frames.Credits: (control, self._on_credits),
-            frames.Demand: (control, self._on_demand),
-            frames.Ping: (control, self._on_ping),
-            frames.Pong: (control, self._on_pong),
+            frames.Demand: (control, self._control.on_demand),
+            frames.Ping: (control, self._control.on_ping),
+            frames.Pong: (control, self._control.on_pong),
             frames.GoAway: (ConnectionInput.END, self._on_go_away),
         }
 
@@ -320,57 +299,37 @@ class Connection:
         self._exchange.begin(frame)
         if not self._initiator:
             self._send_hello()
-        assert self._liveness is not None
-        self._liveness.greeted(now)
+        self._control.liveness.greeted(now)
         self._happened.append(events.HelloReceived(frame.node, self.version))
 
     def _on_open(self, frame: frames.Open, now: float) -> None:
         if self.state is ConnectionState.GOING_AWAY:
-            self._guard.add(1, now)
+            self._control.charge(1, now)
             self._exchange.refuse_open(frame)
         else:
             self._exchange.on_open(frame)
 
     def _on_data(self, frame: frames.Data, now: float) -> None:
         if not frame.payload:
-            self._guard.add(1, now)
+            self._control.charge(1, now)
         self._exchange.on_data(frame)
 
     def _on_answer(self, frame: frames.Answer, now: float) -> None:
-        self._was_read(now)
+        self._control.liveness.was_read(now)
         self._exchange.on_answer(frame)
 
     def _on_window(self, frame: frames.Window, now: float) -> None:
-        self._was_read(now)
+        self._control.liveness.was_read(now)
         self._exchange.on_window(frame)
 
     def _on_cancel(self, frame: frames.Cancel, now: float) -> None:
-        self._guard.add(_CANCEL_COST, now)
+        self._control.charge(CANCEL_COST, now)
         self._exchange.on_cancel(frame)
 
     def _on_credits(self, frame: frames.Credits, now: float) -> None:
-        self._guard.add(1, now)
+        self._control.charge(1, now)
         self._exchange.peer_credits = frame.parallel_requests
         self._happened.append(events.CreditsChanged())
-
-    def _on_demand(self, frame: frames.Demand, now: float) -> None:
-        self._guard.add(1, now)
-        self.peer_queued = frame.queued
-        self._happened.append(events.DemandReceived(frame.queued))
-
-    def _on_ping(self, frame: frames.Ping, now: float) -> None:
-        self._guard.add(1, now)
-        self._outgoing.send(frames.Pong(frame.token))
-
-    def _on_pong(self, frame: frames.Pong, now: float) -> None:
-        self._guard.add(1, now)
-        self._exchange.granted.acknowledged(frame.token)
-        sent_at = self._pings.pop(frame.token, None)
-        if sent_at is not None:
-            self._was_read(now)
-            if frame.token == self._keep_alive_token:
-                self._keep_alive_answered(now)
-            self._happened.append(events.PongReceived(frame.token, now - sent_at))
 
     def _on_go_away(self, frame: frames.GoAway, _: float) -> None:
         if frame.code != Code.NONE:
@@ -402,24 +361,6 @@ class Connection:
             raise LocalProtocolError(f"{what.name} isn't possible in {self.state.name}")
         self.state = after
 
-    def _keep_alive_answered(self, now: float) -> None:
-        assert self._liveness is not None
-        self._liveness.answered(now)
-
-    def _wrote(self) -> None:
-        assert self._liveness is not None
-        self._liveness.wrote()
-
-    def _was_read(self, now: float) -> None:
-        assert self._liveness is not None
-        self._liveness.was_read(now)
-
-    def _send_ping(self, now: float) -> bytes:
-        token = self._take_token()
-        self._pings[token] = now
-        self._outgoing.send(frames.Ping(token))
-        return token
-
     def _send_hello(self) -> None:
         self._step(ConnectionInput.SEND_HELLO)
         settings = self._settings
@@ -437,11 +378,6 @@ class Connection:
 
     def _send_go_away(self, code: int, reason: str) -> None:
         self._outgoing.send(frames.GoAway(code, self._exchange.last_peer_stream, reason[:256]))
-
-    def _take_token(self) -> bytes:
-        token = self._next_token.to_bytes(8, "big")
-        self._next_token += 1
-        return token
 
     def _end_if_drained(self) -> None:
         if self.state is ConnectionState.DRAINING and not self._exchange.streams:

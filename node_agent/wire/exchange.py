@@ -22,11 +22,12 @@ from node_agent.wire.frames import (
 from node_agent.wire.inbound import Inbound
 from node_agent.wire.states import StreamInput, StreamState
 from node_agent.wire.stream import Stream
-from node_agent.wire.window import CreditGrant, SendWindow
+from node_agent.wire.window import SendWindow
 
 if TYPE_CHECKING:
     from node_agent.wire.outgoing import Outgoing
     from node_agent.wire.settings import WireSettings
+    from node_agent.wire.window import CreditGrant
 
 __all__ = ["Exchange"]
 
@@ -42,9 +43,9 @@ class Exchange:
         outgoing: Outgoing,
         happened: list[events.Event],
         *,
+        granted: CreditGrant,
         initiator: bool,
     ) -> None:
-        self._settings = settings
         self._send = outgoing.send
         self._happened = happened
         self._inbound = Inbound(settings, outgoing.send, happened)
@@ -59,7 +60,7 @@ class Exchange:
         self.in_flight = 0
         self.serving = 0
         self.peer_credits = 0
-        self.granted = CreditGrant(settings.credits)
+        self._granted = granted
 
     def begin(self, hello: Hello) -> None:
         """Adopt the peer's limits."""
@@ -145,7 +146,7 @@ class Exchange:
     def on_open(self, frame: Open) -> None:
         """Take in a request."""
         self._check_new_id(frame.stream)
-        if self.serving >= self.granted.allowed:
+        if self.serving >= self._granted.allowed:
             raise RemoteProtocolError("more requests than granted", code=Code.CREDITS_EXCEEDED)
         self.last_peer_stream = frame.stream
         stream = Stream(frame.stream, is_ours=False)
@@ -259,8 +260,8 @@ class Exchange:
     def _pump(self, stream: Stream) -> None:
         """Send as much of the outbox as the window and the frame size allow."""
         outbox, window = stream.outbox, stream.send_window
-        if outbox is None or window is None:
-            return
+        assert outbox is not None
+        assert window is not None
         while outbox:
             head = outbox[0]
             size = window.take(min(len(head), self._chunk_bytes))

@@ -27,15 +27,20 @@ class Liveness:
       gets on is never cut off: each proof starts the wait anew.
     """
 
-    def __init__(self, settings: WireSettings, now: float) -> None:
+    def __init__(self, settings: WireSettings) -> None:
         self._settings = settings
-        self._hello_by: float | None = now + settings.hello_timeout_seconds
-        self._heard_at = now
-        self._read_at = now
+        self._hello_by: float | None = None
+        self._heard_at = 0.0
+        self._read_at = 0.0
         self._is_unproven = False
         self._ask_at = math.inf
         self._asked_at: float | None = None
         self._blocked_at: float | None = None
+
+    def start(self, now: float) -> None:
+        """Begin to wait for Hello."""
+        self._hello_by = now + self._settings.hello_timeout_seconds
+        self._heard_at = self._read_at = now
 
     def greeted(self, now: float) -> None:
         """Note that Hello is through: keep-alive takes over."""
@@ -75,7 +80,7 @@ class Liveness:
 
     @property
     def next_deadline(self) -> float:
-        """When to look again."""
+        """When to look again; infinite before the start."""
         if self._hello_by is not None:
             return min(self._hello_by, self._stall_deadline())
         if self._asked_at is None:

@@ -334,6 +334,7 @@ def test_more_credits_can_be_used_at_once() -> None:
     pair = Pair(listener_settings=WireSettings(credits=1)).greet()
     pair.listener.set_credits(3)
     pair.shuttle()
+    assert pair.listener.granted_credits == 3
     assert pair.dialler.available_credits == 3
     assert pair.dialler.next_events() == [events.CreditsChanged()]
 
