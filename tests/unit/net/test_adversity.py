@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 IMPATIENT = NetSettings(
     wire=WireSettings(
         keep_alive_seconds=0.1,
-        keep_alive_timeout_seconds=0.2,
-        write_stall_seconds=0.3,
+        keep_alive_timeout_seconds=1.0,
+        write_stall_seconds=1.5,
         hello_timeout_seconds=5,
     )
 )
