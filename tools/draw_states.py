@@ -5,40 +5,48 @@
 
 from __future__ import annotations
 
+import enum
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from node_agent.wire.states import CONNECTION_TABLE, STREAM_TABLE
 
 if TYPE_CHECKING:
-    import enum
     from collections.abc import Mapping
 
-    Table = Mapping[tuple[enum.IntEnum, enum.IntEnum], enum.IntEnum]
+StateT = TypeVar("StateT", bound=enum.Enum)
+InputT = TypeVar("InputT", bound=enum.Enum)
+Table = list[tuple[str, str, str]]
+"""State, input and next state by name."""
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/reference/protocol.md"
-TABLES: dict[str, Table] = {"connection": CONNECTION_TABLE, "stream": STREAM_TABLE}
+
+
+def named(table: Mapping[tuple[StateT, InputT], StateT]) -> Table:
+    """Return a transition table by its names."""
+    return [(state.name, what.name, after.name) for (state, what), after in table.items()]
+
+
+TABLES = {"connection": named(CONNECTION_TABLE), "stream": named(STREAM_TABLE)}
 
 
 def draw_table(table: Table) -> str:
     """Return a state's inputs and what follows, one row per pair."""
     rows = ["| state | input | next |", "|---|---|---|"]
-    rows += [
-        f"| {state.name} | {what.name} | {after.name} |" for (state, what), after in table.items()
-    ]
+    rows += [f"| {state} | {what} | {after} |" for state, what, after in table]
     return "\n".join(rows)
 
 
 def draw_diagram(table: Table) -> str:
     """Return a Mermaid diagram; inputs that lead from and to the same states share an arrow."""
     arrows: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for (state, what), after in table.items():
-        arrows[state.name, after.name].append(what.name)
+    for state, what, after in table:
+        arrows[state, after].append(what)
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> IDLE"]
-    for (state, after), inputs in arrows.items():
-        if state != after:
-            lines.append(f"    {state} --> {after}: {', '.join(inputs)}")
+    for (begin, end), inputs in arrows.items():
+        if begin != end:
+            lines.append(f"    {begin} --> {end}: {', '.join(inputs)}")
     return "\n".join([*lines, "    CLOSED --> [*]", "```"])
 
 
