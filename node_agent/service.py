@@ -184,6 +184,7 @@ class Node:
             identities=self._identities,
             audit=self._audit,
             on_link=self._link_changed,
+            route=lambda audience: self._upstreams.serving(audience.removeprefix("ca/")),
             clock=self._clock,
             network=self._network,
         )

@@ -195,6 +195,7 @@ class AuthorityService:
         )
         if record is None or record.request_digest != context.request_digest:
             raise refusal
+        await self._audit_repeat(context, record)
         return CertificateAnswer(chain=(record.der, *authority.chain_below_root), repeated=True)
 
     async def _issue(
@@ -206,11 +207,18 @@ class AuthorityService:
         )
         audit = with_detail(context.audit_record, audit_detail(record))
         outcome = await self._store.record_issuance(record, payload, audit)
+        if outcome.repeated:
+            await self._audit_repeat(context, outcome.certificate)
         self._changed.announce()
         return CertificateAnswer(
             chain=(outcome.certificate.der, *authority.chain_below_root),
             repeated=outcome.repeated,
         )
+
+    async def _audit_repeat(self, context: Context, record: CertificateRecord) -> None:
+        """Every decision leaves an entry, also one that only repeated an answer."""
+        detail = {**audit_detail(record), "outcome": "repeated"}
+        await self._store.append_audit([with_detail(context.audit_record, detail)])
 
     def _status_change(
         self, authority: LoadedAuthority, serial: int, reason: Reason, invalidity_at: int | None
@@ -232,7 +240,7 @@ class AuthorityService:
         try:
             position = await self._store.record_status(change, payload, with_detail(audit, detail))
         except Conflict as conflict:
-            return await self._unchanged(authority, change, conflict)
+            return await self._unchanged(authority, change, conflict, audit)
         self._changed.announce()
         self._on_revoked(authority)
         self._on_status(change.authority_id, change.serial)
@@ -246,12 +254,18 @@ class AuthorityService:
         )
 
     async def _unchanged(
-        self, authority: LoadedAuthority, change: StatusChange, conflict: Conflict
+        self,
+        authority: LoadedAuthority,
+        change: StatusChange,
+        conflict: Conflict,
+        audit: AuditRecord,
     ) -> RevokeAnswer:
         """Answer that it is so already; raise ``conflict`` when it isn't."""
         record = await self._find(authority, change.serial)
         if record.status is not change.status:
             raise conflict
+        detail = {"serial": f"{change.serial:x}", "outcome": "unchanged"}
+        await self._store.append_audit([with_detail(audit, detail)])
         return RevokeAnswer(
             status=record.status.value,
             revoked_at=record.revoked_at,

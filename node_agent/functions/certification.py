@@ -23,6 +23,7 @@ from node_agent.store.records import (
     CertificateQuery,
     CertificateRecord,
     CertificateStatus,
+    NameMatch,
 )
 from node_agent.web.backends import ManagementCertificate, ManagementCertificateOrder
 
@@ -101,6 +102,7 @@ class Certification:
         query = CertificateQuery(
             authority_ids=(authority.authority_id,),
             name=names[0],
+            name_match=NameMatch.EXACT,
             status=CertificateStatus.GOOD,
         )
         until = self._clock.now() + order.renew_before_days * _SECONDS_PER_DAY

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["make_crl"]
 
+# A revocation is stamped before it is committed: one that was under way while the base was made is
+# on the delta although its time lies before the base's.
+_COMMIT_SLACK_SECONDS = 300
+
 
 async def make_crl(
     store: Writer,
@@ -36,7 +40,7 @@ async def make_crl(
         next_update=now + validity_seconds,
         base_number=base.number if base else None,
     ) as writer:
-        since = base.this_update if base else None
+        since = base.this_update - _COMMIT_SLACK_SECONDS if base else None
         async for entries in store.revoked(authority.authority_id, since=since):
             writer.add(entries)
         finished = writer.finish()

@@ -21,6 +21,7 @@ from node_agent.objects import PeerConnectorSpec, PeerRoleSpec, RequesterSpec
 from node_agent.peers.caller import PeerCaller
 from node_agent.peers.directory import Directory
 from node_agent.peers.dispatcher import Context, Dispatcher
+from node_agent.peers.relay import Relay
 from node_agent.peers.signature import PeerCertificates
 from node_agent.policy import RoleSet, parse_roles
 from node_agent.pool import ConnectorPool, PoolSettings
@@ -60,6 +61,7 @@ class Linking:
         identities: Identities,
         audit: Callable[[AuditRecord], Awaitable[None]],
         on_link: Callable[[], None],
+        route: Callable[[str], Sequence[NodeIdentity]],
         clock: Clock,
         network: Network | None = None,
     ) -> None:
@@ -67,17 +69,20 @@ class Linking:
         self._objects = objects
         self._identities = identities
         self._audit = audit
+        self._route = route
         self._clock = clock
         self._network: Network = network or TlsNetwork()
         self._net_settings = NetSettings()
         self._handlers: list[tuple[Operation[Any, Any], Handler]] = []
         self._pools: dict[str, ConnectorPool] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._listener: Listener | None = None
         self._dispatcher: Dispatcher | None = None
         self._caller: PeerCaller | None = None
         self.roles = self._parse_roles()
         self.directory = Directory(clock=clock)
         self.directory.observe(lambda peer, is_connected: on_link())
+        self.directory.observe_waiting(self._wake_pools)
 
     def register(
         self,
@@ -119,7 +124,7 @@ class Linking:
         if self._dispatcher is None:
             self._activate(identity)
         await self._open_listener(identity)
-        await self._configure_pools()
+        self._configure_pools()
 
     def replace_roles(self) -> None:
         """Put the roles as they now are in force, for links that are up too."""
@@ -167,8 +172,10 @@ class Linking:
         """Drain every link and close the listener."""
         if self._listener is not None:
             await self._listener.close()
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        for pool in self._pools.values():
+            self._close_soon(pool)
         self._pools.clear()
+        await asyncio.gather(*self._closing)
         await asyncio.gather(*(link.drain(_DRAIN_SECONDS) for link in self.directory.links()))
 
     def _activate(self, identity: IdentityHolder) -> None:
@@ -180,6 +187,9 @@ class Linking:
             audit=self._audit,
             roles=self.roles,
             holds_audience=self._holds_audience,
+        )
+        self._dispatcher.relay = Relay(
+            directory=self.directory, route=self._route, clock=self._clock
         )
         for operation, handler in self._handlers:
             self._dispatcher.register(operation, handler)
@@ -207,10 +217,20 @@ class Linking:
     def _admit(self, link: Link) -> None:
         self.directory.add(link)
 
-    async def _configure_pools(self) -> None:
+    def _wake_pools(self) -> None:
+        for pool in self._pools.values():
+            pool.wake()
+
+    def _close_soon(self, pool: ConnectorPool) -> None:
+        """Drain a pool beside everything else: an operator's change doesn't wait for it."""
+        task = asyncio.create_task(pool.close(), name=f"close pool {pool.name}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _configure_pools(self) -> None:
         wanted = {spec.name: spec for spec in self._connectors()}
         for name in set(self._pools) - set(wanted):
-            await self._pools.pop(name).close()
+            self._close_soon(self._pools.pop(name))
         for spec in wanted.values():
             identity = self._identities.holder(spec.authenticator)
             if identity is not None:
@@ -234,7 +254,7 @@ class Linking:
             handler=self._dispatcher.handle,
             on_link=self.directory.add,
             clock=self._clock,
-            waiting=lambda: self.directory.queued,
+            waiting=lambda: self.directory.waiting_for(self._pools[spec.name].dialing.peer),
             net_settings=self._net_settings,
         )
         self._pools[spec.name].start()
