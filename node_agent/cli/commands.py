@@ -158,7 +158,7 @@ _AGENT = (
         name="run",
         summary="run the agent of a node until it is stopped",
         description="Runs in the foreground and logs to standard error. SIGTERM drains the links "
-        "and stops; SIGHUP reads the certificates again. Under systemd it reports readiness.",
+        "and stops. Under systemd it reports readiness.",
         handler="agent:run",
         arguments=_config,
         examples=("peersys run --config /etc/peersys/node.yaml",),
