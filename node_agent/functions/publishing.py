@@ -48,6 +48,9 @@ _BATCH_ENTRIES = 500
 # CRLs make entries large: a batch is also ended by its bytes, well below the largest message.
 _BATCH_BYTES = 1024 * 1024
 _BATCHES_IN_FLIGHT = 4
+# Under load a batch gathers what is committed within this time: a batch costs two signatures, two
+# verifications and a commit at the VA, whatever is in it. A status is visible this much later.
+_GATHER_SECONDS = 0.02
 _CALL_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
 _RETRY_CAP_SECONDS = 2.0
@@ -179,7 +182,8 @@ class Publisher:
                     await self._settle(in_flight)
                 else:
                     self._oldest_waiting_at = None
-                    await self._changed.wait(seen, _LOOK_AGAIN_SECONDS)
+                    if await self._changed.wait(seen, _LOOK_AGAIN_SECONDS):
+                        await self._clock.sleep(_GATHER_SECONDS)
         finally:
             for batch in in_flight:
                 batch.task.cancel()

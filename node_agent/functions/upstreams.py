@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 _CATALOGUE_SECONDS = 10.0
 # New CAs and profiles at the CA show in an RA's catalogue after at most this long.
 _REFRESH_SECONDS = 30.0
+# Requesters may ask for any name; only so many are remembered.
+_MOST_CHOSEN = 1000
 # Requesters choose the CA names that they ask for; what is remembered of them is bounded.
 _MOST_REMEMBERED = 1024
 
@@ -58,6 +60,10 @@ class Upstreams:
         self._offers: dict[NodeIdentity, tuple[AuthorityDescription, ...]] = {}
         self._asked_at: dict[NodeIdentity, float] = {}
         self._wake = ChangeSignal()
+        # Choosing walks all roles; it is asked for each request and changes with links, offers and
+        # roles only.
+        self._chosen: dict[str, list[NodeIdentity]] = {}
+        self._chosen_under: RoleSet | None = None
         self._named_in: RoleSet | None = None
         self._named: dict[tuple[str, ...], tuple[NodeIdentity, ...]] = {}
 
@@ -66,6 +72,18 @@ class Upstreams:
 
         Raises Unavailable when no role names any.
         """
+        roles = self._roles()
+        if self._chosen_under is not roles:
+            self._chosen.clear()
+            self._chosen_under = roles
+        chosen = self._chosen.get(authority)
+        if chosen is None:
+            chosen = self._choose(authority)
+            if len(self._chosen) < _MOST_CHOSEN:
+                self._chosen[authority] = chosen
+        return chosen
+
+    def _choose(self, authority: str) -> list[NodeIdentity]:
         allowed = self._granted("/peer/upstream", f"/ca/{authority}")
         if not allowed:
             raise Unavailable(
@@ -112,6 +130,7 @@ class Upstreams:
 
     def wake(self) -> None:
         """Look again now: a link has come up or gone."""
+        self._chosen.clear()
         self._wake.announce()
 
     def _may_offer(self, peer: NodeIdentity, authority: str) -> bool:
@@ -162,6 +181,7 @@ class Upstreams:
             log.info("catalogue not received", peer=peer.uri, reason=str(error))
             return
         self._offers[peer] = answer.authorities
+        self._chosen.clear()
 
 
 def _nodes_of(role: Role) -> Iterable[NodeIdentity]:
