@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["ALPN", "IdentityHolder", "TlsIdentity", "node_identity_of", "peer_identity_of"]
+__all__ = [
+    "ALPN",
+    "IdentityHolder",
+    "TlsIdentity",
+    "load_key",
+    "node_identity_of",
+    "peer_identity_of",
+]
 
 ALPN = "peersys/1"
 _SCHEME = "spiffe://"
@@ -166,25 +173,9 @@ class TlsIdentity:
         context.set_alpn_protocols([ALPN])
         anchors = b"".join(anchor.public_bytes(_DER) for anchor in self.trust_anchors)
         context.load_verify_locations(cadata=anchors)
-        self._load_key(context)
-        return context
-
-    def _load_key(self, context: ssl.SSLContext) -> None:
-        """Give OpenSSL the key through an anonymous file.
-
-        ``ssl`` loads keys from a path only. The key must not reach a disk in the clear, so it
-        goes into a memfd (memory that has no name in any file system), and, because such pages
-        may be swapped out or dumped, encrypted under a password that exists for this one load.
-        """
-        password = secrets.token_bytes(32).hex().encode()
-        key = self.private_key.private_bytes(
-            _PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(password),
-        )
         chain = b"".join(certificate.public_bytes(_PEM) for certificate in self.chain)
-        with _anonymous_file(chain + key) as path:
-            context.load_cert_chain(path, password=password)
+        load_key(context, self.private_key, chain)
+        return context
 
     def _check_key(self) -> None:
         own = self.private_key.public_key().public_bytes(_DER, _SPKI)
@@ -265,6 +256,24 @@ class IdentityHolder:
         Raises HandshakeError saying what is wrong.
         """
         return self._identity.verify_peer(chain_der)
+
+
+def load_key(context: ssl.SSLContext, private_key: PrivateKeyTypes, chain_pem: bytes) -> None:
+    """Give OpenSSL a key and its chain (leaf first) through an anonymous file.
+
+    ``ssl`` loads keys from a path only. The key must not reach a disk in the clear, so it goes into
+    a memfd (memory that has no name in any file system), and, because such pages may be swapped out
+    or dumped, encrypted under a password that exists for this one load. Raises ssl.SSLError when
+    key and chain don't fit together.
+    """
+    password = secrets.token_bytes(32).hex().encode()
+    key = private_key.private_bytes(
+        _PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(password),
+    )
+    with _anonymous_file(chain_pem + key) as path:
+        context.load_cert_chain(path, password=password)
 
 
 def node_identity_of(certificate: x509.Certificate) -> NodeIdentity:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives import serialization
-
 from node_agent.errors import ConfigError
+from node_agent.net.tls import load_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +35,7 @@ def rest_context(
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
     try:
-        _load_chain(context, private_key, chain_pem)
+        load_key(context, private_key, chain_pem.encode("ascii"))
         if client_trust_anchors_pem:
             context.load_verify_locations(cadata="\n".join(client_trust_anchors_pem))
     except (ssl.SSLError, ValueError) as error:
@@ -46,25 +43,6 @@ def rest_context(
             f"is not usable for TLS: {error}", where="server authenticator"
         ) from error
     return context
-
-
-def _load_chain(context: ssl.SSLContext, private_key: PrivateKeyTypes, chain_pem: str) -> None:
-    """Load key and chain, which OpenSSL reads from files only: a nameless one in memory, the key
-    encrypted by a password that is forgotten at once, because such memory may be swapped out.
-    """
-    password = secrets.token_bytes(32).hex().encode("ascii")
-    key_pem = private_key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(password),
-    )
-    descriptor = os.memfd_create("rest-identity", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(key_pem + chain_pem.encode("ascii"))
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=password)
-    finally:
-        os.close(descriptor)
 
 
 class TlsHolder:
