@@ -290,8 +290,8 @@ class StoreReader:
             except (OperationalError, InterfaceError):
                 if self._is_direct:
                     raise
-            # The server restarted: its other connections are as dead as this one was.
-            self._engine.dispose()
+            # The server restarted. The pool has noted it and replaces every older connection when it
+            # is next taken out; dispose() would forget those in use here without closing them.
             return self._on_connection(work)
 
     def _on_connection(self, work: Work[ResultT]) -> ResultT:
