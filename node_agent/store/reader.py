@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from node_agent.errors import StoreError
 from node_agent.store.audit_chain import AuditHead, AuditVerdict, ChainCheck, decode_body
@@ -285,18 +285,24 @@ class StoreReader:
 
     def _with_connection(self, work: Work[ResultT]) -> ResultT:
         with translated():
-            try:
-                return self._on_connection(work)
-            except (OperationalError, InterfaceError):
-                if self._is_direct:
-                    raise
-            # The server restarted. The pool has noted it and replaces every older connection when it
-            # is next taken out; dispose() would forget those in use here without closing them.
-            return self._on_connection(work)
+            # After a server's restart each kept connection is dead: at most one for each thread and
+            # one more are found so, closed one by one, and replaced.
+            for _ in range(READ_THREADS + 1):
+                with self._engine.connect() as connection:
+                    try:
+                        return work(connection)
+                    except (OperationalError, InterfaceError) as error:
+                        if self._is_direct or not _is_lost(error):
+                            raise
+                        connection.invalidate()
+            with self._engine.connect() as connection:
+                return work(connection)
 
-    def _on_connection(self, work: Work[ResultT]) -> ResultT:
-        with self._engine.connect() as connection:
-            return work(connection)
+
+def _is_lost(error: DBAPIError) -> bool:
+    """Tell whether the connection ended: without a word, or by the operator (57P01 to 57P05)."""
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state is None or state.startswith("57P")
 
 
 def _audit_rows(after: int, limit: int) -> sa.Select[Any]:
