@@ -54,7 +54,7 @@ from node_agent.peers.operations import (
     STATUS,
 )
 from node_agent.pki.signing import SigningPool
-from node_agent.sd_notify import notify_ready, notify_stopping
+from node_agent.sd_notify import keep_watchdog_fed, notify_ready, notify_stopping
 from node_agent.store import open_store
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class Node:
                 tasks.create_task(self._crls.run(), name="crl-issuing"),
                 tasks.create_task(self._signers.run(), name="signers"),
                 tasks.create_task(self._upstreams.run(), name="upstreams"),
+                tasks.create_task(keep_watchdog_fed(self._clock), name="watchdog"),
             ]
             try:
                 await self._start()
@@ -184,7 +185,7 @@ class Node:
             identities=self._identities,
             audit=self._audit,
             on_link=self._link_changed,
-            route=lambda audience: self._upstreams.serving(audience.removeprefix("ca/")),
+            route=lambda audience: self._upstreams.route(audience),
             clock=self._clock,
             network=self._network,
         )
