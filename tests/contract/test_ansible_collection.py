@@ -102,8 +102,12 @@ def test_schema_has_exactly_the_keys_that_the_plugin_knows(schema: Any) -> None:
         return set(found)
 
     assert keys() == set(_topology_reader.TOP_KEYS)
-    assert keys("nodes", "additionalProperties", "properties") == set(_topology_reader.NODE_KEYS)
     below = ("additionalProperties", "properties")
+    zone = schema["properties"]["zones"]["additionalProperties"]["oneOf"][1]
+    assert set(zone["properties"]) == set(_topology_reader.ZONE_KEYS)
+    assert keys("nodes", *below) == set(_topology_reader.NODE_KEYS)
+    assert keys("stores", *below) == set(_topology_reader.STORE_KEYS)
+    assert keys("clients", *below) == set(_topology_reader.CLIENT_KEYS)
     assert keys("authorities", *below) == set(_topology_reader.AUTHORITY_KEYS)
     assert keys("profiles", *below) == set(CERTIFICATE_PROFILE.options) - {"name"}
     assert keys("management_ca", "properties") == set(MANAGEMENT_CA.options)

@@ -8,10 +8,12 @@ DOCUMENTATION = r"""
 name: topology
 short_description: One file that describes a whole PKI becomes hosts, groups and variables
 description:
-  - Reads a topology (zones, nodes and their functions, CAs, profiles, links) and derives what each node needs.
-  - That is connectors, peer roles on both ends, publishers, OCSP signers, authenticators, and the addresses in certificates.
+  - Reads a topology (zones, nodes and their functions, stores, clients, CAs, profiles, links) and derives what each host needs.
+  - That is connectors, peer roles on both ends, publishers, OCSP signers, authenticators, the addresses in certificates,
+    the rules of each firewall, and what is tried to prove them.
   - A topology that can't work is refused before anything is touched, with file, line and key.
-  - The groups are C(peersys_nodes) and one for each function.
+  - The groups are C(peersys_nodes) and one for each function, C(postgresql_store) and one for each store,
+    C(peersys_hosts) for both, C(firewalled_hosts) when zones have networks, and C(peersys_clients).
 version_added: 0.1.0
 author:
   - Peersys contributors (@peersys)
@@ -23,7 +25,7 @@ options:
     choices: [peersys.pki.topology]
 notes:
   - The keys of the file are described in the topology reference, and by its JSON Schema.
-  - Text below C(nodes) and in C(trust_domain) may be a Jinja template.
+  - Text below C(zones), C(nodes), C(stores) and C(clients) and in C(trust_domain) may be a Jinja template.
 """
 
 EXAMPLES = r"""
@@ -68,12 +70,25 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     TopologyRefused,
     read_document,
 )
-from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import Topology
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
+    FUNCTIONS,
+    Host,
+    Topology,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_reader import read_topology
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_rules import check_topology
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_variables import host_variables
 
-_TEMPLATED = ("trust_domain", "nodes")
+_TEMPLATED = ("trust_domain", "zones", "nodes", "stores", "clients")
+# Always there, if only empty, so that playbooks may name them.
+_GROUPS = (
+    "peersys_hosts",
+    "peersys_nodes",
+    "peersys_clients",
+    "firewalled_hosts",
+    "postgresql_store",
+    *FUNCTIONS,
+)
 _ENDINGS = ("topology.yml", "topology.yaml")
 
 
@@ -119,13 +134,30 @@ class InventoryModule(BaseInventoryPlugin):
 
 
 def _fill(inventory: t.Any, document: Document, topology: Topology) -> None:
-    inventory.add_group("peersys_nodes")
-    for name, node in topology.nodes.items():
-        inventory.add_host(name, group="peersys_nodes")
-        for function in node.functions:
-            inventory.add_group(function)
-            inventory.add_host(name, group=function)
-        declared_at = f"{document.file}:{document.line(('nodes', name))}: nodes.{name}"
-        variables = {**host_variables(topology, node), "peersys_declared_at": declared_at}
+    for group in _GROUPS:
+        inventory.add_group(group)
+    for host in topology.hosts():
+        for group in _groups_of(topology, host):
+            inventory.add_group(group)
+            inventory.add_host(host.name, group=group)
+        declared_at = f"{document.file}:{document.line(host.path)}: {'.'.join(host.path)}"
+        variables = {**host_variables(topology, host), "peersys_declared_at": declared_at}
         for key, value in variables.items():
-            inventory.set_variable(name, key, value)
+            inventory.set_variable(host.name, key, value)
+
+
+def _groups_of(topology: Topology, host: Host) -> t.Iterator[str]:
+    kind, name = host.path
+    if kind == "clients":
+        yield "peersys_clients"
+        return
+    yield "peersys_hosts"
+    if topology.has_networks:
+        yield "firewalled_hosts"
+    if kind == "stores":
+        yield from ("postgresql_store", topology.stores[name].group)
+        return
+    node = topology.nodes[name]
+    yield from ("peersys_nodes", *node.functions)
+    if node.store is not None:
+        yield topology.stores[node.store].group

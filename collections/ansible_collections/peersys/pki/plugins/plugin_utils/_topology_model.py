@@ -19,6 +19,8 @@ FUNCTIONS = (
     "validation_authority",
 )
 PORTS = ("peer", "rest", "status")
+Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,68 @@ class Endpoint:
 
 
 @dataclasses.dataclass(frozen=True)
+class Zone:
+    """A security zone: which others its hosts may connect to, and which addresses it has."""
+
+    name: str
+    dials: tuple[str, ...]
+    networks: tuple[Network, ...]
+
+    def may_reach(self, zone: str) -> bool:
+        """Return whether hosts of this zone may connect to hosts of the other."""
+        return zone == self.name or zone in self.dials
+
+    def holds(self, address: Address) -> int:
+        """Return the prefix length of the narrowest network with the address, -1 without one."""
+        return max((one.prefixlen for one in self.networks if address in one), default=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """A PostgreSQL database that nodes keep their objects in; ``host`` is its inventory name."""
+
+    name: str
+    host: str
+    zone: str
+    address: str
+    port: int
+    database: str
+    variables: dict[str, t.Any]
+
+    @property
+    def group(self) -> str:
+        """The inventory group of its host and its nodes."""
+        return f"store_{self.name.replace('-', '_')}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Client:
+    """A host that runs no agent: it plays requesters and everybody who asks for status."""
+
+    name: str
+    zone: str
+    address: str
+    variables: dict[str, t.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """What nodes, stores' hosts and clients have in common; ``path`` is where it is declared."""
+
+    name: str
+    zone: str
+    address: str | None
+    path: tuple[str, str]
+
+    @property
+    def ip(self) -> Address | None:
+        """The address as a number, None for a name or nothing."""
+        if self.address is None or not is_ip_address(self.address):
+            return None
+        return ipaddress.ip_address(self.address)
+
+
+@dataclasses.dataclass(frozen=True)
 class Node:
     """One host with one agent. ``address`` is how others reach it."""
 
@@ -43,6 +107,7 @@ class Node:
     listen: dict[str, Endpoint]
     server_names: tuple[str, ...]
     status_url: str | None
+    store: str | None
     variables: dict[str, t.Any]
 
     def has(self, function: str) -> bool:
@@ -66,7 +131,10 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Authority:
-    """A CA. ``fields`` go into its specification as they are."""
+    """A CA. ``fields`` go into its specification as they are.
+
+    ``node`` hosts it, and so does every node on the same store: they share its objects.
+    """
 
     name: str
     node: str
@@ -92,8 +160,10 @@ class Topology:
     """Everything that the document says, with the shapes checked and names not yet."""
 
     trust_domain: str
-    zones: dict[str, tuple[str, ...]]
+    zones: dict[str, Zone]
     nodes: dict[str, Node]
+    stores: dict[str, Store]
+    clients: dict[str, Client]
     management: dict[str, t.Any]
     authorities: dict[str, Authority]
     profiles: dict[str, dict[str, t.Any]]
@@ -107,12 +177,47 @@ class Topology:
         """Return the nodes with a function."""
         return [node for node in self.nodes.values() if node.has(function)]
 
+    def hosts(self) -> list[Host]:
+        """Return every host: nodes, stores' hosts, clients."""
+        return [
+            *(
+                Host(one.name, one.zone, one.address, ("nodes", one.name))
+                for one in self.nodes.values()
+            ),
+            *(
+                Host(one.host, one.zone, one.address, ("stores", one.name))
+                for one in self.stores.values()
+            ),
+            *(
+                Host(one.name, one.zone, one.address, ("clients", one.name))
+                for one in self.clients.values()
+            ),
+        ]
+
+    @property
+    def has_networks(self) -> bool:
+        """Whether zones have addresses, without which there are no firewalls."""
+        return any(zone.networks for zone in self.zones.values())
+
+    def on_store(self, store: str | None) -> list[Node]:
+        """Return the nodes that keep their objects in a store."""
+        return [node for node in self.nodes.values() if store is not None and node.store == store]
+
+    def sharing(self, node: str) -> list[str]:
+        """Return the nodes with the same objects as this one, which comes first."""
+        together = self.on_store(self.nodes[node].store)
+        return [node, *(one.name for one in together if one.name != node)]
+
+    def hosts_authority(self, node: str, authority: Authority) -> bool:
+        """Return whether the node hosts the CA."""
+        return node in self.sharing(authority.node)
+
     def authorities_over(self, link: Link) -> list[Authority]:
         """Return the CAs that the link's source hosts and its target deals with."""
         return [
             authority
             for authority in self.authorities.values()
-            if authority.node == link.source
+            if self.hosts_authority(link.source, authority)
             and (link.authorities is None or authority.name in link.authorities)
         ]
 

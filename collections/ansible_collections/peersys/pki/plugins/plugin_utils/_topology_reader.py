@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import difflib
+import ipaddress
 import re
 import typing as t
 
@@ -21,19 +21,24 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Document,
-    Fault,
     Path,
-    TopologyRefused,
-    shown,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     FUNCTIONS,
     PORTS,
     Authority,
+    Client,
     Endpoint,
     Link,
+    Network,
     Node,
+    Store,
     Topology,
+    Zone,
+)
+from ansible_collections.peersys.pki.plugins.plugin_utils._typed_document import (
+    TypedDocument,
+    one_of,
 )
 
 TOP_KEYS = (
@@ -41,12 +46,15 @@ TOP_KEYS = (
     "trust_domain",
     "zones",
     "nodes",
+    "stores",
+    "clients",
     "management_ca",
     "authorities",
     "profiles",
     "links",
     "tenants",
 )
+ZONE_KEYS = ("dials", "networks")
 NODE_KEYS = (
     "zone",
     "address",
@@ -55,8 +63,11 @@ NODE_KEYS = (
     "listen_address",
     "server_names",
     "status_url",
+    "store",
     "variables",
 )
+STORE_KEYS = ("host", "zone", "address", "port", "database", "variables")
+CLIENT_KEYS = ("zone", "address", "variables")
 AUTHORITY_KEYS = ("node", "activation", *(set(CERTIFICATION_AUTHORITY.options) - {"name"}))
 LINK_KEYS = ("from", "to", "authorities")
 
@@ -65,8 +76,7 @@ _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}\Z")
 _NODE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
 _OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,20}[a-z0-9])?\Z")
 _ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
-_TYPES: dict[type, str] = {dict: "a mapping", list: "a list", str: "a text"}
-T = t.TypeVar("T")
+_DATABASE = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 
 
 def read_topology(document: Document) -> Topology:
@@ -74,15 +84,9 @@ def read_topology(document: Document) -> Topology:
     return _Reader(document).topology()
 
 
-class _Reader:
-    def __init__(self, document: Document) -> None:
-        self._document = document
-
-    def refuse(self, path: Path, message: str, remedy: str = "") -> t.NoReturn:
-        raise TopologyRefused(self._document, [Fault(path, message, remedy)])
-
+class _Reader(TypedDocument):
     def topology(self) -> Topology:
-        top = self.typed((), self._document.value, dict)
+        top = self.typed((), self.document.value, dict)
         self.known_keys((), top, TOP_KEYS)
         if top.get("tenants"):
             # Ignoring them would look like isolation that isn't there.
@@ -90,12 +94,20 @@ class _Reader:
         return Topology(
             trust_domain=self.trust_domain(top),
             zones={
-                name: tuple(self.texts(("zones", name, "dials"), (zone or {}).get("dials")))
+                name: self.zone(("zones", name), name, zone or {})
                 for name, zone in self.section("zones", _OBJECT_NAME).items()
             },
             nodes={
                 name: self.node(("nodes", name), name, node)
                 for name, node in self.section("nodes", _NODE_NAME).items()
+            },
+            stores={
+                name: self.store(("stores", name), name, store)
+                for name, store in self.section("stores", _OBJECT_NAME).items()
+            },
+            clients={
+                name: self.client(("clients", name), name, client)
+                for name, client in self.section("clients", _NODE_NAME).items()
             },
             management=self.management(top.get("management_ca")),
             authorities={
@@ -114,7 +126,7 @@ class _Reader:
 
     def section(self, key: str, names: re.Pattern[str]) -> dict[str, t.Any]:
         """Return a top-level mapping of named things; ``zones`` may hold empty ones."""
-        found = self.typed((key,), self._document.value.get(key) or {}, dict)
+        found = self.typed((key,), self.document.value.get(key) or {}, dict)
         for name, value in found.items():
             if not names.match(name):
                 remedy = "Use lower-case letters, digits and inner dashes, and keep it short"
@@ -130,13 +142,31 @@ class _Reader:
             self.refuse(("trust_domain",), f"{text!r} is no trust domain", remedy)
         return text
 
+    def zone(self, path: Path, name: str, raw: dict[str, t.Any]) -> Zone:
+        self.known_keys(path, raw, ZONE_KEYS)
+        networks = (*path, "networks")
+        return Zone(
+            name=name,
+            dials=tuple(self.texts((*path, "dials"), raw.get("dials"))),
+            networks=tuple(
+                self.network((*networks, index), text)
+                for index, text in enumerate(self.texts(networks, raw.get("networks")))
+            ),
+        )
+
+    def network(self, path: Path, text: str) -> Network:
+        try:
+            return ipaddress.ip_network(text)
+        except ValueError as error:
+            self.refuse(path, f"{text!r} is no network: {error}", "Write it as in 192.0.2.0/24")
+
     def node(self, path: Path, name: str, raw: dict[str, t.Any]) -> Node:
         self.known_keys(path, raw, NODE_KEYS)
         functions = self.texts((*path, "functions"), self.required(path, raw, "functions", list))
         for index, function in enumerate(functions):
             if function not in FUNCTIONS:
                 where = (*path, "functions", index)
-                self.refuse(where, f"{function!r} is no function", _one_of(function, FUNCTIONS))
+                self.refuse(where, f"{function!r} is no function", one_of(function, FUNCTIONS))
         address = self.optional(path, raw, "address", str)
         listen_address = self.optional(path, raw, "listen_address", str) or address
         return Node(
@@ -147,7 +177,43 @@ class _Reader:
             listen=self.listen((*path, "listen"), raw.get("listen") or {}, listen_address),
             server_names=tuple(self.texts((*path, "server_names"), raw.get("server_names"))),
             status_url=self.optional(path, raw, "status_url", str),
-            variables=self.typed((*path, "variables"), raw.get("variables") or {}, dict),
+            store=self.optional(path, raw, "store", str),
+            variables=self.variables(path, raw),
+        )
+
+    def variables(self, path: Path, raw: dict[str, t.Any]) -> dict[str, t.Any]:
+        return self.typed((*path, "variables"), raw.get("variables") or {}, dict)
+
+    def store(self, path: Path, name: str, raw: dict[str, t.Any]) -> Store:
+        self.known_keys(path, raw, STORE_KEYS)
+        host = self.required(path, raw, "host", str)
+        if not _NODE_NAME.match(host):
+            remedy = "Use lower-case letters, digits and inner dashes, and keep it short"
+            self.refuse((*path, "host"), f"{host!r} is no name", remedy)
+        port = self.optional(path, raw, "port", int) or 5432
+        if not 1 <= port <= 65535:
+            self.refuse((*path, "port"), f"{port} is no port")
+        database = self.optional(path, raw, "database", str) or "peersys"
+        if not _DATABASE.match(database):
+            remedy = "Use lower-case letters, digits and underscores"
+            self.refuse((*path, "database"), f"{database!r} is no name of a database", remedy)
+        return Store(
+            name=name,
+            host=host,
+            zone=self.required(path, raw, "zone", str),
+            address=self.required(path, raw, "address", str),
+            port=port,
+            database=database,
+            variables=self.variables(path, raw),
+        )
+
+    def client(self, path: Path, name: str, raw: dict[str, t.Any]) -> Client:
+        self.known_keys(path, raw, CLIENT_KEYS)
+        return Client(
+            name=name,
+            zone=self.required(path, raw, "zone", str),
+            address=self.required(path, raw, "address", str),
+            variables=self.variables(path, raw),
         )
 
     def listen(self, path: Path, raw: t.Any, host: str | None) -> dict[str, Endpoint]:
@@ -219,31 +285,3 @@ class _Reader:
             if authorities is None
             else tuple(self.texts((*path, "authorities"), authorities)),
         )
-
-    def known_keys(self, path: Path, found: dict[str, t.Any], known: t.Iterable[str]) -> None:
-        for key in found:
-            if key not in known:
-                self.refuse((*path, key), "unknown key", _one_of(key, sorted(known)))
-
-    def required(self, path: Path, found: dict[str, t.Any], key: str, kind: type[T]) -> T:
-        if found.get(key) is None:
-            self.refuse((*path, key), f"is missing below {shown(path) or 'the top'}")
-        return self.typed((*path, key), found[key], kind)
-
-    def optional(self, path: Path, found: dict[str, t.Any], key: str, kind: type[T]) -> T | None:
-        value = found.get(key)
-        return None if value is None else self.typed((*path, key), value, kind)
-
-    def texts(self, path: Path, value: t.Any) -> list[str]:
-        items = self.typed(path, [] if value is None else value, list)
-        return [self.typed((*path, index), item, str) for index, item in enumerate(items)]
-
-    def typed(self, path: Path, value: t.Any, kind: type[T]) -> T:
-        if not isinstance(value, kind):
-            self.refuse(path, f"must be {_TYPES[kind]}, not {type(value).__name__}")
-        return value
-
-
-def _one_of(word: str, known: t.Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}"

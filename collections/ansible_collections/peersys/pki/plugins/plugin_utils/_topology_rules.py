@@ -17,6 +17,10 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Path,
     TopologyRefused,
 )
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_host_rules import (
+    ADDRESS_RULES,
+    HOST_RULES,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     Link,
     Topology,
@@ -55,8 +59,8 @@ def _zones_exist(topology: Topology) -> Faults:
     for name, node in topology.nodes.items():
         if node.zone not in topology.zones:
             yield Fault(("nodes", name, "zone"), f"unknown zone {node.zone!r}", "Add it to zones")
-    for name, dials in topology.zones.items():
-        for index, zone in enumerate(dials):
+    for name, dialling in topology.zones.items():
+        for index, zone in enumerate(dialling.dials):
             if zone not in topology.zones:
                 path = ("zones", name, "dials", index)
                 yield Fault(path, f"unknown zone {zone!r}", "Add it to zones")
@@ -70,8 +74,15 @@ def _authorities_exist(topology: Topology) -> Faults:
             yield Fault(("authorities", name), "an issuing CA needs an issuer", "Name a root CA")
         elif issuer is not None and issuer not in topology.authorities:
             yield Fault(path, f"unknown CA {issuer!r}", "Add it to authorities")
-        elif issuer is not None and topology.authorities[issuer].node != authority.node:
+        elif issuer is not None and not _together(topology, issuer, authority.node):
             yield Fault(path, f"{issuer} is on another node", "Put both on one node")
+
+
+def _together(topology: Topology, authority: str, node: str) -> bool:
+    host = topology.authorities[authority].node
+    return node == host or (
+        {node, host} <= topology.nodes.keys() and node in topology.sharing(host)
+    )
 
 
 def _authorities_of_links_exist(topology: Topology) -> Faults:
@@ -81,7 +92,7 @@ def _authorities_of_links_exist(topology: Topology) -> Faults:
             path = ("links", link.index, "authorities", index)
             if authority is None:
                 yield Fault(path, f"unknown CA {name!r}", "Add it to authorities")
-            elif authority.node != link.source:
+            elif not _together(topology, name, link.source):
                 yield Fault(path, f"{name} is not on {link.source}", f"It is on {authority.node}")
 
 
@@ -122,8 +133,10 @@ def _one_management_ca(topology: Topology) -> Faults:
         remedy = "Give one node the function management_ca"
         yield Fault(("nodes",), "no node holds the Management CA", remedy)
     for node in holders[1:]:
-        path = ("nodes", node.name, "functions")
-        yield Fault(path, f"{holders[0].name} holds the Management CA already", "Keep one")
+        if node.name not in topology.sharing(holders[0].name):
+            path = ("nodes", node.name, "functions")
+            remedy = "Keep one, or give both nodes one store"
+            yield Fault(path, f"{holders[0].name} holds the Management CA already", remedy)
 
 
 def _hosts_are_authorities(topology: Topology) -> Faults:
@@ -164,7 +177,7 @@ def _authorities_dial(topology: Topology) -> Faults:
 def _zones_allow_links(topology: Topology) -> Faults:
     for link in topology.links:
         source, target = topology.nodes[link.source].zone, topology.nodes[link.target].zone
-        if source != target and target not in topology.zones[source]:
+        if not topology.zones[source].may_reach(target):
             remedy = f"Turn the link round, or add {target} to zones.{source}.dials"
             yield Fault(("links", link.index), f"zone {source} must not dial {target}", remedy)
 
@@ -238,6 +251,7 @@ _NAMES = (
     _authorities_of_links_exist,
     _profiles_exist,
     _names_differ,
+    *HOST_RULES,
 )
 _DIRECTIONS = (
     _issuers_are_no_loop,
@@ -251,4 +265,5 @@ _DIRECTIONS = (
     _endpoints_differ,
     _functions_have_ports,
     _everyone_has_a_ca,
+    *ADDRESS_RULES,
 )

@@ -15,10 +15,19 @@ import typing as t
 
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     Authority,
+    Host,
     Link,
     Node,
     Topology,
     is_ip_address,
+)
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_networks import (
+    network_variables,
+)
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_stores import (
+    secrets_of,
+    store_url,
+    store_variables,
 )
 
 Variables = dict[str, t.Any]
@@ -26,8 +35,25 @@ Variables = dict[str, t.Any]
 _PROTOCOLS = ("rest",)
 
 
-def host_variables(topology: Topology, node: Node) -> Variables:
-    """Return every variable of the node's host."""
+def host_variables(topology: Topology, host: Host) -> Variables:
+    """Return every variable of a host."""
+    kind, name = host.path
+    derived = network_variables(topology, host)
+    own: Variables
+    if kind == "nodes":
+        derived |= _node(topology, topology.nodes[name])
+        own = topology.nodes[name].variables
+    elif kind == "stores":
+        derived |= store_variables(topology, topology.stores[name])
+        own = topology.stores[name].variables
+    else:
+        own = topology.clients[name].variables
+    if host.address is not None:
+        derived["ansible_host"] = host.address
+    return derived | own
+
+
+def _node(topology: Topology, node: Node) -> Variables:
     variables: Variables = {
         "node_name": node.name,
         "node_trust_domain": topology.trust_domain,
@@ -37,13 +63,14 @@ def host_variables(topology: Topology, node: Node) -> Variables:
         "authenticator_management_host": topology.having("management_ca")[0].name,
         "authenticator_management_authority": topology.management["name"],
         "verification_peers": sorted(_peers(topology, node)),
+        "peersys_secrets": secrets_of(topology, node),
     }
+    if node.store is not None:
+        variables["node_store_url"] = store_url(topology.stores[node.store])
     for function, derive in _BY_FUNCTION.items():
         if node.has(function):
             variables |= derive(topology, node)
-    if node.address is not None:
-        variables["ansible_host"] = node.address
-    return variables | node.variables
+    return variables
 
 
 def _authenticators(node: Node) -> list[Variables]:
@@ -72,7 +99,9 @@ def _management_ca(topology: Topology, node: Node) -> Variables:
 
 
 def _certification_authority(topology: Topology, node: Node) -> Variables:
-    hosted = [one for one in topology.authorities.values() if one.node == node.name]
+    hosted = [
+        one for one in topology.authorities.values() if topology.hosts_authority(node.name, one)
+    ]
     named = {profile for authority in hosted for profile in authority.profiles}
     offline = [one.name for one in hosted if one.activation == "on_demand"]
     return {
@@ -188,17 +217,18 @@ def _upstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
 
 
 def _registration_authority(topology: Topology, node: Node) -> Variables:
-    offered = [
-        authority
-        for link in topology.links_to(node.name)
-        for authority in topology.authorities_over(link)
-        if authority.profiles
-    ]
+    offered = [one for one in _dealt_with(topology, node) if one.profiles]
     return {
         "registration_authority_url": node.url("rest", "https", 443),
         "registration_authority_peer_roles": _peer_roles(topology, node),
         "verification_trials": [_trial(topology, authority) for authority in offered],
     }
+
+
+def _dealt_with(topology: Topology, node: Node) -> list[Authority]:
+    """Return the CAs of all links to the node; several nodes may bring the same CA."""
+    over = [one for link in topology.links_to(node.name) for one in topology.authorities_over(link)]
+    return list({authority.name: authority for authority in over}.values())
 
 
 def _trial(topology: Topology, authority: Authority) -> Variables:
@@ -234,12 +264,7 @@ def _takes_dns_names(topology: Topology) -> t.Callable[[str], bool]:
 
 
 def _validation_authority(topology: Topology, node: Node) -> Variables:
-    answered = [
-        authority
-        for link in topology.links_to(node.name)
-        for authority in topology.authorities_over(link)
-        if authority.kind == "issuing"
-    ]
+    answered = [one for one in _dealt_with(topology, node) if one.kind == "issuing"]
     return {
         "validation_authority_url": node.validation_url,
         "validation_authority_peer_roles": _peer_roles(topology, node),
