@@ -17,7 +17,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
 )
 
 Variables = dict[str, t.Any]
-_STORE_USER = "peersys"
+_STORE_ROLE = "peersys"
 
 
 def store_variables(topology: Topology, store: Store) -> Variables:
@@ -26,10 +26,8 @@ def store_variables(topology: Topology, store: Store) -> Variables:
         "postgresql_store_address": store.address,
         "postgresql_store_port": store.port,
         "postgresql_store_database": store.database,
-        "postgresql_store_user": _STORE_USER,
-        "postgresql_store_allowed_addresses": [
-            node.address for node in topology.on_store(store.name)
-        ],
+        "postgresql_store_role": _STORE_ROLE,
+        "postgresql_store_clients": [node.address for node in topology.on_store(store.name)],
         "peersys_secrets": [_secrets("group_vars", store.group, "node_store_password")],
     }
 
@@ -37,7 +35,7 @@ def store_variables(topology: Topology, store: Store) -> Variables:
 def store_url(store: Store) -> str:
     """Return a store's URL, without password. The server proves by SCRAM, bound to the TLS channel, that it knows it."""
     host = f"[{store.address}]" if ":" in store.address else store.address
-    place = f"{_STORE_USER}@{host}:{store.port}/{store.database}"
+    place = f"{_STORE_ROLE}@{host}:{store.port}/{store.database}"
     return f"postgresql+psycopg://{place}?sslmode=require&channel_binding=require"
 
 

@@ -66,7 +66,8 @@ def _node(topology: Topology, node: Node) -> Variables:
         "peersys_secrets": secrets_of(topology, node),
     }
     if node.store is not None:
-        variables["node_store_url"] = store_url(topology.stores[node.store])
+        store = topology.stores[node.store]
+        variables |= {"node_store_url": store_url(store), "node_store_host": store.host}
     for function, derive in _BY_FUNCTION.items():
         if node.has(function):
             variables |= derive(topology, node)
