@@ -68,6 +68,18 @@ class Reader(Protocol):
         """Return the newest full (or delta) CRL."""
         ...
 
+    async def crl_der(self, crl: CrlRecord) -> bytes:
+        """Return a whole CRL in memory. Raises NotFound when a newer one has replaced it."""
+        ...
+
+    def crl_pieces(self, crl: CrlRecord, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Yield a CRL from ``offset`` on in pieces of at most 256 KiB; NotFound as above."""
+        ...
+
+    async def held_octets(self, authority_id: str, sha256: bytes) -> int:
+        """Return how much of a CRL with this digest is stored, from its beginning on."""
+        ...
+
     async def count_certificates(self, authority_id: str) -> int:
         """Return how many certificates of this authority are recorded here."""
         ...
@@ -117,6 +129,18 @@ class Writer(Reader, Protocol):
 
     async def record_crl(self, crl: CrlRecord, payload: bytes) -> int:
         """Commit a CRL with its change-log entry. Raises Conflict unless its number is new."""
+        ...
+
+    async def put_crl_chunks(
+        self, authority_id: str, sha256: bytes, first: int, chunks: Sequence[bytes]
+    ) -> int:
+        """Store pieces of a CRL (``contents.CHUNK_OCTETS`` each, the last one shorter) from number
+        ``first`` on; return how many there are then. Raises Conflict when earlier ones are missing.
+        """
+        ...
+
+    async def drop_crl_chunks(self, authority_id: str, sha256: bytes) -> None:
+        """Forget the pieces of a CRL that isn't recorded."""
         ...
 
     async def next_crl_number(self, authority_id: str) -> int:

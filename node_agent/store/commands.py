@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 
 from node_agent.errors import Conflict, NotFound
+from node_agent.store.contents import check_content, drop_superseded
 from node_agent.store.records import (
     AuditRecord,
     CertificateRecord,
@@ -220,8 +221,14 @@ def put_position(transaction: Transaction, table: sa.Table, name: str, position:
 
 
 def insert_crl(transaction: Transaction, crl: CrlRecord) -> None:
-    """Insert a CRL and drop those of its kind that nobody will ask for."""
+    """Insert a CRL and drop those of its kind that nobody will ask for.
+
+    Raises Conflict when the pieces of a long one aren't stored.
+    """
     is_delta = int(crl.base_number is not None)
+    content = crl.content
+    if content is not None:
+        check_content(transaction, crl.authority_id, content)
     transaction.connection.execute(
         crls.insert().values(
             authority_id=crl.authority_id,
@@ -231,11 +238,13 @@ def insert_crl(transaction: Transaction, crl: CrlRecord) -> None:
             this_update=crl.this_update,
             next_update=crl.next_update,
             der=crl.der,
+            content_sha256=content.sha256 if content else None,
+            content_octets=content.octets if content else None,
         )
     )
     same_kind = (crls.c.authority_id == crl.authority_id) & (crls.c.is_delta == is_delta)
     kept = sa.select(crls.c.number).where(same_kind).order_by(crls.c.number.desc()).limit(KEPT_CRLS)
-    transaction.connection.execute(crls.delete().where(same_kind, crls.c.number.not_in(kept)))
+    drop_superseded(transaction, crl.authority_id, same_kind & crls.c.number.not_in(kept))
 
 
 def _check_step(stored: CertificateStatus, wanted: CertificateStatus) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "CertificateStatus",
     "ChangeEntry",
     "ChangeKind",
+    "CrlContent",
     "CrlRecord",
     "IssuanceOutcome",
     "KeyRecord",
@@ -118,8 +119,19 @@ class ChangeEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrlContent:
+    """What the pieces of a long CRL make up together."""
+
+    sha256: bytes
+    octets: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CrlRecord:
-    """A CRL as made. ``base_number`` is set on a delta CRL."""
+    """A CRL as made. ``base_number`` is set on a delta CRL.
+
+    A long one has ``content`` instead of ``der``: read it with ``Reader.crl_pieces``.
+    """
 
     authority_id: str
     number: int
@@ -127,6 +139,7 @@ class CrlRecord:
     next_update: int
     der: bytes
     base_number: int | None = None
+    content: CrlContent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

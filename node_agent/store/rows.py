@@ -13,6 +13,7 @@ from node_agent.store.records import (
     CertificateStatus,
     ChangeEntry,
     ChangeKind,
+    CrlContent,
     CrlRecord,
     KeyRecord,
     ObjectRecord,
@@ -138,7 +139,7 @@ def change_entry(row: Row) -> ChangeEntry:
 
 def crl_record(row: Row) -> CrlRecord:
     """Return a row of the CRLs, in the order of its columns."""
-    authority_id, _, number, base_number, this_update, next_update, der = row
+    authority_id, _, number, base_number, this_update, next_update, der, sha256, octets = row
     return CrlRecord(
         authority_id=authority_id,
         number=number,
@@ -146,6 +147,7 @@ def crl_record(row: Row) -> CrlRecord:
         this_update=this_update,
         next_update=next_update,
         der=der,
+        content=None if sha256 is None else CrlContent(sha256=bytes(sha256), octets=octets),
     )
 
 

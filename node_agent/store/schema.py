@@ -21,6 +21,7 @@ __all__ = [
     "certificates",
     "change_log",
     "commit_marks",
+    "crl_chunks",
     "crl_numbers",
     "crls",
     "crypto_keys",
@@ -141,7 +142,19 @@ crls = sa.Table(
     sa.Column("this_update", sa.BigInteger, nullable=False),
     sa.Column("next_update", sa.BigInteger, nullable=False),
     sa.Column("der", sa.LargeBinary, nullable=False),
+    sa.Column("content_sha256", sa.LargeBinary),
+    sa.Column("content_octets", sa.BigInteger),
 )
+
+crl_chunks = sa.Table(
+    "crl_chunks",
+    metadata,
+    sa.Column("authority_id", sa.Text, primary_key=True),
+    sa.Column("content_sha256", sa.LargeBinary, primary_key=True),
+    sa.Column("ordinal", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+"""Pieces of CRLs too long for one row, or still on their way (``contents.py``)."""
 
 crl_numbers = sa.Table(
     "crl_numbers",

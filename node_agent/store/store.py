@@ -16,6 +16,7 @@ from node_agent.store.commands import (
     SetPublisherPosition,
 )
 from node_agent.store.committer import GroupCommitter
+from node_agent.store.contents import DropChunks, PutChunks
 from node_agent.store.engine import create_private, translated, writing_engine
 from node_agent.store.migrate import migrate
 from node_agent.store.plan import ApplyPlan
@@ -104,6 +105,19 @@ class Store(StoreReader):
     async def record_crl(self, crl: CrlRecord, payload: bytes) -> int:
         """Commit a CRL with its change-log entry. Raises Conflict unless its number is new."""
         return await self._committer.submit(RecordCrl(crl, payload))
+
+    async def put_crl_chunks(
+        self, authority_id: str, sha256: bytes, first: int, chunks: Sequence[bytes]
+    ) -> int:
+        """Store pieces of a CRL from number ``first`` on; return how many there are then.
+
+        Raises Conflict when pieces before them are missing.
+        """
+        return await self._committer.submit(PutChunks(authority_id, sha256, first, chunks))
+
+    async def drop_crl_chunks(self, authority_id: str, sha256: bytes) -> None:
+        """Forget the pieces of a CRL that isn't recorded."""
+        await self._committer.submit(DropChunks(authority_id, sha256))
 
     async def next_crl_number(self, authority_id: str) -> int:
         """Return a CRL number never returned before for this authority."""
