@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 _FULL = "No space left on device"
 
 
-class HostAction(ActionBase):  # type: ignore[misc]
+class HostAction(ActionBase):
     """Runs a module on the host, any number of times."""
 
     def run_module(
@@ -53,7 +53,7 @@ class HostAction(ActionBase):  # type: ignore[misc]
             remote: str = self._connection._shell.join_path(
                 self._connection._shell.tmpdir, "archive"
             )
-            self._transfer_file(path, remote)
+            self._transfer_file(path, remote)  # type: ignore[no-untyped-call]
         except AnsibleConnectionFailure:
             raise
         except AnsibleError as error:
@@ -63,6 +63,10 @@ class HostAction(ActionBase):  # type: ignore[misc]
                 "playbook again"
             ) from error
         return remote
+
+    def remove_brought_files(self) -> None:
+        """Remove the temporary directory, if there is one."""
+        self._remove_tmp_path(self._connection._shell.tmpdir)  # type: ignore[no-untyped-call]
 
     def _explained(self, host: str, error: AnsibleError) -> AnsibleError:
         text = _first_line(error)

@@ -75,7 +75,7 @@ def _authorities_exist(topology: Topology) -> Faults:
         elif issuer is not None and issuer not in topology.authorities:
             yield Fault(path, f"unknown CA {issuer!r}", "Add it to authorities")
         elif issuer is not None and not _together(topology, issuer, authority.node):
-            yield Fault(path, f"{issuer} is on another node", "Put both on one node")
+            yield Fault(path, f"{issuer} is on another node", "Put both on one node or store")
 
 
 def _together(topology: Topology, authority: str, node: str) -> bool:

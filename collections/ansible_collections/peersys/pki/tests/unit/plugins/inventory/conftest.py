@@ -49,6 +49,61 @@ links:
   - {from: ca1, to: va1}
 """
 
+# Zones with networks, two CA nodes on one store, a client: what real hosts add.
+WIDE = """\
+plugin: peersys.pki.topology
+trust_domain: pki.example.org
+zones:
+  inner:
+    networks: [192.0.2.0/24]
+    dials: [outer]
+  outer: {networks: [198.51.100.0/24]}
+  clients:
+    networks: [203.0.113.0/24, '2001:db8::/64']
+    dials: [outer]
+stores:
+  main: {host: db1, zone: inner, address: 192.0.2.21}
+nodes:
+  ca1:
+    zone: inner
+    address: 192.0.2.11
+    functions: [management_ca, certification_authority]
+    store: main
+  ca2:
+    zone: inner
+    address: 192.0.2.12
+    functions: [management_ca, certification_authority]
+    store: main
+  ra1:
+    zone: outer
+    address: 198.51.100.11
+    functions: [registration_authority]
+    listen: {peer: 7443, rest: 8443}
+  va1:
+    zone: outer
+    address: va1.example.org
+    functions: [validation_authority]
+    listen: {peer: 7443, status: 80}
+clients:
+  client1: {zone: clients, address: 203.0.113.11}
+profiles:
+  tls_server: {san: [{kind: dns}]}
+authorities:
+  root: {node: ca1, subject: CN=Root}
+  issuing: {node: ca2, issuer: root, subject: CN=Issuing, profiles: [tls_server]}
+links:
+  - {from: ca1, to: ra1}
+  - {from: ca1, to: va1}
+  - {from: ca2, to: ra1}
+  - {from: ca2, to: va1}
+"""
+
+
+@pytest.fixture
+def wide():
+    """The text of a topology with networks, a shared store and a client."""
+    return WIDE
+
 
 @pytest.fixture
 def good():
