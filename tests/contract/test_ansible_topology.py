@@ -1,4 +1,4 @@
-"""The local inventory, loaded by Ansible itself, is something that the agent accepts."""
+"""The shipped inventories, loaded by Ansible itself, are something that the agent accepts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRAM = Path(sys.executable).parent / "ansible-inventory"
 
 # role variable -> argument of the module peersys.pki.node, as the roles' tasks say
 CALLS = {
-    "ca1": {
+    "certification_authority": {
         "authenticator_authenticators": "authenticators",
         "certification_authority_crypto_tokens": "crypto_tokens",
         "certification_authority_profiles": "certificate_profiles",
@@ -35,16 +35,17 @@ CALLS = {
         "certification_authority_peer_connectors": "peer_connectors",
         "certification_authority_publishers": "publishers",
     },
-    "ra1": {
+    "registration_authority": {
         "authenticator_authenticators": "authenticators",
         "registration_authority_peer_roles": "peer_roles",
     },
-    "va1": {
+    "validation_authority": {
         "authenticator_authenticators": "authenticators",
         "validation_authority_peer_roles": "peer_roles",
         "validation_authority_signers": "signers",
     },
 }
+INVENTORIES = sorted(path.parent.name for path in REPOSITORY.glob("inventories/*/topology.yml"))
 
 
 def load_inventory(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -68,12 +69,16 @@ def trusted(value: Any) -> Any:
     return [trusted(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.fixture(scope="module")
-def hosts() -> dict[str, dict[str, Any]]:
-    done = load_inventory(REPOSITORY / "inventories/local", PEERSYS_LOCAL_NETWORK="127.0.77")
+def listed(name: str) -> dict[str, Any]:
+    done = load_inventory(REPOSITORY / "inventories" / name, PEERSYS_LOCAL_NETWORK="127.0.77")
     assert done.returncode == 0, done.stderr
-    found: dict[str, dict[str, Any]] = trusted(json.loads(done.stdout)["_meta"]["hostvars"])
+    found: dict[str, Any] = trusted(json.loads(done.stdout))
     return found
+
+
+@pytest.fixture(scope="module", params=INVENTORIES)
+def inventory(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return listed(request.param)
 
 
 def specification(variables: dict[str, Any], call: dict[str, str]) -> NodeSpecification:
@@ -88,19 +93,24 @@ def specification(variables: dict[str, Any], call: dict[str, str]) -> NodeSpecif
     return msgspec.convert(wanted_objects(result.validated_parameters), NodeSpecification)
 
 
-@pytest.mark.parametrize("host", CALLS)
-def test_agent_accepts_what_the_topology_derives(
-    host: str, hosts: dict[str, dict[str, Any]]
-) -> None:
-    wanted = specification(hosts[host], CALLS[host])
-    fresh = {"crypto_tokens": {BUILT_IN_TOKEN.name: BUILT_IN_TOKEN}}
-    steps = plan_node(fresh, wanted)
-    check_objects(copy_objects(fresh, steps), steps)
-    for role in wanted.peer_roles:
-        parse_role(role)
+@pytest.mark.parametrize("function", CALLS)
+def test_agent_accepts_what_the_topology_derives(function: str, inventory: dict[str, Any]) -> None:
+    for host in inventory[function]["hosts"]:
+        wanted = specification(inventory["_meta"]["hostvars"][host], CALLS[function])
+        fresh = {"crypto_tokens": {BUILT_IN_TOKEN.name: BUILT_IN_TOKEN}}
+        steps = plan_node(fresh, wanted)
+        check_objects(copy_objects(fresh, steps), steps)
+        for role in wanted.peer_roles:
+            parse_role(role)
 
 
-def test_addresses_move_with_the_environment(hosts: dict[str, dict[str, Any]]) -> None:
+def test_no_secret_is_shipped() -> None:
+    command = ["git", "ls-files", "--", "inventories/**/vault.yml"]
+    assert subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout == b""
+
+
+def test_addresses_move_with_the_environment() -> None:
+    hosts = listed("local")["_meta"]["hostvars"]
     assert hosts["ca1"]["node_listen"] == {}
     assert hosts["ra1"]["node_listen"] == {"peer": "127.0.77.12:7443", "rest": "127.0.77.12:8443"}
     assert hosts["va1"]["node_listen"] == {"peer": "127.0.77.13:7443", "status": "127.0.77.13:8080"}

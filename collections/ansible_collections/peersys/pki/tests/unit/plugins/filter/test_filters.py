@@ -9,6 +9,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.peersys.pki.plugins.filter.certified_authenticator import (
     certified_authenticator,
 )
+from ansible_collections.peersys.pki.plugins.filter.missing_secrets import missing_secrets
 from ansible_collections.peersys.pki.plugins.filter.verification_table import verification_table
 
 REQUEST = {"name": "peer", "csr": "CSR", "spec": {"name": "peer", "purpose": "peer"}}
@@ -58,3 +59,32 @@ def test_table_of_nothing_is_its_head():
         "node  what  took  seen",
         "----  ----  ----  ----",
     ]
+
+
+def host(name, needed, **variables):
+    secrets = {"peersys_secrets": needed} if needed is not None else {}
+    return {"inventory_hostname": name, **secrets, **variables}
+
+
+def test_missing_secrets_are_told_by_file_with_everybody_who_needs_them():
+    shared = {"file": "group_vars/store_main/vault.yml", "variables": ["a", "b"]}
+    hosts = [
+        host("ca1", [shared], peersys_declared_at="t.yml:3: nodes.ca1", a="there"),
+        host("ca2", [shared], peersys_declared_at="t.yml:5: nodes.ca2"),
+    ]
+    assert missing_secrets(hosts) == [
+        {
+            "name": "group_vars/store_main/vault.yml",
+            "variables": ["b", "a"],
+            "declared_at": ["t.yml:3: nodes.ca1", "t.yml:5: nodes.ca2"],
+        }
+    ]
+
+
+def test_node_of_a_written_inventory_needs_its_passphrase():
+    (missing,) = missing_secrets([host("n", None), host("m", None, **{"node_passphrase": "there"})])
+    assert missing == {
+        "name": "host_vars/n/vault.yml",
+        "variables": ["node_passphrase"],
+        "declared_at": ["n"],
+    }
