@@ -55,6 +55,14 @@ MAX_QUEUED: Final = 4096
 QUEUE_TIMEOUT_SECONDS: Final = 30.0
 """How long a caller waits for a place in a full queue."""
 
+GATHER_SECONDS: Final = 0.004
+"""How long a batch waits for company, when the batch before it had some.
+
+Under load the writer is otherwise back for the next batch before a second request got that far: at
+300 enrolments a second it took 3 writes a time, and the transactions cost the CA a sixth of its CPU
+more than with this wait. A lone write never waits.
+"""
+
 MAX_ATTEMPTS: Final = 3
 """Tries of a batch whose database connection breaks each time."""
 
@@ -96,6 +104,7 @@ class GroupCommitter:
         self._places = asyncio.Semaphore(MAX_QUEUED)
         self._thread: threading.Thread | None = None
         self._has_begun = False
+        self._had_company = False
 
     def start(self) -> None:
         """Start the thread."""
@@ -156,11 +165,14 @@ class GroupCommitter:
         with self._wake:
             while not self._queue and self._accepting:
                 self._wake.wait()
+            if self._had_company and self._accepting:
+                self._wake.wait(GATHER_SECONDS)
             while self._queue and len(batch) < MAX_BATCH_COMMANDS:
                 weight += self._queue[0].command.weight
                 if batch and weight > MAX_BATCH_WEIGHT:
                     break
                 batch.append(self._queue.popleft())
+        self._had_company = len(batch) > 1
         return batch
 
     def _deliver(self, batch: Sequence[_Entry]) -> None:

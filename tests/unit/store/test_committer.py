@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from node_agent.errors import Conflict, NotFound, StoreError
-from node_agent.store import Store, open_store
+from node_agent.store import Store, committer, open_store
 from node_agent.store.records import CertificateQuery
 from tests.support.event_loop import run
 from tests.support.store_records import AUTHORITY, audit, certificate, status
@@ -64,6 +64,41 @@ def test_writes_that_wait_share_a_transaction(store_url: str) -> None:
             await asyncio.gather(*tasks)
             # Whatever the writer had taken before it had to wait, and all the others.
             assert len(commits) <= 2
+
+    run(scenario())
+
+
+def test_lone_writes_never_wait_for_company(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "GATHER_SECONDS", 3600.0)
+
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            for n in range(3):
+                await store.record_issuance(certificate(n), b"", audit())
+
+    run(scenario())
+
+
+def test_batch_after_a_shared_one_waits_for_company_until_the_store_closes(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as group:
+            async with open_store(store_url) as store:
+                with writes_held(store_url):
+                    first = [
+                        group.create_task(store.record_issuance(certificate(n), b"", audit()))
+                        for n in range(20)
+                    ]
+                    await until_submitted()
+                await asyncio.gather(*first)
+                monkeypatch.setattr(committer, "GATHER_SECONDS", 3600.0)
+                late = group.create_task(store.record_issuance(certificate(99), b"", audit()))
+                await until_submitted()
+                assert not late.done()
+            await late
 
     run(scenario())
 
