@@ -56,6 +56,7 @@ __all__ = [
     "NetworkError",
     "NodeAgentError",
     "NotFound",
+    "Outdated",
     "PolicyDenied",
     "ProfileViolation",
     "ProtocolError",
@@ -63,6 +64,7 @@ __all__ = [
     "RemoteProtocolError",
     "RequestRefused",
     "StoreError",
+    "Superseded",
     "TokenError",
     "Unavailable",
     "WriteStalled",
@@ -207,6 +209,14 @@ class NotFound(StoreError):
 
 class Conflict(StoreError):
     """The write contradicts what is stored (same request id with another content, for example)."""
+
+
+class Superseded(Conflict):
+    """Another node has done meanwhile what was to be done; nothing is missing."""
+
+
+class Outdated(Conflict):
+    """Another node has changed the store since the plan was made; made again, it may succeed."""
 
 
 class TokenError(NodeAgentError):

@@ -17,13 +17,20 @@ if TYPE_CHECKING:
         CertificateQuery,
         CertificateRecord,
         ChangeEntry,
+        CrlHead,
         CrlRecord,
+        CrlStart,
+        FollowedEntry,
         IssuanceOutcome,
         KeyRecord,
         ObjectChange,
         ObjectRecord,
+        PublisherMark,
         RevokedEntry,
         StatusChange,
+        StatusOutcome,
+        StatusRequest,
+        StoreHeads,
     )
 
 __all__ = ["Reader", "Writer"]
@@ -33,7 +40,7 @@ class Reader(Protocol):
     """Read-only access."""
 
     async def objects(self, kind: str | None = None) -> list[ObjectRecord]:
-        """Return all objects (of ``kind``), ordered by kind and name."""
+        """Return all objects (of ``kind``) but other nodes' own, ordered by kind and name."""
         ...
 
     async def object(self, kind: str, name: str) -> ObjectRecord | None:
@@ -41,7 +48,7 @@ class Reader(Protocol):
         ...
 
     async def keys(self) -> list[KeyRecord]:
-        """Return every key of every token, still encrypted."""
+        """Return every key of every token, still encrypted, but no key of another node."""
         ...
 
     async def certificate(self, authority_id: str, serial: int) -> CertificateRecord | None:
@@ -80,6 +87,14 @@ class Reader(Protocol):
         """Return how much of a CRL with this digest is stored, from its beginning on."""
         ...
 
+    async def crl_head(self, authority_id: str, *, delta: bool = False) -> CrlHead | None:
+        """Return number and times of the newest full (or delta) CRL."""
+        ...
+
+    async def has_uncovered_status(self, authority_id: str, *, delta: bool = False) -> bool:
+        """Tell whether a status has changed that the newest full (or delta) CRL may lack."""
+        ...
+
     async def count_certificates(self, authority_id: str) -> int:
         """Return how many certificates of this authority are recorded here."""
         ...
@@ -88,6 +103,18 @@ class Reader(Protocol):
         self, after: int, *, limit: int, authority_ids: Sequence[str] | None = None
     ) -> list[ChangeEntry]:
         """Return change-log entries with a position above ``after``, in order."""
+        ...
+
+    async def heads(self) -> StoreHeads:
+        """Return how far the store is."""
+        ...
+
+    async def followed(self, after: int, *, limit: int) -> list[FollowedEntry]:
+        """Return change-log entries above ``after``, in order, without their payloads."""
+        ...
+
+    async def publisher_mark(self, publisher: str) -> PublisherMark:
+        """Return how far a publisher is and whose turn it is."""
         ...
 
     async def last_position(self) -> int:
@@ -127,8 +154,28 @@ class Writer(Reader, Protocol):
         """
         ...
 
-    async def record_crl(self, crl: CrlRecord, payload: bytes) -> int:
-        """Commit a CRL with its change-log entry. Raises Conflict unless its number is new."""
+    async def record_status_once(
+        self, change: StatusChange, payload: bytes, audit: AuditRecord, request: StatusRequest
+    ) -> StatusOutcome:
+        """Carry out a signed request for a change of status, or return what it did before.
+
+        Raises as ``record_status``, but not for a status that is so already; Conflict for a
+        request id that was used for something else.
+        """
+        ...
+
+    async def begin_crl(self, authority_id: str, *, delta: bool = False) -> CrlStart:
+        """Return a CRL number never returned before, and what a list made now will hold."""
+        ...
+
+    async def record_crl(
+        self, crl: CrlRecord, payload: bytes, *, start: CrlStart | None = None
+    ) -> int:
+        """Commit a CRL with its change-log entry.
+
+        Raises Conflict unless its number is new; Superseded when there is another since ``start``
+        that holds as much.
+        """
         ...
 
     async def put_crl_chunks(
@@ -155,8 +202,11 @@ class Writer(Reader, Protocol):
         entries: Sequence[tuple[str, bytes]] = (),
         certificates: Sequence[tuple[CertificateRecord, bytes]] = (),
         audit: Sequence[AuditRecord] = (),
+        made_at: int | None = None,
     ) -> None:
         """Commit a management plan in one transaction.
+
+        Raises Outdated when the store's revision isn't ``made_at`` any more.
 
         ``entries`` are AUTHORITY change-log entries (authority_id, payload), ``certificates``
         the CA certificates issued by the plan with their change-log payloads.
@@ -169,6 +219,14 @@ class Writer(Reader, Protocol):
 
     async def set_publisher_position(self, publisher: str, position: int) -> None:
         """Remember what the publisher's peer has acknowledged; never goes backward."""
+        ...
+
+    async def take_turn(self, publisher: str, seen: PublisherMark) -> PublisherMark:
+        """Make this node run ``publisher`` unless it moved since ``seen``; return how it stands."""
+        ...
+
+    async def keep_turn(self, publisher: str, position: int) -> PublisherMark:
+        """Note how far this node has run ``publisher``; return how it stands, and whose turn it is."""
         ...
 
     async def apply_published(

@@ -6,12 +6,12 @@ before it has staged anything. Both run in the writer's thread, inside the batch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from node_agent.errors import Conflict, NotFound
+from node_agent.errors import Conflict, NotFound, Superseded
 from node_agent.store.contents import check_content, drop_superseded
 from node_agent.store.records import (
     AuditRecord,
@@ -19,6 +19,7 @@ from node_agent.store.records import (
     CertificateStatus,
     ChangeKind,
     CrlRecord,
+    CrlStart,
     IssuanceOutcome,
     StatusChange,
 )
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AppendAudit",
+    "BeginCrl",
     "Command",
     "NextCrlNumber",
     "RecordCrl",
@@ -139,16 +141,20 @@ class RecordStatus(_Light):
             at=change.at,
             payload=self.payload,
         )
+        transaction.note_status(change.authority_id, position)
         transaction.append_audit(self.audit)
         return position
 
 
 @dataclass(frozen=True, slots=True)
 class RecordCrl(_Light):
-    """A CRL with its change-log entry."""
+    """A CRL with its change-log entry. ``start`` is what it was begun with, None for a list whose
+    maker keeps no account of that.
+    """
 
     crl: CrlRecord
     payload: bytes
+    start: CrlStart | None = None
 
     def stage(self, transaction: Transaction) -> int:
         """Stage the CRL when its number is the newest of its authority; return its position."""
@@ -158,12 +164,24 @@ class RecordCrl(_Light):
         # A full and a delta CRL made together share their number (RFC 5280 section 5.2.3).
         if crl.number <= newest.get(is_delta, 0) or crl.number < newest.get(1 - is_delta, 0):
             raise Conflict(f"CRL number {crl.number} isn't new for {crl.authority_id}")
+        if self.start is not None:
+            self._check_is_wanted(transaction, self.start, newest.get(is_delta, 0))
         insert_crl(transaction, crl)
-        if crl.number > _last_number(transaction, crl.authority_id):
-            _put_number(transaction, crl.authority_id, crl.number)
+        if crl.number > _crl_account(transaction, crl.authority_id).number:
+            _put_account(transaction, crl.authority_id, number=crl.number)
+        if self.start is not None:
+            column = "delta_covers" if is_delta else "full_covers"
+            _put_account(transaction, crl.authority_id, **{column: self.start.covers})
         return transaction.append_change(
             ChangeKind.CRL, crl.authority_id, None, at=crl.this_update, payload=self.payload
         )
+
+    def _check_is_wanted(self, transaction: Transaction, start: CrlStart, newest: int) -> None:
+        """Refuse a list that another node has made meanwhile, unless this one holds more."""
+        account = _crl_account(transaction, self.crl.authority_id)
+        covered = account.full_covers if self.crl.base_number is None else account.delta_covers
+        if newest > start.newest and covered >= start.covers:
+            raise Superseded(f"another node has made CRL {newest} meanwhile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +192,28 @@ class NextCrlNumber(_Light):
 
     def stage(self, transaction: Transaction) -> int:
         """Count up."""
-        number = _last_number(transaction, self.authority_id) + 1
-        _put_number(transaction, self.authority_id, number)
+        number = _crl_account(transaction, self.authority_id).number + 1
+        _put_account(transaction, self.authority_id, number=number)
         return number
+
+
+@dataclass(frozen=True, slots=True)
+class BeginCrl(_Light):
+    """A number, and what a list that is read from now on is sure to hold."""
+
+    authority_id: str
+    is_delta: bool
+
+    def stage(self, transaction: Transaction) -> CrlStart:
+        """Count up and look."""
+        account = _crl_account(transaction, self.authority_id)
+        _put_account(transaction, self.authority_id, number=account.number + 1)
+        newest = _newest_crls(transaction, self.authority_id)
+        return CrlStart(
+            number=account.number + 1,
+            covers=transaction.status_position(self.authority_id) or account.status_position,
+            newest=newest.get(int(self.is_delta), 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +252,8 @@ def put_position(transaction: Transaction, table: sa.Table, name: str, position:
     known = transaction.connection.scalar(sa.select(table.c.position).where(key == name))
     if known is None:
         values: dict[str, Any] = {key.name: name, "position": position}
+        if table is publisher_positions:
+            values |= {"holder": "", "beat": 0}
         transaction.connection.execute(table.insert().values(values))
     elif known < position:
         transaction.connection.execute(table.update().where(key == name).values(position=position))
@@ -263,18 +302,28 @@ def _newest_crls(transaction: Transaction, authority_id: str) -> dict[int, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def _last_number(transaction: Transaction, authority_id: str) -> int:
-    number: int | None = transaction.connection.scalar(
-        sa.select(crl_numbers.c.number).where(crl_numbers.c.authority_id == authority_id)
-    )
-    return number or 0
+@dataclass(frozen=True, slots=True)
+class _CrlAccount:
+    """The authority's row of crl_numbers."""
+
+    number: int = 0
+    status_position: int = 0
+    full_covers: int = 0
+    delta_covers: int = 0
 
 
-def _put_number(transaction: Transaction, authority_id: str, number: int) -> None:
-    done = transaction.connection.execute(
-        crl_numbers.update().where(crl_numbers.c.authority_id == authority_id).values(number=number)
-    )
-    if done.rowcount == 0:
-        transaction.connection.execute(
-            crl_numbers.insert().values(authority_id=authority_id, number=number)
-        )
+def _crl_account(transaction: Transaction, authority_id: str) -> _CrlAccount:
+    table = crl_numbers.c
+    columns = (table.number, table.status_position, table.full_covers, table.delta_covers)
+    row = transaction.connection.execute(
+        sa.select(*columns).where(table.authority_id == authority_id)
+    ).one_or_none()
+    return _CrlAccount() if row is None else _CrlAccount(*row)
+
+
+def _put_account(transaction: Transaction, authority_id: str, **values: int) -> None:
+    mine = crl_numbers.c.authority_id == authority_id
+    if transaction.connection.execute(crl_numbers.update().where(mine).values(values)).rowcount:
+        return
+    row = {**asdict(_CrlAccount()), **values, "authority_id": authority_id}
+    transaction.connection.execute(crl_numbers.insert().values(row))

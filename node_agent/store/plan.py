@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from node_agent.errors import Conflict, NotFound
+from node_agent.errors import Conflict, NotFound, Outdated
 from node_agent.store.records import (
     AuditRecord,
     CertificateRecord,
@@ -15,6 +15,7 @@ from node_agent.store.records import (
     KeyRecord,
     ObjectChange,
     ObjectRecord,
+    Ownership,
 )
 from node_agent.store.rows import key_record, object_record
 from node_agent.store.schema import crypto_keys, objects, pack_serial
@@ -27,18 +28,23 @@ if TYPE_CHECKING:
 __all__ = ["ApplyPlan"]
 
 KEY_COLUMNS = tuple(column.name for column in crypto_keys.columns)
-ObjectKey = tuple[str, str]
+ObjectKey = tuple[str, str, str]
+"""Node, kind and name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyPlan:
-    """A management plan: all of it or nothing."""
+    """A management plan: all of it or nothing. ``made_at``: the revision that it was made against,
+    None for a plan that no other can disturb.
+    """
 
     changes: Sequence[ObjectChange]
     keys: Sequence[KeyRecord]
     entries: Sequence[tuple[str, bytes]]
     certificates: Sequence[tuple[CertificateRecord, bytes]]
     audit: Sequence[AuditRecord]
+    owner: Ownership
+    made_at: int | None = None
 
     @property
     def weight(self) -> int:
@@ -53,11 +59,13 @@ class ApplyPlan:
 
     def stage(self, transaction: Transaction) -> None:
         """Refuse the plan as a whole, or stage all of it."""
-        stored = _stored_objects(transaction, self.changes)
+        if self.made_at not in (None, transaction.revision):
+            raise Outdated("another node has changed the store meanwhile; try again")
+        stored = self._stored_objects(transaction)
         new_keys = self._new_keys(transaction)
         self._check(transaction, stored)
         for change in self.changes:
-            _write_object(transaction, change, stored)
+            _write_object(transaction, self._key(change), change.record, stored)
         if new_keys:
             transaction.connection.execute(crypto_keys.insert(), new_keys)
         for authority_id, payload in self.entries:
@@ -68,13 +76,15 @@ class ApplyPlan:
             _record_certificate(transaction, record, payload)
         for audit in self.audit:
             transaction.append_audit(audit)
+        if self.changes or self.keys:
+            transaction.revision += 1
 
     def _check(
         self, transaction: Transaction, stored: dict[ObjectKey, ObjectRecord | None]
     ) -> None:
         exists = {key: record is not None for key, record in stored.items()}
         for change in self.changes:
-            key = (change.kind, change.name)
+            key = self._key(change)
             if change.record is None and not exists[key]:
                 raise NotFound(f"no object {change.name} of kind {change.kind}")
             exists[key] = change.record is not None
@@ -85,8 +95,10 @@ class ApplyPlan:
     def _new_keys(self, transaction: Transaction) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
         for key in self.keys:
-            same = (crypto_keys.c.token == key.token) & (crypto_keys.c.label == key.label)
-            row = transaction.connection.execute(sa.select(crypto_keys).where(same)).one_or_none()
+            same = (crypto_keys.c.node == key.node) & (crypto_keys.c.token == key.token)
+            row = transaction.connection.execute(
+                sa.select(crypto_keys).where(same, crypto_keys.c.label == key.label)
+            ).one_or_none()
             if row is None:
                 rows.append({name: getattr(key, name) for name in KEY_COLUMNS})
             elif key_record(row) != key:
@@ -94,27 +106,32 @@ class ApplyPlan:
                 raise Conflict(f"token {key.token} holds another key with label {key.label}")
         return rows
 
+    def _stored_objects(self, transaction: Transaction) -> dict[ObjectKey, ObjectRecord | None]:
+        stored: dict[ObjectKey, ObjectRecord | None] = {}
+        for change in self.changes:
+            key = self._key(change)
+            statement = sa.select(objects).where(_is(key))
+            row = transaction.connection.execute(statement).one_or_none()
+            stored[key] = None if row is None else object_record(row)
+        return stored
 
-def _stored_objects(
-    transaction: Transaction, changes: Sequence[ObjectChange]
-) -> dict[ObjectKey, ObjectRecord | None]:
-    stored: dict[ObjectKey, ObjectRecord | None] = {}
-    for change in changes:
-        row = transaction.connection.execute(
-            sa.select(objects).where(objects.c.kind == change.kind, objects.c.name == change.name)
-        ).one_or_none()
-        stored[change.kind, change.name] = None if row is None else object_record(row)
-    return stored
+    def _key(self, change: ObjectChange) -> ObjectKey:
+        return (self.owner.of(change.kind), change.kind, change.name)
+
+
+def _is(key: ObjectKey) -> sa.ColumnElement[bool]:
+    node, kind, name = key
+    return (objects.c.node == node) & (objects.c.kind == kind) & (objects.c.name == name)
 
 
 def _write_object(
     transaction: Transaction,
-    change: ObjectChange,
+    key: ObjectKey,
+    record: ObjectRecord | None,
     stored: dict[ObjectKey, ObjectRecord | None],
 ) -> None:
-    key = (change.kind, change.name)
-    same = (objects.c.kind == change.kind) & (objects.c.name == change.name)
-    before, record = stored[key], change.record
+    same = _is(key)
+    before = stored[key]
     if record is None:
         transaction.connection.execute(objects.delete().where(same))
     else:
@@ -125,7 +142,7 @@ def _write_object(
             "updated_at": record.updated_at or transaction.now,
         }
         statement = (
-            objects.insert().values(kind=change.kind, name=change.name, **values)
+            objects.insert().values(node=key[0], kind=key[1], name=key[2], **values)
             if before is None
             else objects.update().where(same).values(**values)
         )

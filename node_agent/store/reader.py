@@ -20,6 +20,7 @@ from node_agent.store.audit_chain import AuditHead, AuditVerdict, ChainCheck, de
 from node_agent.store.contents import ContentReader
 from node_agent.store.engine import is_sqlite, reading_engine, translated
 from node_agent.store.prepared import Prepared
+from node_agent.store.records import Ownership
 from node_agent.store.rows import (
     REVOKED_COLUMNS,
     certificate_record,
@@ -42,6 +43,7 @@ from node_agent.store.schema import (
     source_positions,
 )
 from node_agent.store.search import search_statement
+from node_agent.store.sharing_reads import SharingReads
 
 if TYPE_CHECKING:
     from node_agent.store.records import (
@@ -80,7 +82,9 @@ _certificate_by_request = Prepared(
 )
 _object_by_name = Prepared(
     sa.select(objects).where(
-        objects.c.kind == sa.bindparam("kind"), objects.c.name == sa.bindparam("name")
+        objects.c.node == sa.bindparam("node"),
+        objects.c.kind == sa.bindparam("kind"),
+        objects.c.name == sa.bindparam("name"),
     )
 )
 _publisher_position = Prepared(
@@ -101,11 +105,19 @@ _heads = Prepared(
 )
 
 
-class StoreReader(ContentReader):
+class StoreReader(SharingReads, ContentReader):
     """A Reader. ``start`` opens it, ``close`` waits for the reads that are under way."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = reading_engine(url, connections=READ_THREADS + 1)
+    def __init__(
+        self,
+        url: str,
+        *,
+        owner: Ownership | None = None,
+        password: Callable[[], str] | None = None,
+    ) -> None:
+        self._owner = owner or Ownership()
+        self._password = password
+        self._engine = reading_engine(url, connections=READ_THREADS + 1, password=password)
         self._is_direct = is_sqlite(url)
         self._threads: ThreadPoolExecutor | None = None
         self._direct: sa.Connection | None = None
@@ -137,20 +149,24 @@ class StoreReader(ContentReader):
         self._engine.dispose()
 
     async def objects(self, kind: str | None = None) -> list[ObjectRecord]:
-        """Return all objects (of ``kind``), ordered by kind and name."""
-        statement = sa.select(objects).order_by(objects.c.kind, objects.c.name)
+        """Return all objects (of ``kind``) but other nodes' own, ordered by kind and name."""
+        mine = objects.c.node.in_(("", self._owner.node))
+        statement = sa.select(objects).where(mine).order_by(objects.c.kind, objects.c.name)
         if kind is not None:
             statement = statement.where(objects.c.kind == kind)
         return [object_record(row) for row in await self._rows(statement)]
 
     async def object(self, kind: str, name: str) -> ObjectRecord | None:
         """Return one object or None."""
-        row = await self._one(_object_by_name, kind=kind, name=name)
+        node = self._owner.of(kind)
+        row = await self._one(_object_by_name, node=node, kind=kind, name=name)
         return None if row is None else object_record(row)
 
     async def keys(self) -> list[KeyRecord]:
-        """Return every key of every token, still encrypted."""
-        statement = sa.select(crypto_keys).order_by(crypto_keys.c.token, crypto_keys.c.label)
+        """Return every key of every token, still encrypted, but no key of another node."""
+        mine = crypto_keys.c.node.in_(("", self._owner.node))
+        order = (crypto_keys.c.token, crypto_keys.c.label, crypto_keys.c.node)
+        statement = sa.select(crypto_keys).where(mine).order_by(*order)
         return [key_record(row) for row in await self._rows(statement)]
 
     async def certificate(self, authority_id: str, serial: int) -> CertificateRecord | None:

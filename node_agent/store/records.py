@@ -14,14 +14,23 @@ __all__ = [
     "ChangeEntry",
     "ChangeKind",
     "CrlContent",
+    "CrlHead",
     "CrlRecord",
+    "CrlStart",
+    "FollowedEntry",
     "IssuanceOutcome",
     "KeyRecord",
     "NameMatch",
+    "NodeRecord",
     "ObjectChange",
     "ObjectRecord",
+    "Ownership",
+    "PublisherMark",
     "RevokedEntry",
     "StatusChange",
+    "StatusOutcome",
+    "StatusRequest",
+    "StoreHeads",
 ]
 
 
@@ -105,6 +114,77 @@ class StatusChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRequest:
+    """A signed request for a change of status: carried out once, by whichever node it reaches."""
+
+    origin: str
+    request_id: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusOutcome:
+    """What became of a requested change of status. ``position`` is 0 when it was so already;
+    ``repeated``: the request was carried out before, ``at`` says when.
+    """
+
+    position: int
+    at: int
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowedEntry:
+    """A change-log entry without its payload: what a node needs to know of another's work."""
+
+    position: int
+    kind: ChangeKind
+    authority_id: str
+    serial: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreHeads:
+    """How far the store is. ``log_id`` names its change log; every store has another."""
+
+    position: int
+    revision: int
+    log_id: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherMark:
+    """How far a publisher is, which node runs it, and a number that moves while that node works."""
+
+    position: int = 0
+    holder: str = ""
+    beat: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """A node that started on this store; ``shares_passphrase``: it has one for shared keys."""
+
+    name: str
+    shares_passphrase: bool
+    started_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """Which node reads and writes, and which kinds of objects are its own, apart from those of the
+    other nodes of the store. All else is common. Without a name, everything is common.
+    """
+
+    node: str = ""
+    own_kinds: frozenset[str] = frozenset()
+
+    def of(self, kind: str) -> str:
+        """Return whose an object of ``kind`` is: this node's name, or nothing."""
+        return self.node if kind in self.own_kinds else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeEntry:
     """One numbered entry of the change log. ``payload`` is MessagePack whose form ``kind`` fixes
     (``functions/change_payloads.py``), so that a reader needs no second query per entry.
@@ -143,6 +223,26 @@ class CrlRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrlHead:
+    """A CRL without the list itself, which may be large."""
+
+    number: int
+    this_update: int
+    next_update: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrlStart:
+    """What a CRL is begun with: a number that no other gets, the position of the newest change of
+    status that it is sure to hold, and the newest list of its kind that there is (0: none).
+    """
+
+    number: int
+    covers: int
+    newest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevokedEntry:
     """What a CRL needs of a revoked certificate."""
 
@@ -178,7 +278,9 @@ class ObjectChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """A private key as the soft token keeps it: PKCS #8, encrypted. Never leaves the node."""
+    """A private key as the soft token keeps it: PKCS #8, encrypted. ``node`` is whose it is, empty
+    for a key that all nodes of the store use.
+    """
 
     token: str
     label: str
@@ -186,6 +288,7 @@ class KeyRecord:
     public_der: bytes
     encrypted_private: bytes
     created_at: int
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,7 +153,7 @@ def crl_record(row: Row) -> CrlRecord:
 
 def object_record(row: Row) -> ObjectRecord:
     """Return a row of the objects, in the order of its columns."""
-    kind, name, spec, state, generation, updated_at = row
+    _, kind, name, spec, state, generation, updated_at = row
     return ObjectRecord(
         kind=kind, name=name, spec=spec, state=state, generation=generation, updated_at=updated_at
     )
@@ -161,7 +161,7 @@ def object_record(row: Row) -> ObjectRecord:
 
 def key_record(row: Row) -> KeyRecord:
     """Return a row of the keys, in the order of its columns."""
-    token, label, key_kind, public_der, encrypted_private, created_at = row
+    node, token, label, key_kind, public_der, encrypted_private, created_at = row
     return KeyRecord(
         token=token,
         label=label,
@@ -169,6 +169,7 @@ def key_record(row: Row) -> KeyRecord:
         public_der=public_der,
         encrypted_private=encrypted_private,
         created_at=created_at,
+        node=node,
     )
 
 

@@ -27,10 +27,12 @@ __all__ = [
     "crypto_keys",
     "log_heads",
     "metadata",
+    "nodes",
     "objects",
     "pack_serial",
     "publisher_positions",
     "source_positions",
+    "status_requests",
     "unpack_serial",
 ]
 
@@ -51,8 +53,14 @@ log_heads = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),
     sa.Column("audit_sequence", sa.BigInteger, nullable=False),
     sa.Column("audit_hash", sa.LargeBinary, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("log_id", sa.LargeBinary, nullable=False),
 )
-"""One row: the newest number of every log. Its lock serializes writers (see docs/why/store.md)."""
+"""One row: the newest number of every log. Its lock serializes writers (see docs/why/store.md).
+
+``revision`` counts the committed plans, so that a node sees what another one changed. ``log_id`` is
+the change log's own random name.
+"""
 
 certificates = sa.Table(
     "certificates",
@@ -129,6 +137,20 @@ audit_log = sa.Table(
     sa.Column("entry_hash", sa.LargeBinary, nullable=False),
 )
 
+status_requests = sa.Table(
+    "status_requests",
+    metadata,
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.LargeBinary, primary_key=True),
+    sa.Column("request_digest", sa.LargeBinary, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Index("status_requests_by_age", "at"),
+)
+"""Requests for a change of status that were carried out lately: none is carried out twice, whichever
+node it is sent to. ``position`` 0 is a request that changed nothing.
+"""
+
 APPEND_ONLY: Final = ("change_log", "audit_log")
 """Tables whose rows a trigger keeps from being changed or removed."""
 
@@ -161,11 +183,19 @@ crl_numbers = sa.Table(
     metadata,
     sa.Column("authority_id", sa.Text, primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("status_position", sa.BigInteger, nullable=False),
+    sa.Column("full_covers", sa.BigInteger, nullable=False),
+    sa.Column("delta_covers", sa.BigInteger, nullable=False),
 )
+"""``status_position``: where the change log has the authority's newest change of status;
+``full_covers`` and ``delta_covers``: what that was when the newest list was begun. While no list
+covers it, a new one is wanted.
+"""
 
 objects = sa.Table(
     "objects",
     metadata,
+    sa.Column("node", sa.Text, primary_key=True),
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("spec", sa.LargeBinary, nullable=False),
@@ -174,9 +204,12 @@ objects = sa.Table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
 
+"""``node`` is empty for what all nodes of the store have in common."""
+
 crypto_keys = sa.Table(
     "crypto_keys",
     metadata,
+    sa.Column("node", sa.Text, primary_key=True),
     sa.Column("token", sa.Text, primary_key=True),
     sa.Column("label", sa.Text, primary_key=True),
     sa.Column("key_kind", sa.Text, nullable=False),
@@ -190,6 +223,8 @@ publisher_positions = sa.Table(
     metadata,
     sa.Column("publisher", sa.Text, primary_key=True),
     sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("beat", sa.BigInteger, nullable=False),
 )
 
 source_positions = sa.Table(
@@ -198,6 +233,15 @@ source_positions = sa.Table(
     sa.Column("source", sa.Text, primary_key=True),
     sa.Column("position", sa.BigInteger, nullable=False),
 )
+
+nodes = sa.Table(
+    "nodes",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("shares_passphrase", sa.SmallInteger, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False),
+)
+"""Every node that ever started on this store."""
 
 commit_marks = sa.Table(
     "commit_marks",

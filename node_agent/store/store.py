@@ -9,6 +9,7 @@ from node_agent.clock import Clock, SystemClock
 from node_agent.errors import StoreError
 from node_agent.store.commands import (
     AppendAudit,
+    BeginCrl,
     NextCrlNumber,
     RecordCrl,
     RecordIssuance,
@@ -22,9 +23,12 @@ from node_agent.store.migrate import migrate
 from node_agent.store.plan import ApplyPlan
 from node_agent.store.published import ApplyPublished
 from node_agent.store.reader import StoreReader
+from node_agent.store.records import Ownership
+from node_agent.store.sharing import JoinStore, KeepTurn, TakeTurn
+from node_agent.store.status_once import RecordStatusOnce
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import sqlalchemy as sa
 
@@ -33,10 +37,15 @@ if TYPE_CHECKING:
         CertificateRecord,
         ChangeEntry,
         CrlRecord,
+        CrlStart,
         IssuanceOutcome,
         KeyRecord,
+        NodeRecord,
         ObjectChange,
+        PublisherMark,
         StatusChange,
+        StatusOutcome,
+        StatusRequest,
     )
 
 __all__ = ["Store", "open_reader", "open_store"]
@@ -49,10 +58,17 @@ class Store(StoreReader):
     nothing of it was stored, except where the message says that the outcome is unknown.
     """
 
-    def __init__(self, url: str, *, clock: Clock) -> None:
-        super().__init__(url)
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        owner: Ownership | None = None,
+        password: Callable[[], str] | None = None,
+    ) -> None:
+        super().__init__(url, owner=owner, password=password)
         self._url = url
-        self._writing = writing_engine(url)
+        self._writing = writing_engine(url, password=password)
         self._clock = clock
         self._committer = GroupCommitter(self._writing, clock=clock)
 
@@ -83,7 +99,11 @@ class Store(StoreReader):
 
         Start it after the store, and close it before.
         """
-        return StoreReader(self._url)
+        return StoreReader(self._url, owner=self._owner, password=self._password)
+
+    async def join(self, *, shares_passphrase: bool) -> list[NodeRecord]:
+        """Note that this node starts on the store; return every node that ever did."""
+        return await self._committer.submit(JoinStore(self._owner.node, shares_passphrase))
 
     async def record_issuance(
         self, certificate: CertificateRecord, payload: bytes, audit: AuditRecord
@@ -102,9 +122,31 @@ class Store(StoreReader):
         """
         return await self._committer.submit(RecordStatus(change, payload, audit))
 
-    async def record_crl(self, crl: CrlRecord, payload: bytes) -> int:
-        """Commit a CRL with its change-log entry. Raises Conflict unless its number is new."""
-        return await self._committer.submit(RecordCrl(crl, payload))
+    async def record_status_once(
+        self, change: StatusChange, payload: bytes, audit: AuditRecord, request: StatusRequest
+    ) -> StatusOutcome:
+        """Carry out a signed request for a change of status, or return what it did before.
+
+        Raises as ``record_status``, but not for a status that is so already; Conflict for a
+        request id that was used for something else.
+        """
+        return await self._committer.submit(
+            RecordStatusOnce(change=change, payload=payload, audit=audit, request=request)
+        )
+
+    async def begin_crl(self, authority_id: str, *, delta: bool = False) -> CrlStart:
+        """Return a CRL number never returned before, and what a list made now will hold."""
+        return await self._committer.submit(BeginCrl(authority_id, delta))
+
+    async def record_crl(
+        self, crl: CrlRecord, payload: bytes, *, start: CrlStart | None = None
+    ) -> int:
+        """Commit a CRL with its change-log entry.
+
+        Raises Conflict unless its number is new; Superseded when there is another since ``start``
+        that holds as much.
+        """
+        return await self._committer.submit(RecordCrl(crl, payload, start))
 
     async def put_crl_chunks(
         self, authority_id: str, sha256: bytes, first: int, chunks: Sequence[bytes]
@@ -131,15 +173,23 @@ class Store(StoreReader):
         entries: Sequence[tuple[str, bytes]] = (),
         certificates: Sequence[tuple[CertificateRecord, bytes]] = (),
         audit: Sequence[AuditRecord] = (),
+        made_at: int | None = None,
     ) -> None:
         """Commit a management plan in one transaction.
 
         Raises NotFound when an object to delete doesn't exist, Conflict when a certificate
-        exists already or another key has one of the labels. ``generation`` is counted here.
+        exists already or another key has one of the labels, Outdated when the store's revision
+        isn't ``made_at`` any more. ``generation`` is counted here.
         """
         await self._committer.submit(
             ApplyPlan(
-                changes=changes, keys=keys, entries=entries, certificates=certificates, audit=audit
+                changes=changes,
+                keys=keys,
+                entries=entries,
+                certificates=certificates,
+                audit=audit,
+                owner=self._owner,
+                made_at=made_at,
             )
         )
 
@@ -150,6 +200,14 @@ class Store(StoreReader):
     async def set_publisher_position(self, publisher: str, position: int) -> None:
         """Remember what the publisher's peer has acknowledged; never goes backward."""
         await self._committer.submit(SetPublisherPosition(publisher, position))
+
+    async def take_turn(self, publisher: str, seen: PublisherMark) -> PublisherMark:
+        """Make this node run ``publisher`` unless it moved since ``seen``; return how it stands."""
+        return await self._committer.submit(TakeTurn(publisher, self._owner.node, seen))
+
+    async def keep_turn(self, publisher: str, position: int) -> PublisherMark:
+        """Note how far this node has run ``publisher``; return how it stands, and whose turn it is."""
+        return await self._committer.submit(KeepTurn(publisher, self._owner.node, position))
 
     async def apply_published(
         self,
@@ -174,13 +232,20 @@ class Store(StoreReader):
         )
 
 
-def open_store(url: str, *, clock: Clock | None = None) -> Store:
+def open_store(
+    url: str,
+    *,
+    clock: Clock | None = None,
+    owner: Ownership | None = None,
+    password: Callable[[], str] | None = None,
+) -> Store:
     """Return the store at ``url`` (``sqlite:///path`` or ``postgresql://…``), not started yet.
 
-    Use it with ``async with``, or call ``start`` and ``close``. Raises ConfigError for a URL that
+    ``owner`` parts what is one node's own from what the nodes of a store share. ``password`` is
+    asked at each new connection, so that a changed one needs no restart. Use it with ``async with``, or call ``start`` and ``close``. Raises ConfigError for a URL that
     can't be one.
     """
-    return Store(url, clock=clock or SystemClock())
+    return Store(url, clock=clock or SystemClock(), owner=owner, password=password)
 
 
 def open_reader(url: str) -> StoreReader:

@@ -35,6 +35,7 @@ from node_agent.store.schema import (
     certificate_names,
     certificates,
     change_log,
+    crl_numbers,
     log_heads,
     pack_serial,
 )
@@ -58,7 +59,7 @@ _by_serial = Lookup(
     "authority_id",
     "serial",
 )
-_HEADS: Final = ("certificate_id", "position", "audit_sequence", "audit_hash")
+_HEADS: Final = ("certificate_id", "position", "audit_sequence", "audit_hash", "revision")
 _CONTENT: Final = tuple(
     index
     for index, name in enumerate(CERTIFICATE_COLUMNS)
@@ -112,6 +113,7 @@ class Transaction:
         self.position: int = heads[1]
         self.audit_sequence: int = heads[2]
         self._audit_hash: bytes = bytes(heads[3])
+        self.revision: int = heads[4]
         self._requests: dict[RequestKey, StoredRequest] = {}
         self._certificates: dict[CertificateKey, StoredCertificate] = {}
         self._new_certificates: list[tuple[Any, ...]] = []
@@ -120,6 +122,7 @@ class Transaction:
         self._new_audit: list[tuple[Any, ...]] = []
         self._new_contents: list[tuple[Any, ...]] = []
         self._new_statuses: dict[int, tuple[Any, ...]] = {}
+        self._status_positions: dict[str, int] = {}
 
     def load(self, needs: Needs) -> None:
         """Read what the batch said it needs."""
@@ -195,6 +198,14 @@ class Transaction:
         self._new_changes.append((self.position, kind.value, authority_id, packed, at, payload))
         return self.position
 
+    def note_status(self, authority_id: str, position: int) -> None:
+        """Stage that a CRL is wanted which covers the change of status at ``position``."""
+        self._status_positions[authority_id] = position
+
+    def status_position(self, authority_id: str) -> int | None:
+        """Return the newest change of status that this batch has staged, None without one."""
+        return self._status_positions.get(authority_id)
+
     def append_audit(self, record: AuditRecord) -> int:
         """Chain an audit record to the one before it; return its sequence."""
         body = encode_body(record)
@@ -221,9 +232,22 @@ class Transaction:
         if self._new_statuses:
             statuses = list(self._new_statuses.values())
             self.bulk.update(self.connection, certificates, _STATUS_COLUMNS, statuses)
-        heads = (self._number, self.position, self.audit_sequence, self._audit_hash)
+        for authority_id, position in self._status_positions.items():
+            _put_status_position(self.connection, authority_id, position)
+        heads = (
+            *(self._number, self.position, self.audit_sequence, self._audit_hash),
+            self.revision,
+        )
         if heads != self._heads:
             self.bulk.update(self.connection, log_heads, _HEADS, [(*heads, 1)])
+
+
+def _put_status_position(connection: sa.Connection, authority_id: str, position: int) -> None:
+    mine = crl_numbers.c.authority_id == authority_id
+    done = connection.execute(crl_numbers.update().where(mine).values(status_position=position))
+    if done.rowcount == 0:
+        values = {"number": 0, "status_position": position, "full_covers": 0, "delta_covers": 0}
+        connection.execute(crl_numbers.insert().values(authority_id=authority_id, **values))
 
 
 def _grouped(keys: Iterable[tuple[str, bytes]]) -> Iterable[tuple[str, list[bytes]]]:

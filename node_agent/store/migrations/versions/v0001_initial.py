@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -27,8 +29,9 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop everything; nothing came before."""
     for table in (
-        *("commit_marks", "source_positions", "publisher_positions", "crypto_keys", "objects"),
-        *("crl_numbers", "crls", "audit_log", "change_log", "log_heads"),
+        *("commit_marks", "nodes", "source_positions", "publisher_positions", "crypto_keys"),
+        *("objects", "crl_numbers", "crls", "status_requests", "audit_log", "change_log"),
+        "log_heads",
         *("certificate_names", "certificates"),
     ):
         op.drop_table(table)
@@ -97,9 +100,11 @@ def _create_logs() -> None:
         sa.Column("position", sa.BigInteger, nullable=False),
         sa.Column("audit_sequence", sa.BigInteger, nullable=False),
         sa.Column("audit_hash", sa.LargeBinary, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("log_id", sa.LargeBinary, nullable=False),
     )
-    first = {"id": 1, "certificate_id": 0, "position": 0, "audit_sequence": 0}
-    op.bulk_insert(heads, [{**first, "audit_hash": bytes(32)}])
+    first = {"id": 1, "certificate_id": 0, "position": 0, "audit_sequence": 0, "revision": 0}
+    op.bulk_insert(heads, [{**first, "audit_hash": bytes(32), "log_id": os.urandom(16)}])
     op.create_table(
         "change_log",
         sa.Column("position", _POSITION, primary_key=True, autoincrement=False),
@@ -117,6 +122,15 @@ def _create_logs() -> None:
         sa.Column("previous_hash", sa.LargeBinary, nullable=False),
         sa.Column("entry_hash", sa.LargeBinary, nullable=False),
     )
+    op.create_table(
+        "status_requests",
+        sa.Column("origin", sa.Text, primary_key=True),
+        sa.Column("request_id", sa.LargeBinary, primary_key=True),
+        sa.Column("request_digest", sa.LargeBinary, nullable=False),
+        sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_index("status_requests_by_age", "status_requests", ["at"])
 
 
 def _create_crls() -> None:
@@ -134,12 +148,16 @@ def _create_crls() -> None:
         "crl_numbers",
         sa.Column("authority_id", sa.Text, primary_key=True),
         sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("status_position", sa.BigInteger, nullable=False),
+        sa.Column("full_covers", sa.BigInteger, nullable=False),
+        sa.Column("delta_covers", sa.BigInteger, nullable=False),
     )
 
 
 def _create_objects() -> None:
     op.create_table(
         "objects",
+        sa.Column("node", sa.Text, primary_key=True),
         sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("spec", sa.LargeBinary, nullable=False),
@@ -149,6 +167,7 @@ def _create_objects() -> None:
     )
     op.create_table(
         "crypto_keys",
+        sa.Column("node", sa.Text, primary_key=True),
         sa.Column("token", sa.Text, primary_key=True),
         sa.Column("label", sa.Text, primary_key=True),
         sa.Column("key_kind", sa.Text, nullable=False),
@@ -159,12 +178,24 @@ def _create_objects() -> None:
 
 
 def _create_positions() -> None:
-    for table, key in (("publisher_positions", "publisher"), ("source_positions", "source")):
-        op.create_table(
-            table,
-            sa.Column(key, sa.Text, primary_key=True),
-            sa.Column("position", sa.BigInteger, nullable=False),
-        )
+    op.create_table(
+        "publisher_positions",
+        sa.Column("publisher", sa.Text, primary_key=True),
+        sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("holder", sa.Text, nullable=False),
+        sa.Column("beat", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "source_positions",
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("position", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "nodes",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("shares_passphrase", sa.SmallInteger, nullable=False),
+        sa.Column("started_at", sa.BigInteger, nullable=False),
+    )
     op.create_table(
         "commit_marks",
         sa.Column("writer", sa.LargeBinary, primary_key=True),

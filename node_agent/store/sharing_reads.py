@@ -1,0 +1,117 @@
+"""Reads by which a node learns what the other nodes on its store do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from node_agent.errors import StoreError
+from node_agent.store.prepared import Prepared
+from node_agent.store.records import (
+    ChangeKind,
+    CrlHead,
+    FollowedEntry,
+    NodeRecord,
+    PublisherMark,
+    StoreHeads,
+)
+from node_agent.store.schema import (
+    change_log,
+    crl_numbers,
+    crls,
+    log_heads,
+    nodes,
+    publisher_positions,
+    unpack_serial,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["SharingReads"]
+
+_store_heads: Final = Prepared(
+    sa.select(log_heads.c.position, log_heads.c.revision, log_heads.c.log_id)
+)
+_mark: Final = Prepared(
+    sa.select(
+        publisher_positions.c.position, publisher_positions.c.holder, publisher_positions.c.beat
+    ).where(publisher_positions.c.publisher == sa.bindparam("name"))
+)
+
+
+class SharingReads(ABC):
+    """Part of a StoreReader."""
+
+    async def heads(self) -> StoreHeads:
+        """Return how far the store is."""
+        row = await self._one(_store_heads)
+        if row is None:
+            raise StoreError("the row of log heads is missing")
+        return StoreHeads(position=row[0], revision=row[1], log_id=bytes(row[2]))
+
+    async def followed(self, after: int, *, limit: int) -> list[FollowedEntry]:
+        """Return change-log entries above ``after``, in order, without their payloads."""
+        table = change_log.c
+        statement = (
+            sa.select(table.position, table.kind, table.authority_id, table.serial)
+            .where(table.position > after)
+            .order_by(table.position)
+            .limit(limit)
+        )
+        return [
+            FollowedEntry(
+                position=row[0],
+                kind=ChangeKind(row[1]),
+                authority_id=row[2],
+                serial=None if row[3] is None else unpack_serial(row[3]),
+            )
+            for row in await self._rows(statement)
+        ]
+
+    async def crl_head(self, authority_id: str, *, delta: bool = False) -> CrlHead | None:
+        """Return number and times of the newest full (or delta) CRL."""
+        table = crls.c
+        statement = (
+            sa.select(table.number, table.this_update, table.next_update)
+            .where(table.authority_id == authority_id, table.is_delta == int(delta))
+            .order_by(table.number.desc())
+            .limit(1)
+        )
+        rows = await self._rows(statement)
+        if not rows:
+            return None
+        number, this_update, next_update = rows[0]
+        return CrlHead(number=number, this_update=this_update, next_update=next_update)
+
+    async def has_uncovered_status(self, authority_id: str, *, delta: bool = False) -> bool:
+        """Tell whether a status has changed that the newest full (or delta) CRL may lack."""
+        table = crl_numbers.c
+        covers = table.delta_covers if delta else table.full_covers
+        statement = sa.select(table.status_position > covers).where(
+            table.authority_id == authority_id
+        )
+        rows = await self._rows(statement)
+        return bool(rows and rows[0][0])
+
+    async def publisher_mark(self, publisher: str) -> PublisherMark:
+        """Return how far a publisher is and whose turn it is."""
+        row = await self._one(_mark, name=publisher)
+        if row is None:
+            return PublisherMark()
+        return PublisherMark(position=row[0], holder=row[1], beat=row[2])
+
+    async def nodes(self) -> list[NodeRecord]:
+        """Return every node that ever started on this store, by name."""
+        return [
+            NodeRecord(name=row[0], shares_passphrase=bool(row[1]), started_at=row[2])
+            for row in await self._rows(sa.select(nodes).order_by(nodes.c.name))
+        ]
+
+    @abstractmethod
+    async def _one(self, statement: Prepared, **values: Any) -> Sequence[Any] | None: ...
+
+    @abstractmethod
+    async def _rows(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]: ...
