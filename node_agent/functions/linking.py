@@ -244,7 +244,12 @@ class Linking:
             running.update(settings, address=address, peer=peer)
             return
         assert self._dispatcher is not None
-        self._pools[spec.name] = ConnectorPool(
+
+        def waiting() -> int:
+            # Asked of a pool that is being closed, too, when it is no longer among ours.
+            return self.directory.waiting_for(pool.dialing.peer)
+
+        pool = self._pools[spec.name] = ConnectorPool(
             name=spec.name,
             address=address,
             peer=peer,
@@ -254,10 +259,10 @@ class Linking:
             handler=self._dispatcher.handle,
             on_link=self.directory.add,
             clock=self._clock,
-            waiting=lambda: self.directory.waiting_for(self._pools[spec.name].dialing.peer),
+            waiting=waiting,
             net_settings=self._net_settings,
         )
-        self._pools[spec.name].start()
+        pool.start()
 
     def _connector_status(self, spec: PeerConnectorSpec) -> PeerStatus:
         roles = self._roles_of(NodeIdentity.parse(spec.peer))
