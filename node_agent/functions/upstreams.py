@@ -20,6 +20,7 @@ from node_agent.peers.operations import (
     CatalogueAnswer,
     CatalogueRequest,
 )
+from node_agent.peers.relays import RELAY_RESOURCES, relays_upstream
 from node_agent.policy import MemberKind, Role, RoleSet, grants
 
 if TYPE_CHECKING:
@@ -94,31 +95,57 @@ class Upstreams:
         offering = [peer for peer in allowed if self._may_offer(peer, authority)]
         return offering or allowed
 
+    def route(self, audience: str) -> list[NodeIdentity]:
+        """Return whom to pass a request on to: who serves ``audience``, or a relay nearer to it.
+
+        ``audience`` is ``ca/<name>`` or a node's URI. Raises Unavailable when no role names any.
+        """
+        relays = relays_upstream(self._roles(), self._directory)
+        try:
+            peers = self._serving(audience)
+        except Unavailable:
+            if not relays:
+                raise
+            return relays
+        if any(map(self._directory.is_connected, peers)):
+            return peers
+        return list(dict.fromkeys([*peers, *relays]))
+
+    def _serving(self, audience: str) -> list[NodeIdentity]:
+        if audience.startswith("ca/"):
+            return self.serving(audience.removeprefix("ca/"))
+        return [peer for peer in self.all() if peer.uri == audience]
+
     def all(self) -> list[NodeIdentity]:
         """Return every peer that is upstream for something."""
         return self._granted("/peer/upstream")
 
     async def catalogue(self) -> tuple[AuthorityDescription, ...]:
-        """Return what the connected upstream peers offer, one description per CA.
+        """Return what the upstream peers in reach offer, one description per CA.
 
-        Raises Unavailable when none of them is connected.
+        Raises Unavailable when none of them is in reach.
         """
-        connected = self._connected()
-        if not connected:
+        reachable = self._reachable()
+        if not reachable:
             raise Unavailable("no upstream peer is connected", retry_after_seconds=2)
-        await asyncio.gather(*(self._ask(peer) for peer in connected if peer not in self._offers))
-        merged = {offer.name: offer for peer in connected for offer in self._offers.get(peer, ())}
+        await asyncio.gather(*(self._ask(peer) for peer in reachable if peer not in self._offers))
+        merged = {
+            offer.name: offer
+            for peer in reachable
+            for offer in self._offers.get(peer, ())
+            if peer in self._granted("/peer/upstream", f"/ca/{offer.name}")
+        }
         return tuple(merged[name] for name in sorted(merged))
 
     async def refresh(self) -> None:
-        """Ask every connected upstream peer whose catalogue is old."""
-        connected = self._connected()
-        for gone in set(self._offers) - set(connected):
+        """Ask every upstream peer in reach whose catalogue is old."""
+        reachable = self._reachable()
+        for gone in set(self._offers) - set(reachable):
             del self._offers[gone]
             self._asked_at.pop(gone, None)
         due = self._clock.monotonic() - _REFRESH_SECONDS
         await asyncio.gather(
-            *(self._ask(peer) for peer in connected if self._asked_at.get(peer, due) <= due)
+            *(self._ask(peer) for peer in reachable if self._asked_at.get(peer, due) <= due)
         )
 
     async def run(self) -> None:
@@ -137,9 +164,12 @@ class Upstreams:
         offers = self._offers.get(peer)
         return offers is None or any(offer.name == authority for offer in offers)
 
-    def _connected(self) -> list[NodeIdentity]:
+    def _reachable(self) -> list[NodeIdentity]:
+        """Return the upstream peers that are linked, or are behind a relay that is."""
         live = {peer.node for peer in self._directory.connected_peers()}
-        return [peer for peer in self.all() if peer in live]
+        relays = set(self._granted(*RELAY_RESOURCES))
+        has_relay = not live.isdisjoint(relays)
+        return [peer for peer in self.all() if peer in live or (has_relay and peer not in relays)]
 
     def _granted(self, *resources: str) -> list[NodeIdentity]:
         roles = self._roles()

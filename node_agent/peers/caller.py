@@ -23,17 +23,16 @@ from node_agent.errors import (
     RequestRefused,
     Unavailable,
 )
-from node_agent.identity import NodeIdentity
 from node_agent.peers.answers import decode_problem, raise_problem
 from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.envelope import OwnRequest, VerifiedAnswer, read_answer, sign_request
-from node_agent.policy import MemberKind, grants
+from node_agent.peers.relays import relays_upstream
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from node_agent.identity import PeerIdentity
+    from node_agent.identity import NodeIdentity, PeerIdentity
     from node_agent.net.calls import RawAnswer
     from node_agent.net.tls import IdentityHolder
     from node_agent.peers.directory import Directory, Lease
@@ -109,9 +108,10 @@ class PeerCaller:
     ) -> AnswerT:
         """Return the answer of whichever of ``peers`` is best placed to give it.
 
-        For a CA's operation, a peer that is granted ``/peer/relay`` here is asked when none of
-        ``peers`` is linked with us. ``request_id`` (16 bytes, random by default) makes a repeat
-        the same request. Raises Unavailable, AcquireTimeout, CallTimeout, LinkClosed, and what
+        What may pass relays is handed to a relay upstream of us when none of ``peers`` is linked
+        with us; an operation for one node (the catalogue) then takes exactly one of them.
+        ``request_id`` (16 bytes, random by default) makes a repeat the same request. Raises
+        Unavailable, AcquireTimeout, CallTimeout, LinkClosed, and what
         the peer answered: PolicyDenied, RequestRefused and its kinds, NotFound, Conflict,
         RemoteError.
         """
@@ -119,7 +119,7 @@ class PeerCaller:
             raise Unavailable("no peer serves it")
         ask = _Ask(
             operation=operation,
-            audience=operation.audience(request),
+            audience=_audience(operation, request, peers),
             request_id=request_id or secrets.token_bytes(16),
             requester=requester,
             payload=ENCODER.encode(request),
@@ -186,23 +186,8 @@ class PeerCaller:
         """Return whom to send it to: directly if we can, through a relay if we must."""
         if ask.audience is None or any(map(self._directory.is_connected, ask.peers)):
             return ask.peers
-        return tuple(dict.fromkeys((*ask.peers, *self._relays())))
-
-    def _relays(self) -> list[NodeIdentity]:
-        """Return who may relay for us: whoever is linked, or else whom a role names."""
-        roles = self._roles()
-        linked = [
-            peer.node
-            for peer in self._directory.connected_peers()
-            if roles.permits(peer, "/peer/relay")
-        ]
-        return linked or [
-            NodeIdentity.parse(member.value)
-            for role in roles.roles
-            if grants(role.rules, "/peer/relay")
-            for member in sorted(role.members, key=str)
-            if member.kind is MemberKind.NODE
-        ]
+        relays = relays_upstream(self._roles(), self._directory)
+        return tuple(dict.fromkeys((*ask.peers, *relays)))
 
     def _signed_for(self, ask: _Ask, peer: NodeIdentity) -> OwnRequest:
         """Return the signed request; the same bytes at each attempt, while they are valid."""
@@ -246,9 +231,11 @@ class PeerCaller:
         return answer.status in _HOP_STATUSES or self._may_answer(answer.signer, ask.audience)
 
     def _may_answer(self, signer: PeerIdentity, audience: str) -> bool:
-        """Tell whether our roles let ``signer`` speak for ``audience`` (``ca/<name>``)."""
+        """Tell whether our roles let ``signer`` speak for ``audience``, which may be itself."""
         roles = self._roles()
-        return roles.permits(signer, "/peer/upstream") and roles.permits(signer, f"/{audience}")
+        if not roles.permits(signer, "/peer/upstream"):
+            return False
+        return signer.node.uri == audience or roles.permits(signer, f"/{audience}")
 
     def _give_up_on(self, ask: _Ask, peer: NodeIdentity) -> None:
         ask.unable.add(peer)
@@ -266,3 +253,13 @@ class PeerCaller:
                 f"the answer can't be read: {error}", status=Status.INTERNAL, problem="bad-answer"
             ) from error
         return answer
+
+
+def _audience(
+    operation: Operation[Any, Any], request: msgspec.Struct, peers: Sequence[NodeIdentity]
+) -> str | None:
+    """Return whom the request is for; None for whichever peer takes it."""
+    if operation.is_for_one_node:
+        (peer,) = peers
+        return peer.uri
+    return operation.audience(request)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
-from node_agent.errors import NodeAgentError, PolicyDenied, Unavailable
+from node_agent.errors import ConfigError, NodeAgentError, PolicyDenied, Unavailable
+from node_agent.identity import NodeIdentity
 from node_agent.net.calls import RawAnswer
 from node_agent.peers.answers import DENIED, Problem, encode_problem, problem_of
 from node_agent.peers.case import AuditTrail, Case
@@ -140,7 +141,7 @@ class Dispatcher:
         request = _decode(registered, verified.body.payload)
         case.resources = operation.resources(request)
         decision = self._decide(case, operation)
-        if self._is_ours(operation.audience(request), verified):
+        if self._is_ours(operation, request, verified):
             payload = await self._run(registered, case.context(decision), request, verified)
             return self._signed(case, Status.OK, payload)
         return await self._pass_on(case, operation, decision)
@@ -162,27 +163,33 @@ class Dispatcher:
     def _decide(self, case: Case, operation: Operation[Any, Any]) -> Decision:
         """Decide what the operation needs for the whole chain, and the link for its own peer.
 
-        An operation without resources of its own needs only the link, so it is refused to a
-        chain: ``decide`` grants nothing to whom nothing is asked for.
+        ``decide`` grants nothing to whom nothing is asked for, so an operation without resources
+        of its own needs only the link; a chain may bring it where everyone in it has some role.
         """
         questions: list[tuple[tuple[str, ...], tuple[PeerIdentity, ...]]]
         if len(case.chain) == 1:
             questions = [(("/peer/incoming", *case.resources), case.chain)]
         else:
-            questions = [
-                (("/peer/incoming", "/peer/relay"), (case.peer,)),
-                (case.resources, case.chain),
-            ]
+            questions = [(("/peer/incoming", "/peer/relay"), (case.peer,))]
+            if operation.is_for_one_node:
+                _check_known(case)
+            else:
+                questions.append((case.resources, case.chain))
         for resources, chain in questions:
             decision = decide(AccessRequest(operation.method, resources, chain), case.roles)
             if not decision.allowed:
                 raise PolicyDenied(decision.reason, rule=decision.rule)
         return decision
 
-    def _is_ours(self, audience: str | None, request: VerifiedRequest) -> bool:
+    def _is_ours(
+        self, operation: Operation[Any, Any], request: msgspec.Struct, verified: VerifiedRequest
+    ) -> bool:
         """Tell whether to serve it here. Raises PolicyDenied when it is meant for someone else."""
-        own = self._identity.node.uri
-        if request.body.audience != (own if audience is None else audience):
+        own, given = self._identity.node.uri, verified.body.audience
+        audience = operation.audience(request)
+        if operation.is_for_one_node and _is_node(given):
+            return given == own
+        if given != (own if audience is None else audience):
             raise PolicyDenied("the request is signed for another audience", rule="envelope")
         return audience is None or self._holds_audience(audience)
 
@@ -249,6 +256,21 @@ def _decode(registered: _Registered, payload: bytes) -> Any:
         return registered.decoder.decode(payload)
     except UNREADABLE as error:
         raise PolicyDenied(f"the request can't be read: {error}", rule="schema") from error
+
+
+def _check_known(case: Case) -> None:
+    """Refuse a chain with somebody in it whom no role names."""
+    for subject in case.chain:
+        if not case.roles.roles_of(subject):
+            raise PolicyDenied(f"{subject.node} has no role")
+
+
+def _is_node(audience: str) -> bool:
+    try:
+        NodeIdentity.parse(audience)
+    except ConfigError:
+        return False
+    return True
 
 
 async def _not_here(context: Context, request: msgspec.Struct) -> msgspec.Struct:

@@ -238,7 +238,9 @@ class Operation(Generic[RequestT, AnswerT]):
     the dispatcher writes it. With ``audits_allowed`` False only denials are audited: what the
     operation did is recorded elsewhere (a published batch is the change log itself) or is
     nothing that could be held against anyone. With ``remembers_answer`` a repeated request id
-    gets the first answer again, so that a replayed request does nothing.
+    gets the first answer again, so that a replayed request does nothing. ``is_for_one_node`` lets
+    an operation without an audience of its own pass relays: it is then addressed to one node, and
+    everyone in the chain needs some role there.
     """
 
     method: str
@@ -249,6 +251,7 @@ class Operation(Generic[RequestT, AnswerT]):
     changes_state: bool = False
     audits_allowed: bool = True
     remembers_answer: bool = False
+    is_for_one_node: bool = False
 
 
 def _at_authority(verb: str) -> Callable[[Any], tuple[str, ...]]:
@@ -316,6 +319,7 @@ CATALOGUE: Operation[CatalogueRequest, CatalogueAnswer] = Operation(
     lambda r: (),
     lambda r: None,
     audits_allowed=False,
+    is_for_one_node=True,
 )
 CERTIFY_SIGNER: Operation[CertifySignerRequest, CertificateAnswer] = Operation(
     "signer.certify",

@@ -6,7 +6,7 @@ as it came. Nothing is decoded, signed or remembered on the way; both ends check
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from node_agent.errors import AcquireTimeout, CallTimeout, LinkClosed, Unavailable
 from node_agent.peers.envelope import add_via
@@ -18,18 +18,23 @@ if TYPE_CHECKING:
     from node_agent.clock import Clock
     from node_agent.identity import NodeIdentity
     from node_agent.net.calls import IncomingCall, RawAnswer
-    from node_agent.peers.directory import Directory
+    from node_agent.peers.directory import Directory, Lease
     from node_agent.peers.envelope import VerifiedRequest
 
 __all__ = ["Relay"]
 
 _MAX_ATTEMPTS = 5
+# A CA that lost its last link dials again at once. Longer than that, and the origin does better
+# with another proxy, or with an answer that says when to come back.
+_REDIAL_SECONDS: Final = 1.0
+_AVOID_SECONDS: Final = 2.0
+_RETRY_AFTER_SECONDS: Final = 5
 
 
 class Relay:
     """Send requests for an audience that isn't here to the peers that ``route`` names for it.
 
-    ``route`` gets the audience (``ca/issuing``) and may raise Unavailable.
+    ``route`` gets the audience (``ca/issuing``, or a node's URI) and may raise Unavailable.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Relay:
         passed = {request.origin.node, call.link.peer.node, *(via.node for via in request.via)}
         peers = [peer for peer in self._route(request.body.audience) if peer not in passed]
         if not peers:
-            raise Unavailable("there is no way to it from here")
+            raise Unavailable("there is no way to it from here", retry_after_seconds=30)
         answer = await self._send(peers, call, message)
         if not answer.payload:
             # Given by the next link itself, so nobody signed it; we answer in our own name.
@@ -64,16 +69,39 @@ class Relay:
     async def _send(
         self, peers: Sequence[NodeIdentity], call: IncomingCall, message: bytes
     ) -> RawAnswer:
+        """Return the first answer of a peer that can serve it, or the last one that can't."""
+        able = list(peers)
         lost: LinkClosed | None = None
+        answer: RawAnswer | None = None
         for _ in range(_MAX_ATTEMPTS):
             left = call.deadline - self._clock.monotonic()
-            if left <= 0:
+            if left <= 0 or not able:
                 break
-            with await self._directory.acquire(peers, timeout_seconds=left) as lease:
+            if answer is not None and not any(map(self._directory.is_connected, able)):
+                break
+            with await self._acquire(able, left) as lease:
+                peer = lease.link.peer.node
                 try:
-                    return await lease.call(
+                    answer = await lease.call(
                         call.method, message, request_id=call.request_id, timeout_seconds=left
                     )
                 except LinkClosed as error:
                     lost = error
+                    continue
+            if answer.status != Status.UNAVAILABLE:
+                return answer
+            able.remove(peer)
+            self._directory.avoid(peer, _AVOID_SECONDS)
+        if answer is not None:
+            return answer
         raise lost or AcquireTimeout("the deadline has passed")
+
+    async def _acquire(self, peers: Sequence[NodeIdentity], left: float) -> Lease:
+        if any(map(self._directory.is_connected, peers)):
+            return await self._directory.acquire(peers, timeout_seconds=left)
+        try:
+            return await self._directory.acquire(peers, timeout_seconds=min(left, _REDIAL_SECONDS))
+        except AcquireTimeout as error:
+            raise Unavailable(
+                "nothing upstream is connected here", retry_after_seconds=_RETRY_AFTER_SECONDS
+            ) from error

@@ -80,3 +80,27 @@ def test_names_that_requesters_make_up_are_not_kept_for_ever() -> None:
     for number in range(3000):
         assert found.serving(f"ca{number}") == [CA1]
     assert len(found._named) <= 1024
+
+
+PROXY = NodeIdentity("pki.example.org", "proxy1")
+OUTER = NodeIdentity("pki.example.org", "proxy2")
+
+
+def test_a_request_that_nobody_linked_serves_goes_to_a_relay_nearer_to_the_ca() -> None:
+    found = upstreams(
+        Roles(
+            role(CA1, "/peer/upstream", "/ca/one"),
+            role(PROXY, "/peer/upstream", "/peer/relay"),
+            role(OUTER, "/peer/relay", "/ra/*", "/ca/one"),
+        )
+    )
+    assert found.route("ca/one") == [CA1, PROXY]
+    assert found.route(CA1.uri) == [CA1, PROXY]
+    assert found.route("ca/two") == [PROXY]
+
+
+def test_a_proxy_without_a_way_says_so() -> None:
+    found = upstreams(Roles(role(OUTER, "/peer/relay", "/ra/*"), role(CA2, "/ca/one")))
+    assert found.route(CA2.uri) == []
+    with pytest.raises(Unavailable):
+        found.route("ca/one")

@@ -11,16 +11,24 @@ import pytest
 from node_agent.errors import NotFound, PolicyDenied, RemoteError, Unavailable
 from node_agent.net import IncomingCall, RawAnswer
 from node_agent.peers.envelope import SignedRequest, Via, body_digest_of, sign_answer
-from node_agent.peers.operations import ENROLL, CertificateAnswer, EnrollRequest
+from node_agent.peers.operations import (
+    CATALOGUE,
+    ENROLL,
+    AuthorityDescription,
+    CatalogueAnswer,
+    CatalogueRequest,
+    CertificateAnswer,
+    EnrollRequest,
+)
 from node_agent.wire.codes import Status
 from tests.support.event_loop import run
-from tests.support.peer_nodes import Meadow
+from tests.support.peer_nodes import Meadow, until
 from tests.unit.peers.test_calls_over_links import CA_GRANTS, ENROLMENT, RA_GRANTS
 
 if TYPE_CHECKING:
     from node_agent.peers.context import Context
 
-PROXY_GRANTS = ["/peer/incoming", "/peer/relay"]
+PROXY_GRANTS = ["/peer/incoming", "/peer/upstream", "/peer/relay"]
 # What the CA grants the proxy: to bring requests, and at most what its tenants may have.
 CA_TO_PROXY = [*RA_GRANTS, "/peer/relay"]
 
@@ -352,5 +360,97 @@ def test_a_proxy_is_bypassed_when_the_ca_is_linked_directly() -> None:
         await chain.meadow.link(chain.ca, chain.tenant)
         await chain.ask()
         assert chain.contexts[0].via == ()
+
+    scene(play)
+
+
+async def _offer(context: Context, request: CatalogueRequest) -> CatalogueAnswer:
+    names = [name for name in ("issuing", "other") if context.permits(f"/ca/{name}")]
+    return CatalogueAnswer(
+        authorities=tuple(AuthorityDescription(name=name, chain=(), profiles=()) for name in names)
+    )
+
+
+def test_the_catalogue_comes_through_the_proxy_from_the_ca_itself() -> None:
+    async def play(chain: Chain) -> None:
+        chain.ca.dispatcher.register(CATALOGUE, _offer)
+        answer = await chain.tenant.caller.call(
+            CATALOGUE, CatalogueRequest(), peers=[chain.ca.node], timeout_seconds=5
+        )
+        assert [offer.name for offer in answer.authorities] == ["issuing"]
+
+    scene(play)
+
+
+def test_a_stranger_behind_the_proxy_gets_no_catalogue() -> None:
+    async def play(chain: Chain) -> None:
+        chain.ca.dispatcher.register(CATALOGUE, _offer)
+        chain.ca.grant({"proxy1": CA_TO_PROXY})
+        with pytest.raises(PolicyDenied):
+            await chain.tenant.caller.call(
+                CATALOGUE, CatalogueRequest(), peers=[chain.ca.node], timeout_seconds=5
+            )
+        assert "has no role" in chain.ca.denials[0].reason
+
+    scene(play)
+
+
+def test_the_proxy_cannot_give_its_own_catalogue_for_the_cas() -> None:
+    async def play(chain: Chain) -> None:
+        async def answer_itself(call: IncomingCall) -> RawAnswer:
+            answer = sign_answer(
+                chain.proxy.holder,
+                body_digest=body_digest_of(call.payload),
+                status=Status.OK,
+                payload=msgspec.msgpack.encode(CatalogueAnswer(authorities=())),
+            )
+            return RawAnswer(Status.OK, answer)
+
+        HostileProxy(chain).install(answer_itself)
+        with pytest.raises(RemoteError) as caught:
+            await chain.tenant.caller.call(
+                CATALOGUE, CatalogueRequest(), peers=[chain.ca.node], timeout_seconds=5
+            )
+        assert caught.value.problem == "untrusted-answer"
+
+    scene(play)
+
+
+def test_when_one_ca_node_cannot_serve_it_the_proxy_asks_another() -> None:
+    async def play(chain: Chain) -> None:
+        twin = chain.meadow.node("ca2", {"tenant1": RA_GRANTS[1:], "proxy1": CA_TO_PROXY})
+        twin.held.add("ca/issuing")
+        asked: list[str] = []
+
+        async def refuse(context: Context, request: EnrollRequest) -> CertificateAnswer:
+            asked.append("ca1")
+            raise Unavailable("the token is locked")
+
+        async def serve(context: Context, request: EnrollRequest) -> CertificateAnswer:
+            asked.append("ca2")
+            return CertificateAnswer(chain=(b"second",))
+
+        chain.ca.dispatcher.register(ENROLL, refuse)
+        twin.dispatcher.register(ENROLL, serve)
+        everyone = {"tenant1": RA_GRANTS, "ca1": CA_GRANTS, "ca2": CA_GRANTS}
+        chain.proxy.grant(everyone)
+        chain.tenant.grant({"proxy1": PROXY_GRANTS, "ca1": CA_GRANTS[1:], "ca2": CA_GRANTS[1:]})
+        await chain.meadow.link(twin, chain.proxy)
+        chain.proxy.relay_to(chain.ca, twin)
+        for _ in range(3):
+            assert (await chain.ask()).chain == (b"second",)
+        assert asked.count("ca1") <= 1
+
+    scene(play)
+
+
+def test_a_proxy_whose_upstream_is_away_says_so_before_the_deadline() -> None:
+    async def play(chain: Chain) -> None:
+        for link in chain.ca.directory.links():
+            link.abort()
+        await until(lambda: not chain.proxy.directory.is_connected(chain.ca.node))
+        with pytest.raises(Unavailable) as caught:
+            await chain.ask()
+        assert caught.value.retry_after_seconds == 5
 
     scene(play)
