@@ -175,6 +175,8 @@ class Dispatcher:
                 _check_known(case)
             else:
                 questions.append((case.resources, case.chain))
+        if _is_only_a_relay(case):
+            questions.append((("/peer/origin",), (case.chain[0],)))
         for resources, chain in questions:
             decision = decide(AccessRequest(operation.method, resources, chain), case.roles)
             if not decision.allowed:
@@ -263,6 +265,17 @@ def _check_known(case: Case) -> None:
     for subject in case.chain:
         if not case.roles.roles_of(subject):
             raise PolicyDenied(f"{subject.node} has no role")
+
+
+def _is_only_a_relay(case: Case) -> bool:
+    """Tell whether the origin has its rights for carrying what others ask.
+
+    Each node on the way is granted what its tenants are, so without this a proxy's own signature
+    would do for all that they may ask.
+    """
+    return case.roles.permits(case.chain[0], "/peer/relay") and any(
+        resource.startswith("/ra/") for resource in case.resources
+    )
 
 
 def _is_node(audience: str) -> bool:

@@ -31,6 +31,7 @@ RESOURCES: tuple[str, ...] = (
     "/peer/incoming",
     "/peer/upstream",
     "/peer/relay",
+    "/peer/origin",
     "/peer/publish/certificate",
     "/peer/publish/status",
     "/peer/publish/crl",

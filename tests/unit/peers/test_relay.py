@@ -318,6 +318,24 @@ def test_a_hostile_proxy_cannot_ask_for_another_tenant() -> None:
     scene(play)
 
 
+def test_a_proxy_cannot_use_for_itself_what_it_is_granted_for_its_tenants() -> None:
+    async def play(chain: Chain) -> None:
+        chain.proxy.grant({"tenant1": RA_GRANTS, "ca1": CA_GRANTS})
+
+        async def ask() -> CertificateAnswer:
+            return await chain.proxy.caller.call(
+                ENROLL, ENROLMENT, peers=[chain.ca.node], timeout_seconds=5
+            )
+
+        with pytest.raises(PolicyDenied):
+            await ask()
+        assert "/peer/origin" in chain.ca.denials[0].reason
+        chain.ca.grant({"proxy1": [*CA_TO_PROXY, "/peer/origin"]})
+        assert (await ask()).chain == (b"certificate",)
+
+    scene(play)
+
+
 def test_a_replayed_request_is_the_same_request_until_it_expires() -> None:
     async def play(chain: Chain) -> None:
         proxy = HostileProxy(chain)
