@@ -1,0 +1,163 @@
+#!/usr/bin/python
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: firewall
+short_description: Close a host to all but what its node needs
+description:
+  - Keeps the table C(inet peersys) of nftables. No other table is read or changed, and none can open what this one drops.
+  - Inbound, only established connections, loopback, ICMP, DHCPv6 answers, SSH and O(rules) are let in. Nothing outbound is hindered.
+  - The table is replaced in one transaction, and only when the kernel holds another one. It comes back at each boot, before the network.
+  - A changed table is on trial until the controller has reached the host through it with a new connection. Otherwise the host goes back to the table
+    before it after O(trial_seconds), and the task fails.
+version_added: 0.1.0
+author:
+  - Peersys contributors (@peersys)
+extends_documentation_fragment:
+  - peersys.pki._attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  action_group:
+    support: none
+    membership: []
+options:
+  state:
+    description: Whether the table is there.
+    type: str
+    choices: [present, absent]
+    default: present
+  rules:
+    description: What is let in besides. None for a CA.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description: A TCP port.
+        type: int
+        required: true
+      from:
+        description: Addresses and networks that may reach it. Nobody may when none is listed.
+        type: list
+        elements: str
+        required: true
+      comment:
+        description: Shown in the table.
+        type: str
+        default: ""
+  ssh_ports:
+    description: Ports of the SSH server. When none is listed, those that it is set up for.
+    type: list
+    elements: int
+    default: []
+  trial_seconds:
+    description: How long a changed table waits to be confirmed.
+    type: int
+    default: 60
+  confirm:
+    description: Set by the action plugin when it has come through the new table.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Let the CA reach an RA, and clients too
+  peersys.pki.firewall:
+    rules:
+      - port: 7443
+        from: [192.0.2.11]
+        comment: peer links from ca1
+      - port: 8443
+        from: [203.0.113.0/24]
+        comment: enrolment
+"""
+
+RETURN = r"""
+ssh_ports:
+  description: The ports that stay open for SSH.
+  returned: O(state=present)
+  type: list
+  elements: int
+  sample: [22]
+"""
+
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.peersys.pki.plugins.module_utils._firewall import Firewall, ssh_ports_found
+from ansible_collections.peersys.pki.plugins.module_utils._host import HostError, explain
+from ansible_collections.peersys.pki.plugins.module_utils._ruleset import Rule, RuleError, ruleset
+
+
+def main() -> None:
+    """Run the module."""
+    rule = {
+        "port": {"type": "int", "required": True},
+        "from": {"type": "list", "elements": "str", "required": True},
+        "comment": {"type": "str", "default": ""},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "rules": {"type": "list", "elements": "dict", "default": [], "options": rule},
+            "ssh_ports": {"type": "list", "elements": "int", "default": []},
+            "trial_seconds": {"type": "int", "default": 60},
+            "confirm": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    act = present if module.params["state"] == "present" else absent
+    try:
+        if os.geteuid() != 0:
+            raise HostError("this needs root", "set ansible_become for this host")
+        module.exit_json(**act(module.params, dry_run=module.check_mode))
+    except RuleError as error:
+        module.fail_json(msg=f"firewall_rules: {error}")
+    except HostError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=str(explain(error, "/etc")))
+
+
+def present(params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any]:
+    """Load the table if the kernel holds another one. The next call confirms it."""
+    ports = params["ssh_ports"] or ssh_ports_found()
+    firewall = Firewall(ruleset(map(Rule.parse, params["rules"]), ports))
+    difference = firewall.difference()
+    persistent = firewall.is_persistent()
+    if params["confirm"] and difference is not None:
+        raise HostError("the trial of the new table ended too early", "raise trial_seconds")
+    trial = difference is not None and not dry_run
+    if trial:
+        firewall.try_out(params["trial_seconds"])
+    elif not dry_run and (params["confirm"] or not persistent):
+        firewall.keep()
+    return {
+        "changed": difference is not None or not persistent,
+        "diff": [difference] if difference else [],
+        "ssh_ports": ports,
+        "on_trial": trial,
+    }
+
+
+def absent(params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any]:
+    """Remove the table and what brings it at boot."""
+    firewall = Firewall("")
+    exists = firewall.exists()
+    if exists and not dry_run:
+        firewall.remove()
+    return {"changed": exists, "diff": []}
+
+
+if __name__ == "__main__":
+    main()
