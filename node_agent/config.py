@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import yaml
@@ -66,6 +67,11 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     store_url: str | None = None
     passphrase_file: str | None = None
     passphrase_credential: str | None = None
+    store_password_file: str | None = None
+    store_password_credential: str | None = None
+    store_trust_anchors: str | None = None
+    shared_passphrase_file: str | None = None
+    shared_passphrase_credential: str | None = None
     listen: ListenConfig = ListenConfig()
     admin_group: str | None = None
     workers: int = 1
@@ -73,7 +79,11 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``node.yaml`` validated: what the composition root builds from."""
+    """``node.yaml`` validated: what the composition root builds from.
+
+    ``passphrase_path`` protects the node's own keys, ``shared_passphrase_path`` those that the
+    nodes of a store have in common.
+    """
 
     identity: NodeIdentity
     state_directory: Path
@@ -86,6 +96,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin_group: str | None
     workers: int
     log_level: str
+    store_password_path: Path | None = None
+    shared_passphrase_path: Path | None = None
 
     @property
     def admin_socket(self) -> Path:
@@ -118,8 +130,10 @@ def _validate(config: NodeConfig, path: Path) -> NodeSettings:
         identity=NodeIdentity(config.trust_domain, config.name),
         state_directory=state,
         runtime_directory=Path(config.runtime_directory),
-        store_url=config.store_url or f"sqlite:///{state / 'store.sqlite3'}",
-        passphrase_path=_passphrase_path(config, path),
+        store_url=_store_url(config, path),
+        passphrase_path=_secret_path(config, "passphrase", path),
+        store_password_path=_secret_path(config, "store_password", path),
+        shared_passphrase_path=_secret_path(config, "shared_passphrase", path),
         peer_address=_listen_address(config.listen.peer, f"{path}: listen.peer"),
         rest_address=_listen_address(config.listen.rest, f"{path}: listen.rest"),
         status_address=_listen_address(config.listen.status, f"{path}: listen.status"),
@@ -133,20 +147,37 @@ def _listen_address(text: str | None, where: str) -> Address | None:
     return None if text is None else parse_address(text, where=where)
 
 
-def _passphrase_path(config: NodeConfig, path: Path) -> Path | None:
-    if config.passphrase_credential is None:
-        return Path(config.passphrase_file) if config.passphrase_file else None
-    if config.passphrase_file is not None:
+def _store_url(config: NodeConfig, path: Path) -> str:
+    url = config.store_url or f"sqlite:///{Path(config.state_directory) / 'store.sqlite3'}"
+    if config.store_trust_anchors is None:
+        return url
+    where = f"{path}: store_trust_anchors"
+    if not url.startswith("postgresql"):
+        raise ConfigError("is only for a PostgreSQL store", where=where, remedy="leave it out")
+    if "sslmode=" in url or "sslrootcert=" in url:
+        raise ConfigError("store_url says already how to verify the server", where=where)
+    options = {"sslmode": "verify-full", "sslrootcert": config.store_trust_anchors}
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(options)}"
+
+
+def _secret_path(config: NodeConfig, name: str, path: Path) -> Path | None:
+    """Return where the secret ``name`` is, given as ``<name>_file`` or ``<name>_credential``."""
+    file: str | None = getattr(config, f"{name}_file")
+    credential: str | None = getattr(config, f"{name}_credential")
+    if credential is None:
+        return Path(file) if file else None
+    where = f"{path}: {name}_credential"
+    if file is not None:
         raise ConfigError(
-            "passphrase_file and passphrase_credential exclude each other",
-            where=f"{path}: passphrase_credential",
+            f"{name}_file and {name}_credential exclude each other",
+            where=where,
             remedy="keep one of them",
         )
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if directory is None:
         raise ConfigError(
             "names a systemd credential, but the service manager passed none",
-            where=f"{path}: passphrase_credential",
-            remedy="add LoadCredentialEncrypted= to the unit, or use passphrase_file",
+            where=where,
+            remedy=f"add LoadCredentialEncrypted= to the unit, or use {name}_file",
         )
-    return Path(directory) / config.passphrase_credential
+    return Path(directory) / credential

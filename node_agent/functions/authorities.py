@@ -65,8 +65,9 @@ class Authorities:
         self._tokens = tokens
         self._known = known
         self._pool = pool
-        self._loaded: dict[str, tuple[int, LoadedAuthority]] = {}
-        self._profiles: dict[str, tuple[int, Profile]] = {}
+        # By the object itself: a CA that was made anew under an old name is another object.
+        self._loaded: dict[str, tuple[ManagedObject, LoadedAuthority]] = {}
+        self._profiles: dict[str, tuple[ManagedObject, Profile]] = {}
 
     def names(self) -> list[str]:
         """Return the names of this node's CAs."""
@@ -83,10 +84,10 @@ class Authorities:
         """Return a CA. Raises NotFound."""
         item = self._objects.get("certification_authorities", name)
         known = self._loaded.get(name)
-        if known is not None and known[0] == item.generation:
+        if known is not None and known[0] is item:
             return known[1]
         loaded = self._load(item)
-        self._loaded[name] = (item.generation, loaded)
+        self._loaded[name] = (item, loaded)
         return loaded
 
     def stage(self, item: ManagedObject) -> LoadedAuthority:
@@ -112,9 +113,9 @@ class Authorities:
             )
         item = self._objects.get("certificate_profiles", name)
         known = self._profiles.get(name)
-        if known is None or known[0] != item.generation:
+        if known is None or known[0] is not item:
             assert isinstance(item.spec, CertificateProfileSpec)
-            known = (item.generation, Profile.from_spec(item.spec))
+            known = (item, Profile.from_spec(item.spec))
             self._profiles[name] = known
         return known[1]
 
@@ -134,7 +135,7 @@ class Authorities:
         spec = item.spec
         assert isinstance(spec, CertificationAuthoritySpec)
         state = decode_state(item, AuthorityState)
-        key = self._tokens.key(spec.crypto_token, state.key_label)
+        key = self._tokens.shared(spec.crypto_token).key(state.key_label)
         issuer = Issuer.load(
             key,
             state.chain,

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from node_agent.identity import NodeIdentity
     from node_agent.pki.issue import IssuedCertificate
     from node_agent.pki.signing import SigningPool
+    from node_agent.pki.token import SoftToken
 
 __all__ = ["Creation", "PlanBatch"]
 
@@ -121,7 +122,7 @@ class Creation:
     def withdraw(self, batch: PlanBatch) -> None:
         """Undo what ``prepare`` did outside the batch."""
         for key in batch.keys:
-            self._tokens.get(key.token).remove(key.label)
+            self._tokens.holder(key).remove(key.label)
 
     async def _state(
         self, spec: ObjectSpec, before: ManagedObject | None, batch: PlanBatch
@@ -140,9 +141,8 @@ class Creation:
                 await self._lint_profiles(spec, self._authorities.stage(item).issuer, batch)
                 return state
             case SignerSpec() if before is None:
-                key = await self._generate(
-                    spec.crypto_token, f"signer-{spec.name}", spec.key_kind, batch
-                )
+                own = self._tokens.own(spec.crypto_token)
+                key = await self._generate(own, f"signer-{spec.name}", spec.key_kind, batch)
                 return encode_state(SignerState(key.label))
             case _:
                 pass
@@ -182,15 +182,14 @@ class Creation:
     async def _authenticator(
         self, spec: AuthenticatorSpec, before: ManagedObject | None, batch: PlanBatch
     ) -> bytes:
+        holder = self._tokens.own(spec.crypto_token)
         if before is None:
-            key = await self._generate(
-                spec.crypto_token, f"authenticator-{spec.name}", spec.key_kind, batch
-            )
-            own = self._tokens.key(spec.crypto_token, key.label)
+            key = await self._generate(holder, f"authenticator-{spec.name}", spec.key_kind, batch)
+            own = holder.key(key.label)
             state = AuthenticatorState(key.label, build_csr(own, self._node.name))
         else:
             state = decode_state(before, AuthenticatorState)
-        spki = self._tokens.get(spec.crypto_token).record(state.key_label).public_der
+        spki = holder.record(state.key_label).public_der
         check_certificate(spec, spki, self._node, self._clock)
         return encode_state(state)
 
@@ -202,8 +201,9 @@ class Creation:
                 str(error), where=f"certification_authorities.{spec.name}.subject"
             ) from error
         label = f"authority-{spec.name}"
-        key = await self._generate(spec.crypto_token, label, spec.key_kind, batch)
-        signing_key = self._tokens.key(spec.crypto_token, key.label)
+        holder = self._tokens.shared(spec.crypto_token)
+        key = await self._generate(holder, label, spec.key_kind, batch)
+        signing_key = holder.key(key.label)
         if spec.kind == "issuing":
             above = self._issuer(spec, batch)
             prepared = prepare_issuing_ca(
@@ -256,9 +256,10 @@ class Creation:
         assert spec.issuer is not None
         return batch.authorities.get(spec.issuer) or self._authorities.get(spec.issuer)
 
-    async def _generate(self, token: str, label: str, kind: str, batch: PlanBatch) -> KeyRecord:
+    async def _generate(
+        self, holder: SoftToken, label: str, kind: str, batch: PlanBatch
+    ) -> KeyRecord:
         """Make a key under ``label``, or the next free one: a deleted object's key stays stored."""
-        holder = self._tokens.get(token)
         taken = set(holder.labels)
         free = next(
             name

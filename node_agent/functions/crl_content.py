@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from node_agent.pki.crl import CrlWriter
-from node_agent.store.records import CrlRecord
+from node_agent.store.records import CrlHead, CrlRecord, CrlStart
 
 if TYPE_CHECKING:
     from node_agent.functions.authorities import Authorities, LoadedAuthority
@@ -23,19 +23,19 @@ async def make_crl(
     authorities: Authorities,
     authority: LoadedAuthority,
     *,
+    start: CrlStart,
     now: int,
     validity_seconds: int,
-    base: CrlRecord | None,
+    base: CrlHead | None,
 ) -> CrlRecord:
     """Return a new full CRL of ``authority``, or with ``base`` a delta CRL on it.
 
-    The number is taken first and never given out again: a CRL that fails to be made leaves a gap,
-    which RFC 5280 section 5.2.3 allows, and never a number that goes backward.
+    Its number was taken before (``start``) and is never given out again: a CRL that fails to be
+    made leaves a gap, which RFC 5280 section 5.2.3 allows, and never a number that goes backward.
     """
-    number = await store.next_crl_number(authority.authority_id)
     with CrlWriter(
         authority.issuer,
-        number=number,
+        number=start.number,
         this_update=now,
         next_update=now + validity_seconds,
         base_number=base.number if base else None,
@@ -47,7 +47,7 @@ async def make_crl(
         signature = await authorities.sign_crl(authority, finished)
         return CrlRecord(
             authority_id=authority.authority_id,
-            number=number,
+            number=start.number,
             this_update=now,
             next_update=now + validity_seconds,
             der=finished.complete(signature),

@@ -1,20 +1,23 @@
 """When CRLs are made: at once for a new CA, on revocation, and before the last one ends.
 
-One task serves every CA of the node. Revocations that arrive while a CRL is being made are in the
-next one, which starts right after: however many there are, at most one CRL a CA is under way.
+One task serves every CA of the node. Nodes that share a store may find the same CRL due; the store
+takes one. Revocations that arrive while a CRL is being made are in the next one, which starts right
+after: however many there are, at most one CRL a CA is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING
 
 import structlog
 
-from node_agent.errors import NodeAgentError
+from node_agent.errors import NodeAgentError, Superseded
 from node_agent.functions.change_payloads import crl_payload, encode
 from node_agent.functions.crl_content import make_crl
 from node_agent.functions.signal import ChangeSignal
+from node_agent.store.records import CrlHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from node_agent.clock import Clock
     from node_agent.functions.authorities import Authorities, LoadedAuthority
     from node_agent.store.api import Writer
-    from node_agent.store.records import CrlRecord
+    from node_agent.store.records import CrlRecord, CrlStart
 
 __all__ = ["CrlIssuing"]
 
@@ -30,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_SECONDS = 30.0
 _RETRY_SECONDS = 5.0
+# How much longer than the node on which a status changed the others of its store wait.
+_OTHERS_FIRST_SECONDS = 3.0
 
 
 class CrlIssuing:
@@ -52,13 +57,27 @@ class CrlIssuing:
         self._wanted: set[str] = set()
         self._wake = ChangeSignal()
         self._making = asyncio.Lock()
-        self.newest: dict[str, CrlRecord] = {}
+        self._unlooked: set[str] = set()
+        self.newest: dict[str, CrlHead] = {}
         self.last_error: dict[str, str] = {}
 
     def revoked(self, authority: LoadedAuthority) -> None:
-        """Note that a CA's list has changed."""
+        """Note that this node has changed a CA's list."""
         if authority.spec.crl.on_revocation:
-            self.want(authority.name)
+            self._look_soon(authority.name)
+
+    def revoked_elsewhere(self, name: str) -> None:
+        """Note that another node of the store has changed a CA's list.
+
+        That node makes the CRL. If it ended before it could, this one does, after a while.
+        """
+        if self._authorities.get(name).spec.crl.on_revocation:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_OTHERS_FIRST_SECONDS, self._look_soon, name)
+
+    def made_elsewhere(self, name: str) -> None:
+        """Note that another node of the store may have made a CRL."""
+        self.newest.pop(name, None)
 
     def want(self, name: str) -> None:
         """Ask for a new CRL of the CA ``name`` soon."""
@@ -76,6 +95,7 @@ class CrlIssuing:
                     self.last_error.pop(name, None)
                 except NodeAgentError as error:
                     self.last_error[name] = str(error)
+                    self._unlooked.add(name)
                     log.error("CRL not made", authority=name, reason=str(error))
                     pause = _RETRY_SECONDS
             await self._wake.wait(seen, pause)
@@ -89,46 +109,96 @@ class CrlIssuing:
         """Make a full CRL of a CA now."""
         authority = self._authorities.get(name)
         async with self._making:
-            return await self._make(authority, authority.spec.crl.validity_seconds, base=None)
+            start = await self._store.begin_crl(authority.authority_id)
+            # Asked for by name: it is made, whatever another node made meanwhile.
+            start = dataclasses.replace(start, newest=start.number)
+            return await self._make(authority, start, authority.spec.crl.validity_seconds)
+
+    def _look_soon(self, name: str) -> None:
+        self._unlooked.add(name)
+        self._wake.announce()
 
     async def _make_if_due(self, name: str) -> None:
         authority = self._authorities.get(name)
-        wanted = name in self._wanted
-        self._wanted.discard(name)
-        full = await self._newest(authority, delta=False)
-        now = self._clock.now()
         spec = authority.spec.crl
+        has_delta = spec.delta_validity_seconds > 0
+        is_wanted = await self._is_wanted(authority, delta=has_delta)
+        full = await self._newest(authority)
+        now = self._clock.now()
         is_due = full is None or full.next_update - spec.overlap_seconds <= now
-        if is_due or (wanted and not spec.delta_validity_seconds):
-            full = await self._make(authority, spec.validity_seconds, base=None)
-        if spec.delta_validity_seconds and full is not None:
-            delta = await self._newest(authority, delta=True)
+        if is_due or (is_wanted and not has_delta):
+            full = await self._make_once(authority, spec.validity_seconds, seen=full)
+        if has_delta and full is not None:
+            delta = await self._store.crl_head(authority.authority_id, delta=True)
             overlap = spec.delta_validity_seconds // 4
-            if wanted or delta is None or delta.next_update - overlap <= now:
-                await self._make(authority, spec.delta_validity_seconds, base=full)
+            if is_wanted or delta is None or delta.next_update - overlap <= now:
+                await self._make_once(authority, spec.delta_validity_seconds, seen=delta, base=full)
 
-    async def _newest(self, authority: LoadedAuthority, *, delta: bool) -> CrlRecord | None:
-        if not delta and authority.name in self.newest:
-            return self.newest[authority.name]
-        record = await self._store.latest_crl(authority.authority_id, delta=delta)
-        if record is not None and not delta:
-            self.newest[authority.name] = record
-        return record
+    async def _is_wanted(self, authority: LoadedAuthority, *, delta: bool) -> bool:
+        """Tell whether somebody asked for a CRL, or the newest one lacks a change of status.
+
+        The store knows the latter, so that a change is not forgotten with the node that made it.
+        """
+        name = authority.name
+        is_unlooked = name in self._unlooked or name not in self.newest
+        is_wanted = name in self._wanted
+        self._unlooked.discard(name)
+        self._wanted.discard(name)
+        if is_wanted or not (is_unlooked and authority.spec.crl.on_revocation):
+            return is_wanted
+        return await self._store.has_uncovered_status(authority.authority_id, delta=delta)
+
+    async def _newest(self, authority: LoadedAuthority) -> CrlHead | None:
+        known = self.newest.get(authority.name)
+        if known is None:
+            known = await self._store.crl_head(authority.authority_id)
+            if known is not None:
+                self.newest[authority.name] = known
+        return known
+
+    async def _make_once(
+        self,
+        authority: LoadedAuthority,
+        validity_seconds: int,
+        *,
+        seen: CrlHead | None,
+        base: CrlHead | None = None,
+    ) -> CrlHead | None:
+        """Make a CRL unless another node has since ``seen``; return the newest full one."""
+        start = await self._store.begin_crl(authority.authority_id, delta=base is not None)
+        # What was decided on is what was seen, not what another node has put there since.
+        start = dataclasses.replace(start, newest=seen.number if seen else 0)
+        try:
+            await self._make(authority, start, validity_seconds, base=base)
+        except Superseded as reason:
+            log.info("CRL not needed", authority=authority.name, reason=str(reason))
+            self.newest.pop(authority.name, None)
+        return await self._newest(authority)
 
     async def _make(
-        self, authority: LoadedAuthority, validity_seconds: int, *, base: CrlRecord | None
+        self,
+        authority: LoadedAuthority,
+        start: CrlStart,
+        validity_seconds: int,
+        *,
+        base: CrlHead | None = None,
     ) -> CrlRecord:
         record = await make_crl(
             self._store,
             self._authorities,
             authority,
+            start=start,
             now=int(self._clock.now()),
             validity_seconds=validity_seconds,
             base=base,
         )
-        await self._store.record_crl(record, encode(crl_payload(record)))
+        await self._store.record_crl(record, encode(crl_payload(record)), start=start)
         if base is None:
-            self.newest[authority.name] = record
+            self.newest[authority.name] = CrlHead(
+                number=record.number,
+                this_update=record.this_update,
+                next_update=record.next_update,
+            )
         log.info("CRL made", authority=authority.name, number=record.number, delta=base is not None)
         self._changed.announce()
         self._on_crl(record.authority_id, record.der)

@@ -107,7 +107,7 @@ class Identities:
         given = [x509.load_pem_x509_crl(text.encode()) for text in spec.crls]
         anchors = _load_all(spec.trust_anchors)
         return TlsIdentity(
-            private_key=self._tokens.get(spec.crypto_token).private_key(state.key_label),
+            private_key=self._tokens.own(spec.crypto_token).private_key(state.key_label),
             chain=_load_all([spec.certificate or ""]),
             trust_anchors=anchors,
             crls=self._newest(given, anchors),
@@ -144,7 +144,7 @@ class Identities:
             if spec.purpose == "server" and spec.certificate:
                 label = decode_state(item, AuthenticatorState).key_label
                 return rest_context(
-                    private_key=self._tokens.get(spec.crypto_token).private_key(label),
+                    private_key=self._tokens.own(spec.crypto_token).private_key(label),
                     chain_pem=spec.certificate,
                     client_trust_anchors_pem=sorted(anchors),
                 )

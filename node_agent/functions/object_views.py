@@ -126,7 +126,7 @@ class ObjectViews:
     async def _state(self, item: ManagedObject) -> JsonObject:
         match item.spec:
             case CryptoTokenSpec(name=name):
-                return {"keys": self._tokens.get(name).labels}
+                return {"keys": self._tokens.labels(name)}
             case AuthenticatorSpec() as spec:
                 return _authenticator(item, spec)
             case CertificationAuthoritySpec():

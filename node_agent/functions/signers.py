@@ -139,7 +139,7 @@ class Signers:
         spec = item.spec
         assert isinstance(spec, SignerSpec)
         label = decode_state(item, SignerState).key_label
-        key = self._tokens.key(spec.crypto_token, label)
+        key = self._tokens.own(spec.crypto_token).key(label)
         request = CertifySignerRequest(authority=spec.authority, csr=build_csr(key, spec.name))
         answer = await self._caller.call(
             CERTIFY_SIGNER,
@@ -175,5 +175,5 @@ class Signers:
         state = decode_state(item, SignerState)
         if not state.chain:
             return
-        key = self._tokens.key(spec.crypto_token, state.key_label)
+        key = self._tokens.own(spec.crypto_token).key(state.key_label)
         self._active[spec.authority] = ActiveSigner(spec, OcspSigner.load(key, state.chain[0]))

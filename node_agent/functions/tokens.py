@@ -1,4 +1,9 @@
-"""The node's crypto tokens: one passphrase, read once, and every key that the store holds."""
+"""The node's crypto tokens: passphrases, read once, and every key that this node may open.
+
+A key belongs to whom its object belongs. Keys of authenticators and signers are the node's own and
+open with its passphrase only. Keys of CAs belong to all nodes of the store and open with the shared
+passphrase, where there is one. So each token has two parts, which never mix.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from node_agent.errors import NotFound, TokenError
-from node_agent.pki.token import SoftToken, TokenKey
+from node_agent.pki.token import SoftToken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,12 +20,30 @@ if TYPE_CHECKING:
     from node_agent.objects import CryptoTokenSpec
     from node_agent.store.records import KeyRecord
 
-__all__ = ["Tokens", "read_passphrase"]
+__all__ = ["Tokens", "read_passphrase", "read_secret"]
 
 _REMEDY = "name a file with passphrase_file (mode 0600) or a credential with passphrase_credential"
 # NIST SP 800-63B section 5.1.1 asks for 8 characters of a memorized secret; this one protects keys
 # against whoever copies the store, so it gets twice that.
 _MIN_PASSPHRASE_BYTES = 16
+
+_Part = tuple[str, str]
+"""Node (empty: shared) and token."""
+
+
+def read_secret(path: Path, *, what: str = "passphrase") -> bytes:
+    """Return the secret in ``path`` without its final newline.
+
+    Raises TokenError when it can't be read or when others may read it.
+    """
+    try:
+        mode = path.stat().st_mode
+        secret = path.read_bytes().rstrip(b"\r\n")
+    except OSError as error:
+        raise TokenError(f"the {what} file {path} can't be read: {error.strerror}") from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise TokenError(f"the {what} file {path} is open to others; run chmod 600 {path}")
+    return secret
 
 
 def read_passphrase(path: Path | None) -> bytes:
@@ -30,13 +53,7 @@ def read_passphrase(path: Path | None) -> bytes:
     """
     if path is None:
         raise TokenError(f"no passphrase is configured for the crypto tokens; {_REMEDY}")
-    try:
-        mode = path.stat().st_mode
-        passphrase = path.read_bytes().rstrip(b"\r\n")
-    except OSError as error:
-        raise TokenError(f"the passphrase file {path} can't be read: {error.strerror}") from error
-    if stat.S_IMODE(mode) & 0o077:
-        raise TokenError(f"the passphrase file {path} is open to others; run chmod 600 {path}")
+    passphrase = read_secret(path)
     if len(passphrase) < _MIN_PASSPHRASE_BYTES:
         raise TokenError(
             f"the passphrase in {path} has fewer than {_MIN_PASSPHRASE_BYTES} characters; "
@@ -46,55 +63,120 @@ def read_passphrase(path: Path | None) -> bytes:
 
 
 class Tokens:
-    """Every crypto token of the node by name."""
+    """Every crypto token of the node by name. ``node`` is whose own keys there are beside the
+    shared ones, which open with ``shared_passphrase``, or with ``passphrase`` if there is none.
+    """
 
-    def __init__(self, passphrase: bytes, records: Iterable[KeyRecord]) -> None:
-        self._passphrase = passphrase
-        self._records: dict[str, list[KeyRecord]] = {}
+    def __init__(
+        self,
+        passphrase: bytes,
+        records: Iterable[KeyRecord],
+        *,
+        node: str = "",
+        shared_passphrase: bytes | None = None,
+    ) -> None:
+        self._node = node
+        self._has_shared = shared_passphrase is not None
+        self._passphrases = {node: passphrase, "": shared_passphrase or passphrase}
+        self._records: dict[_Part, list[KeyRecord]] = {}
         for record in records:
-            self._records.setdefault(record.token, []).append(record)
-        self._tokens: dict[str, SoftToken] = {}
+            self._records.setdefault((record.node, record.token), []).append(record)
+        self._tokens: dict[_Part, SoftToken] = {}
 
     def configure(self, specs: Iterable[CryptoTokenSpec]) -> None:
         """Open what is specified and forget what isn't.
 
         Raises TokenError when the passphrase doesn't open a token's keys.
         """
-        wanted = {spec.name: spec for spec in specs}
-        for name in set(self._tokens) - set(wanted):
-            del self._tokens[name]
-        for name, spec in wanted.items():
-            have = self._tokens.get(name)
+        wanted = {(node, spec.name): spec for spec in specs for node in self._passphrases}
+        for part in set(self._tokens) - set(wanted):
+            del self._tokens[part]
+        for part, spec in wanted.items():
+            have = self._tokens.get(part)
             if have is None:
-                self._tokens[name] = self._load(spec)
+                self._tokens[part] = self._load(part, spec)
             elif have.activation != spec.activation:
-                self._records[name] = [have.record(label) for label in have.labels]
-                self._tokens[name] = self._load(spec)
+                self._records[part] = [have.record(label) for label in have.labels]
+                self._tokens[part] = self._load(part, spec)
 
-    def get(self, name: str) -> SoftToken:
-        """Return one token. Raises NotFound."""
-        token = self._tokens.get(name)
+    def own(self, name: str) -> SoftToken:
+        """Return the part of a token that holds this node's own keys. Raises NotFound."""
+        return self._part(self._node, name)
+
+    def shared(self, name: str) -> SoftToken:
+        """Return the part of a token that the nodes of a store have in common. Raises NotFound."""
+        return self._part("", name)
+
+    def holder(self, record: KeyRecord) -> SoftToken:
+        """Return the part of a token that a key is in. Raises NotFound."""
+        return self._part(record.node, record.token)
+
+    def labels(self, name: str) -> list[str]:
+        """Return the labels of all keys of a token. Raises NotFound."""
+        return sorted({*self.own(name).labels, *self.shared(name).labels})
+
+    def stage(self, spec: CryptoTokenSpec) -> None:
+        """Make a token available to the rest of a plan that creates it."""
+        for node in self._passphrases:
+            part = (node, spec.name)
+            self._tokens.setdefault(part, self._load(part, spec))
+
+    def learn(self, records: Iterable[KeyRecord]) -> None:
+        """Take in what other nodes have stored.
+
+        Raises TokenError for a token whose first keys don't open with this node's passphrase.
+        """
+        for record in records:
+            part = (record.node, record.token)
+            kept = self._records.setdefault(part, [])
+            if record not in kept:
+                kept.append(record)
+            token = self._tokens.get(part)
+            if token is not None and record.label not in token.labels:
+                is_first = not token.labels
+                token.add(record)
+                if is_first:
+                    self._verify(token)
+
+    def verify(self) -> None:
+        """Raise TokenError unless the passphrases open every token that has keys."""
+        for token in self._tokens.values():
+            self._verify(token)
+
+    def _verify(self, token: SoftToken) -> None:
+        try:
+            token.verify_passphrase()
+        except TokenError as error:
+            raise TokenError(f"{self._reason(token)} ({error})") from error
+
+    def _reason(self, token: SoftToken) -> str:
+        if token.node:
+            return (
+                f"this node's passphrase opens none of its keys in token {token.name!r}; "
+                "it differs from the one that they were made under"
+            )
+        if self._has_shared:
+            return (
+                f"this node's shared passphrase opens none of the keys of token {token.name!r}; "
+                "it differs from the one that they were made under"
+            )
+        return (
+            f"this node's passphrase opens none of the keys of token {token.name!r}; if nodes "
+            "share this store, give each the same shared_passphrase_file or _credential"
+        )
+
+    def _part(self, node: str, name: str) -> SoftToken:
+        token = self._tokens.get((node, name))
         if token is None:
             raise NotFound(f"there is no crypto token {name!r}")
         return token
 
-    def key(self, token: str, label: str) -> TokenKey:
-        """Return a key, still closed. Raises NotFound."""
-        return self.get(token).key(label)
-
-    def stage(self, spec: CryptoTokenSpec) -> None:
-        """Make a token available to the rest of a plan that creates it."""
-        self._tokens.setdefault(spec.name, self._load(spec))
-
-    def verify(self) -> None:
-        """Raise TokenError unless the passphrase opens every token that has keys."""
-        for token in self._tokens.values():
-            token.verify_passphrase()
-
-    def _load(self, spec: CryptoTokenSpec) -> SoftToken:
+    def _load(self, part: _Part, spec: CryptoTokenSpec) -> SoftToken:
+        node, _ = part
         return SoftToken(
             spec.name,
-            self._passphrase,
+            self._passphrases[node],
             activation=spec.activation,
-            records=self._records.get(spec.name, ()),
+            records=self._records.get(part, ()),
+            node=node,
         )

@@ -122,7 +122,7 @@ class SigningPool:
         if is_cheap(key.kind) or not isinstance(key, TokenKey):
             return key.sign_digest(data) if is_digest else key.sign(data)
         keep = key.token.activation == "automatic"
-        task = SignTask(key.token.name, key.encrypted_private, data, is_digest, keep)
+        task = SignTask(key.token.reference, key.encrypted_private, data, is_digest, keep)
         (signature,) = await self._perform(key.token, task, timeout_seconds)
         return signature
 
@@ -142,7 +142,7 @@ class SigningPool:
         if is_cheap(kind):
             return token.generate(label, kind, created_at=created_at)
         sibling = token.record(token.labels[0]).encrypted_private if token.labels else b""
-        task = GenerateTask(token.name, kind, sibling)
+        task = GenerateTask(token.reference, kind, sibling)
         encrypted, spki = await self._perform(token, task, timeout_seconds)
         record = KeyRecord(
             token=token.name,
@@ -151,6 +151,7 @@ class SigningPool:
             public_der=spki,
             encrypted_private=encrypted,
             created_at=created_at,
+            node=token.node,
         )
         token.add(record)
         return record
@@ -207,11 +208,11 @@ class SigningPool:
 
 
 async def _ask_unlocked(worker: _Worker, token: SoftToken, task: Task) -> Answer:
-    if worker.unlocked.get(token.name) is not token:
+    if worker.unlocked.get(token.reference) is not token:
         cost = token.cost
-        unlock = UnlockTask(token.name, token.passphrase, (cost.n, cost.r, cost.p))
+        unlock = UnlockTask(token.reference, token.passphrase, (cost.n, cost.r, cost.p))
         await worker.ask(unlock)
-        worker.unlocked[token.name] = token
+        worker.unlocked[token.reference] = token
     return await worker.ask(task)
 
 

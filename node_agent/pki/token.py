@@ -25,7 +25,8 @@ Activation = Literal["automatic", "on_demand"]
 class SoftToken:
     """Keys under one passphrase. Raises TokenError when the passphrase is empty: it has no default.
 
-    ``records`` are the stored keys of this token (records of other tokens are ignored).
+    ``records`` are the stored keys of this token (records of other tokens are ignored). ``node``
+    is the node whose keys these are, empty for keys that the nodes of a store share.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class SoftToken:
         activation: Activation = "automatic",
         records: Iterable[KeyRecord] = (),
         cost: ScryptCost | None = None,
+        node: str = "",
     ) -> None:
         if not passphrase:
             raise TokenError(
@@ -43,17 +45,23 @@ class SoftToken:
                 "write one to the file that passphrase_file names, readable by its owner only"
             )
         self.name = name
+        self.node = node
         self.activation = activation
         self.passphrase = passphrase
         self.cost = cost or ScryptCost()
         self._encryption = KeyEncryption(passphrase, cost=self.cost)
-        self._records = {record.label: record for record in records if record.token == name}
+        self._records = {record.label: record for record in records if self._is_mine(record)}
         self._open: dict[str, LocalKey] = {}
 
     @property
     def labels(self) -> list[str]:
         """The labels of all keys, sorted."""
         return sorted(self._records)
+
+    @property
+    def reference(self) -> str:
+        """What tells this token from every other that the node holds."""
+        return f"{self.node}/{self.name}"
 
     def generate(self, label: str, kind: str, *, created_at: int) -> KeyRecord:
         """Make a key and return what has to be stored. Raises Conflict when the label exists.
@@ -71,6 +79,7 @@ class SoftToken:
             public_der=key.spki,
             encrypted_private=self._encryption.encrypt(private_key),
             created_at=created_at,
+            node=self.node,
         )
         self.add(record)
         if self.activation == "automatic":
@@ -124,6 +133,9 @@ class SoftToken:
         """Refuse to mix passphrases in one token: a new key must open with the older ones."""
         if not self._open:
             self.verify_passphrase()
+
+    def _is_mine(self, record: KeyRecord) -> bool:
+        return record.token == self.name and record.node == self.node
 
     def _check_is_free(self, label: str) -> None:
         if label in self._records:

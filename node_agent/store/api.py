@@ -226,7 +226,7 @@ class Writer(Reader, Protocol):
         ...
 
     async def keep_turn(self, publisher: str, position: int) -> PublisherMark:
-        """Note how far this node has run ``publisher``; return how it stands, and whose turn it is."""
+        """Note how far this node has run ``publisher``; return how it stands now."""
         ...
 
     async def apply_published(

@@ -50,6 +50,8 @@ _LOST_SERVER: Final = {
 }
 """The same for a server that vanishes: about 10 s instead of the quarter of an hour of TCP."""
 
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
 _FORMS = "write sqlite:////absolute/path/store.sqlite3 or postgresql://user@host/database"
 
 
@@ -114,12 +116,34 @@ def _parse(url: str) -> sa.URL:
             remedy="take it out, and name a file that has it with store_password_file",
         )
     if backend == "postgresql":
+        _check_protection(parsed)
         return parsed.set(drivername="postgresql+psycopg")
     if backend != "sqlite":
         raise ConfigError(f"{backend} is not supported", where="store_url", remedy=_FORMS)
     if parsed.database in (None, "", ":memory:"):
         raise ConfigError("a store in memory keeps nothing", where="store_url", remedy=_FORMS)
     return parsed
+
+
+def _check_protection(url: sa.URL) -> None:
+    """Raise ConfigError unless a server on the network is known for sure.
+
+    It is by its certificate, or by SCRAM with channel binding: then it proves that it knows the
+    password, and that nobody sits between.
+    """
+    query = url.normalized_query
+    hosts = [url.host, *query.get("host", ())]
+    is_near = all(host in (None, "", *_LOOPBACK) or host[0] in "/@" for host in hosts if host)
+    mode = query.get("sslmode", ("",))[-1]
+    is_bound = query.get("channel_binding", ("",))[-1] == "require"
+    if is_near or mode == "verify-full" or (is_bound and mode in ("require", "verify-ca")):
+        return
+    raise ConfigError(
+        "names a server on the network without verifying it",
+        where="store_url",
+        remedy="name the server's certificate with store_trust_anchors, or add "
+        "?sslmode=verify-full&sslrootcert=/path or ?sslmode=require&channel_binding=require",
+    )
 
 
 def _sqlite_engine(url: sa.URL, *, pool_size: int, read_only: bool = False) -> sa.Engine:

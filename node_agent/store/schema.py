@@ -147,8 +147,8 @@ status_requests = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Index("status_requests_by_age", "at"),
 )
-"""Requests for a change of status that were carried out lately: none is carried out twice, whichever
-node it is sent to. ``position`` 0 is a request that changed nothing.
+"""Requests for a change of status that were carried out lately: none is carried out twice,
+whichever node it is sent to. ``position`` 0 is a request that changed nothing.
 """
 
 APPEND_ONLY: Final = ("change_log", "audit_log")

@@ -89,12 +89,12 @@ class SharingReads(ABC):
     async def has_uncovered_status(self, authority_id: str, *, delta: bool = False) -> bool:
         """Tell whether a status has changed that the newest full (or delta) CRL may lack."""
         table = crl_numbers.c
-        covers = table.delta_covers if delta else table.full_covers
-        statement = sa.select(table.status_position > covers).where(
-            table.authority_id == authority_id
-        )
-        rows = await self._rows(statement)
-        return bool(rows and rows[0][0])
+        columns = (table.status_position, table.full_covers, table.delta_covers)
+        rows = await self._rows(sa.select(*columns).where(table.authority_id == authority_id))
+        if not rows:
+            return False
+        changed, full, with_delta = rows[0]
+        return bool(changed > (max(full, with_delta) if delta else full))
 
     async def publisher_mark(self, publisher: str) -> PublisherMark:
         """Return how far a publisher is and whose turn it is."""

@@ -1,4 +1,4 @@
-"""A change of status that a signed request asks for: once, whichever node of the store it reaches."""
+"""A change of status that a signed request asks for: once, whichever node it reaches."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ from node_agent.store.migrate import migrate
 from node_agent.store.plan import ApplyPlan
 from node_agent.store.published import ApplyPublished
 from node_agent.store.reader import StoreReader
-from node_agent.store.records import Ownership
 from node_agent.store.sharing import JoinStore, KeepTurn, TakeTurn
 from node_agent.store.status_once import RecordStatusOnce
 
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         KeyRecord,
         NodeRecord,
         ObjectChange,
+        Ownership,
         PublisherMark,
         StatusChange,
         StatusOutcome,
@@ -206,7 +206,7 @@ class Store(StoreReader):
         return await self._committer.submit(TakeTurn(publisher, self._owner.node, seen))
 
     async def keep_turn(self, publisher: str, position: int) -> PublisherMark:
-        """Note how far this node has run ``publisher``; return how it stands, and whose turn it is."""
+        """Note how far this node has run ``publisher``; return how it stands now."""
         return await self._committer.submit(KeepTurn(publisher, self._owner.node, position))
 
     async def apply_published(
@@ -242,8 +242,8 @@ def open_store(
     """Return the store at ``url`` (``sqlite:///path`` or ``postgresql://…``), not started yet.
 
     ``owner`` parts what is one node's own from what the nodes of a store share. ``password`` is
-    asked at each new connection, so that a changed one needs no restart. Use it with ``async with``, or call ``start`` and ``close``. Raises ConfigError for a URL that
-    can't be one.
+    asked at each new connection, so that a changed one needs no restart. Use the store with
+    ``async with``, or call ``start`` and ``close``. Raises ConfigError for a URL that can't be one.
     """
     return Store(url, clock=clock or SystemClock(), owner=owner, password=password)
 

@@ -119,7 +119,7 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """Yield a responder for the CA ``issuing`` with a signer that the CA certified."""
     async with own_authority(directory) as own:
-        token = own.tokens.get("default")
+        token = own.tokens.shared("default")
         token.generate("signer", "ec-p256", created_at=0)
         key = token.key("signer")
         request = CertifySignerRequest(authority="issuing", csr=build_csr(key, "signer"))

@@ -50,7 +50,7 @@ def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
 def test_another_passphrase_does_not_open_the_keys() -> None:
     tokens = Tokens(PASSPHRASE, ())
     tokens.configure([CryptoTokenSpec(name="default")])
-    record = tokens.get("default").generate("key", "ec-p256", created_at=0)
+    record = tokens.shared("default").generate("key", "ec-p256", created_at=0)
     other = Tokens(b"another passphrase that is long", [record])
     other.configure([CryptoTokenSpec(name="default")])
     with pytest.raises(TokenError):
@@ -60,10 +60,10 @@ def test_another_passphrase_does_not_open_the_keys() -> None:
 def test_keys_survive_a_change_of_activation() -> None:
     tokens = Tokens(PASSPHRASE, ())
     tokens.configure([CryptoTokenSpec(name="root")])
-    tokens.get("root").generate("key", "ec-p256", created_at=0)
+    tokens.shared("root").generate("key", "ec-p256", created_at=0)
     tokens.configure([CryptoTokenSpec(name="root", activation="on_demand")])
-    assert tokens.get("root").activation == "on_demand"
-    assert tokens.key("root", "key").sign(b"data")
+    assert tokens.shared("root").activation == "on_demand"
+    assert tokens.shared("root").key("key").sign(b"data")
 
 
 def test_a_token_that_is_not_specified_is_unknown() -> None:
@@ -71,4 +71,4 @@ def test_a_token_that_is_not_specified_is_unknown() -> None:
     tokens.configure([CryptoTokenSpec(name="a"), CryptoTokenSpec(name="b")])
     tokens.configure([CryptoTokenSpec(name="a")])
     with pytest.raises(NotFound):
-        tokens.get("b")
+        tokens.shared("b")
