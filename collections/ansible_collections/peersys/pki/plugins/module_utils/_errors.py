@@ -58,8 +58,10 @@ class AgentRefused(AgentError):
 def _sentence(about: str, status: int, problem: dict[str, t.Any]) -> str:
     detail = problem.get("detail") or problem.get("title") or f"refused with status {status}"
     text = f"{about}: {detail}"
-    if problem.get("field"):
-        text += f" [field: {problem['field']}]"
-    if problem.get("remedy"):
-        text = f"{text.rstrip('.')}. {problem['remedy']}"
+    # Many details tell field and remedy themselves.
+    field, remedy = problem.get("field") or "", problem.get("remedy") or ""
+    if not detail.startswith(field):
+        text += f" [field: {field}]"
+    if remedy not in text:
+        text = f"{text.rstrip('.')}. {remedy}"
     return text

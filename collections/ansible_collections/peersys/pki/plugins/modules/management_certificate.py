@@ -86,12 +86,12 @@ crl:
   returned: always
   type: str
 serial:
-  description: Serial number in hexadecimal.
+  description: Serial number in hexadecimal. None in check mode if a new certificate would be issued.
   returned: always
   type: str
   sample: 2a7f
 not_after:
-  description: End of validity in seconds since the epoch.
+  description: End of validity in seconds since the epoch. None in check mode if a new certificate would be issued.
   returned: always
   type: int
   sample: 1794000000
@@ -127,8 +127,9 @@ def main() -> None:
         answer = client.post(
             "management-certificates", body=asked, about=about, dry_run=module.check_mode
         )
-        names = ("changed", "certificate", "trust_anchors", "crl", "serial", "not_after")
-        return {name: answer.get(name) for name in names}
+        # In a dry run the agent leaves what isn't issued yet empty.
+        issued = {name: answer[name] or None for name in ("certificate", "serial", "not_after")}
+        return {**{name: answer[name] for name in ("changed", "trust_anchors", "crl")}, **issued}
 
     finish(module, act)
 
