@@ -1,19 +1,27 @@
-"""Run ansible-test on the collection, wholly inside the repository.
+"""Run ansible-test on the collection, and try its artifact, wholly inside the repository.
 
 ansible-test keeps caches below $HOME, forgets the caller's pip settings, and bootstraps pip with a
 script from a host that need not be reachable. So it is given a home of its own below ``.ansible``,
 with a bootstrap script that uses the pip inside Python, and with the caller's pip settings.
+
+``integration`` runs each target below ``tests/integration`` against agents of its own, started with
+the ``peersys`` of the environment that runs this. ``galaxy`` builds the artifact that users take,
+installs it into an empty directory, and runs one of those targets from there.
 """
 
 from __future__ import annotations
 
 import configparser
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = ROOT / "collections/ansible_collections/peersys/pki"
@@ -22,26 +30,83 @@ _GET_PIP = """\
 import ensurepip
 ensurepip.bootstrap(upgrade=True, default_pip=True)
 """
+# Makes, changes and removes an object of a real agent.
+_ARTIFACT_TARGET = "peer_role"
 _SETTING = re.compile(r"(?:global|install|:env:)\.(?P<name>[a-z-]+)='(?P<value>.*)'\Z")
 
 
 def main() -> int:
-    """Prepare the home and become ansible-test; arguments go through."""
+    """Prepare the home and run one of the commands; arguments go through to ansible-test."""
     if len(sys.argv) < 2:
-        sys.exit(f"usage: {Path(sys.argv[0]).name} sanity|units [ansible-test arguments]")
+        name = Path(sys.argv[0]).name
+        sys.exit(f"usage: {name} galaxy | sanity|units|integration [ansible-test arguments]")
     command, *rest = sys.argv[1:]
+    if command == "galaxy":
+        return _try_artifact()
     _write(HOME / f".ansible/test/cache/{_bootstrap_name()}", _GET_PIP)
     _write_pip_settings()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    environment = {**os.environ, "HOME": str(HOME), "ANSIBLE_HOME": str(HOME / ".ansible")}
-    # Its own checks forbid any setting from outside.
-    environment.pop("ANSIBLE_CONFIG", None)
     return subprocess.run(
         ["ansible-test", command, "--python", version, *rest],
         cwd=COLLECTION,
-        env=environment,
+        env=_environment(),
         check=False,
     ).returncode
+
+
+def _environment() -> dict[str, str]:
+    environment = {
+        **os.environ,
+        "HOME": str(HOME),
+        "ANSIBLE_HOME": str(HOME / ".ansible"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    }
+    # ansible-test's own checks forbid any setting from outside.
+    environment.pop("ANSIBLE_CONFIG", None)
+    return environment
+
+
+def _try_artifact() -> int:
+    """Build the artifact, install it into an empty directory, run a playbook with nothing else."""
+    with tempfile.TemporaryDirectory(prefix="peersys-artifact.") as work:
+        directory = Path(work)
+        environment = {**_environment(), "ANSIBLE_COLLECTIONS_PATH": str(directory / "installed")}
+        installed = directory / "installed/ansible_collections/peersys/pki"
+        targets = installed / "tests/integration/targets"
+        # What ansible-test does for a target: its hosts, its variables, its handlers in any case.
+        play = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "vars": {"output_dir": work, "ansible_python_interpreter": sys.executable},
+            "roles": [_ARTIFACT_TARGET],
+        }
+        _write(directory / "play.yml", json.dumps([play]))
+        environment |= {"ANSIBLE_ROLES_PATH": str(targets), "ANSIBLE_FORCE_HANDLERS": "true"}
+        galaxy = ["ansible-galaxy", "collection"]
+        commands = [
+            [*galaxy, "build", str(COLLECTION), "--output-path", work],
+            [*galaxy, "install", "--offline", "-p", "installed", _artifact_name()],
+            ["ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml"],
+        ]
+        for command in commands:
+            status = subprocess.run(command, cwd=work, env=environment, check=False).returncode
+            if status:
+                return status
+        return _complain_of_strays(installed)
+
+
+def _artifact_name() -> str:
+    galaxy = yaml.safe_load((COLLECTION / "galaxy.yml").read_text(encoding="utf-8"))
+    return f"{galaxy['namespace']}-{galaxy['name']}-{galaxy['version']}.tar.gz"
+
+
+def _complain_of_strays(installed: Path) -> int:
+    """Return 1 and name what no user has a use for, when the artifact carries any."""
+    made_by_tests = {installed / "tests/output", *installed.rglob("__pycache__")}
+    strays = sorted(str(path) for path in made_by_tests if path.exists())
+    if strays:
+        print("the artifact carries what tests left:", *strays, sep="\n", file=sys.stderr)
+    return int(bool(strays))
 
 
 def _bootstrap_name() -> str:
