@@ -54,6 +54,20 @@ def test_table_lines_up_pings_and_steps():
     ]
 
 
+def test_table_sums_up_what_a_host_tried():
+    probes = [
+        {"expect": "open", "state": "open"},
+        {"expect": "closed", "state": "silent"},
+        {"expect": "closed", "state": "refused"},
+        {"expect": "closed", "state": "silent"},
+    ]
+    table = verification_table({}, (), {"client1": {"probes": probes, "milliseconds": 3001.0}})
+    assert table.splitlines()[2:] == [
+        "client1  reached 1 port         3001.0 ms  1 open",
+        "client1  was kept from 3 ports  3001.0 ms  1 refused, 2 silent",
+    ]
+
+
 def test_table_of_nothing_is_its_head():
     assert verification_table({}).splitlines() == [
         "node  what  took  seen",
