@@ -88,8 +88,8 @@ class Firewall:
 
     def try_out(self, seconds: int) -> None:
         """Load the wanted table for so long; ``keep`` makes it last."""
-        WantedFile(_BEFORE_PATH, (_NO_TABLE + listed()).encode(), 0o600, secret=False).write()
         end_trial()
+        WantedFile(_BEFORE_PATH, (_NO_TABLE + listed()).encode(), 0o600, secret=False).write()
         run_command(
             *("systemd-run", "--quiet", f"--unit={_TRIAL}", f"--on-active={seconds}"),
             *("--timer-property=AccuracySec=1s", "--property=CollectMode=inactive-or-failed"),
@@ -142,6 +142,8 @@ def end_trial() -> None:
     """Stop the clock of a trial that may be running."""
     with contextlib.suppress(CommandError):
         run_command("systemctl", "stop", f"{_TRIAL}.timer")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_BEFORE_PATH)
 
 
 def _foreseen(wanted: str) -> str:

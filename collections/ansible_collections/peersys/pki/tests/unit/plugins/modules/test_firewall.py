@@ -1,0 +1,144 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from ansible_collections.peersys.pki.plugins.module_utils import _firewall, _service
+from ansible_collections.peersys.pki.plugins.modules import firewall
+
+RULES = [{"port": 7443, "from": ["192.0.2.11"], "comment": "links"}]
+
+
+class Kernel:
+    """nft, systemd and an SSH server: a table is listed as it was loaded."""
+
+    def __init__(self):
+        self.table = ""
+        self.loaded = []
+        self.enabled = False
+        self.timer = None
+
+    def __call__(self, *command, given="", remedy=""):
+        words = [word for word in command if not word.startswith("--")]
+        match words:
+            case ["nft", "list", "tables", "inet"]:
+                return "table inet peersys\n" if self.table else ""
+            case ["nft", "list", "table", "inet", "peersys"]:
+                return self.table
+            case ["nft", "-f", "-"]:
+                self.load(given)
+            case ["unshare", *_rest]:
+                with open(words[-1], encoding="utf-8") as file:
+                    return listing(file.read())
+            case ["/usr/sbin/sshd", "-T"]:
+                return "port 22\nport 2222\nloglevel INFO\n"
+            case ["systemctl", "show", _unit]:
+                state = ("active", "enabled") if self.enabled else ("inactive", "")
+                return "ActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\n".format(*state)
+            case ["systemctl", "restart", _unit]:
+                self.enabled = True
+            case ["systemctl", "disable", _unit]:
+                self.enabled = False
+            case ["systemctl", "stop", unit]:
+                assert unit.endswith(".timer")
+                self.timer = None
+            case ["systemd-run", *_rest]:
+                self.timer = command
+        return ""
+
+    def load(self, text):
+        self.loaded.append(text)
+        self.table = listing(text)
+
+
+def listing(text):
+    return text.partition("delete table inet peersys\n")[2]
+
+
+@pytest.fixture
+def kernel(monkeypatch, tmp_path):
+    kernel = Kernel()
+    for module in (_firewall, _service):
+        monkeypatch.setattr(module, "run_command", kernel)
+    monkeypatch.setattr(firewall.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(_service, "UNIT_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(_firewall, "RULES_PATH", str(tmp_path / "rules.nft"))
+    monkeypatch.setattr(_firewall, "_BEFORE_PATH", str(tmp_path / "before.nft"))
+    return kernel
+
+
+def test_check_try_confirm_check_run(kernel, run_module, tmp_path):
+    foreseen = run_module("firewall", check_mode=True, rules=RULES)
+    assert (foreseen["changed"], foreseen["on_trial"]) == (True, False)
+    assert "7443" in foreseen["diff"][0]["after"]
+    assert kernel.loaded == []
+    tried = run_module("firewall", rules=RULES)
+    assert (tried["changed"], tried["on_trial"]) == (True, True)
+    assert kernel.timer is not None
+    assert not (tmp_path / "rules.nft").exists()
+    assert not run_module("firewall", rules=RULES, confirm=True)["on_trial"]
+    assert (kernel.timer, kernel.enabled) == (None, True)
+    assert "7443" in (tmp_path / "rules.nft").read_text()
+    for check_mode in (True, False):
+        again = run_module("firewall", check_mode=check_mode, rules=RULES)
+        assert (again["changed"], again["diff"]) == (False, [])
+    assert len(kernel.loaded) == 1
+
+
+def test_trial_goes_back_to_the_table_before(kernel, run_module, tmp_path):
+    run_module("firewall", rules=RULES)
+    run_module("firewall", rules=RULES, confirm=True)
+    before = kernel.table
+    run_module("firewall", rules=[], trial_seconds=7)
+    assert "--on-active=7" in kernel.timer
+    kernel.load((tmp_path / "before.nft").read_text())
+    assert kernel.table == before
+
+
+def test_rule_added_by_hand_is_seen_and_taken_away(kernel, run_module):
+    run_module("firewall", rules=RULES)
+    run_module("firewall", rules=RULES, confirm=True)
+    kernel.table += "tcp dport 23 accept\n"
+    result = run_module("firewall", rules=RULES)
+    assert result["changed"]
+    assert "dport 23" in result["diff"][0]["before"]
+    assert "dport 23" not in kernel.table
+
+
+def test_table_that_only_the_kernel_holds_is_made_to_last(kernel, run_module, tmp_path):
+    run_module("firewall", rules=RULES)
+    run_module("firewall", rules=RULES, confirm=True)
+    os.unlink(tmp_path / "rules.nft")
+    assert run_module("firewall", rules=RULES)["changed"]
+    assert (tmp_path / "rules.nft").exists()
+
+
+def test_confirmation_that_comes_too_late_is_refused(kernel, run_module):
+    assert "too early" in run_module("firewall", rules=RULES, confirm=True)["msg"]
+
+
+def test_ports_of_the_ssh_server_are_found_unless_given(kernel, run_module):
+    assert run_module("firewall", check_mode=True)["ssh_ports"] == [22, 2222]
+    assert run_module("firewall", check_mode=True, ssh_ports=[2022])["ssh_ports"] == [2022]
+
+
+def test_senseless_rule_is_refused_before_anything_is_changed(kernel, run_module):
+    result = run_module("firewall", rules=[{"port": 7443, "from": ["ra1"]}])
+    assert result["msg"].startswith("firewall_rules: who may reach port 7443")
+    assert kernel.loaded == []
+
+
+def test_absent_leaves_nothing(kernel, run_module, tmp_path):
+    assert not run_module("firewall", state="absent")["changed"]
+    run_module("firewall", rules=RULES)
+    run_module("firewall", rules=RULES, confirm=True)
+    assert run_module("firewall", check_mode=True, state="absent")["changed"]
+    assert kernel.enabled
+    assert run_module("firewall", state="absent")["changed"]
+    assert not run_module("firewall", state="absent")["changed"]
+    assert (kernel.enabled, kernel.table) == (False, "")
+    assert os.listdir(tmp_path) == []
