@@ -20,7 +20,7 @@ DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 PYTHON_FILES := node_agent tests tools benchmarks collections
 
-.PHONY: help venv demo demo-down test lint types unit fuzz sanity bench docs clean
+.PHONY: help venv demo demo-down hosts hosts-down test lint types unit fuzz sanity bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,17 @@ demo: $(DEMO) ## start a CA, an RA and a VA on this machine, enrol, check, revok
 
 demo-down: $(DEMO) ## stop the demo and remove every file it made
 	@python tools/demo.py down
+
+# Before anything is made, and with the machine's own Python: .venv may be among what isn't there.
+.PHONY: hosts-needs
+hosts-needs:
+	@python3 -m tools.test_hosts.requirements
+
+hosts: hosts-needs $(DEV) ## boot the hosts of INVENTORY (inventories/three_tier) in this machine, as root
+	@python -m tools.test_hosts up -i $(or $(INVENTORY),inventories/three_tier)
+
+hosts-down: $(DEV) ## remove those hosts, their networks and their files
+	@python -m tools.test_hosts down
 
 test: lint types sanity $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
 	pytest -n auto --dist loadfile
