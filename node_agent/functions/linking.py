@@ -18,6 +18,7 @@ from node_agent.errors import NotFound, Unavailable
 from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.net import NetSettings, TlsNetwork
 from node_agent.objects import PeerConnectorSpec, PeerRoleSpec, RequesterSpec
+from node_agent.peers.breaches import BreachLog
 from node_agent.peers.caller import PeerCaller
 from node_agent.peers.directory import Directory
 from node_agent.peers.dispatcher import Context, Dispatcher
@@ -83,6 +84,8 @@ class Linking:
         self.directory = Directory(clock=clock)
         self.directory.observe(lambda peer, is_connected: on_link())
         self.directory.observe_waiting(self._wake_pools)
+        self._breaches = BreachLog(audit, clock)
+        self.directory.on_breach = self._breaches.note
 
     def register(
         self,
@@ -177,6 +180,7 @@ class Linking:
         self._pools.clear()
         await asyncio.gather(*self._closing)
         await asyncio.gather(*(link.drain(_DRAIN_SECONDS) for link in self.directory.links()))
+        await self._breaches.close()
 
     def _activate(self, identity: IdentityHolder) -> None:
         certificates = PeerCertificates(identity)

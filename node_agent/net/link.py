@@ -49,6 +49,8 @@ log = structlog.get_logger(__name__)
 _ROUND_TRIP_WEIGHT = 1 / 8
 # A timer never fires in less than this; it keeps a clock that stands still from spinning the loop.
 _SHORTEST_TIMER_SECONDS = 0.001
+# What is held against the peer. Silence is mostly the network's fault.
+_BREACHES = (Code.UNTRUSTED, Code.WRITE_STALLED)
 _DEAD = (Code.KEEP_ALIVE, Code.WRITE_STALLED, Code.HELLO_TIMEOUT)
 
 
@@ -70,7 +72,10 @@ class LinkChange(enum.Enum):
 
 
 class Link:
-    """One link. Made by a ``Network``; ``peer`` is who the validated certificate says it is."""
+    """One link. Made by a ``Network``; ``peer`` is who the validated certificate says it is.
+
+    ``breach`` says how the peer broke the rules, once that has ended the link.
+    """
 
     def __init__(
         self,
@@ -88,6 +93,7 @@ class Link:
         self.connection_id = secrets.token_hex(8)
         self.round_trip_seconds: float | None = None
         self.close_reason = ""
+        self.breach = ""
         self._transport = transport
         self._chain_der = tuple(chain_der)
         self._identity = identity
@@ -343,6 +349,8 @@ class Link:
         reason = event.reason or code_name(event.code)
         if event.code:
             reason = f"{'peer: ' if event.by_peer else ''}{reason}"
+        if event.error is not None or (event.code in _BREACHES and not event.by_peer):
+            self.breach = f"{code_name(event.code)}: {event.reason}"
         self._flush()
         self._close(reason, error=event.error)
         if event.code in _DEAD and not event.by_peer:

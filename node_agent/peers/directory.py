@@ -115,7 +115,10 @@ class Lease:
 
 
 class Directory:
-    """Every live link by peer. ``admits`` decides who may be linked at all: nobody, until set."""
+    """Every live link by peer. ``admits`` decides who may be linked at all: nobody, until set.
+
+    ``on_breach`` is told of a peer that was refused, or whose link ended by its own fault.
+    """
 
     def __init__(self, *, clock: Clock, max_queued_requests: int = 1000) -> None:
         self._clock = clock
@@ -128,6 +131,7 @@ class Directory:
         self._observers: list[Callable[[PeerIdentity, bool], None]] = []
         self._waiting_observers: list[Callable[[], None]] = []
         self.admits: Callable[[PeerIdentity], bool] = lambda peer: False
+        self.on_breach: Callable[[PeerIdentity, str], None] = lambda peer, reason: None
 
     def __repr__(self) -> str:
         links = sum(len(entries) for entries in self._peers.values())
@@ -146,6 +150,7 @@ class Directory:
         if not self.admits(link.peer):
             log.warning("peer refused: no role grants /peer/incoming", peer=link.peer.node.uri)
             link.terminate(Code.UNTRUSTED, "no role here grants this node /peer/incoming")
+            self.on_breach(link.peer, "refused: no role grants /peer/incoming")
             return False
         entries = self._peers.setdefault(link.peer.node, {})
         entries[link.connection_id] = _Entry(link)
@@ -275,6 +280,8 @@ class Directory:
         entries = self._peers.get(link.peer.node, {})
         if entries.pop(link.connection_id, None) is None:
             return
+        if link.breach:
+            self.on_breach(link.peer, link.breach)
         if not link.local_dialled:
             if len(self._last_seen) >= _MAX_LAST_SEEN:
                 self._last_seen.clear()

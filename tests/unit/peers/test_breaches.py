@@ -1,0 +1,60 @@
+"""What ended by a peer's own fault is audited, and can't be used to fill the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from node_agent.errors import StoreError
+from node_agent.identity import PeerIdentity
+from node_agent.peers.breaches import BreachLog
+from tests.support.clock import ManualClock
+from tests.support.event_loop import run
+from tests.support.peer_nodes import identity_of
+
+if TYPE_CHECKING:
+    from node_agent.store.records import AuditRecord
+
+RA = PeerIdentity(identity_of("ra1"), "CN=x", 1, "a" * 64, "b" * 64)
+OTHER = PeerIdentity(identity_of("ra2"), "CN=x", 2, "c" * 64, "d" * 64)
+
+
+def test_the_same_breach_is_written_once_a_minute_with_how_often_it_was() -> None:
+    async def scene() -> None:
+        clock = ManualClock()
+        written: list[AuditRecord] = []
+
+        async def audit(record: AuditRecord) -> None:
+            written.append(record)
+
+        breaches = BreachLog(audit, clock)
+        for _ in range(5):
+            breaches.note(RA, "too_much: pings")
+        breaches.note(RA, "protocol: garbage")
+        breaches.note(OTHER, "too_much: pings")
+        await breaches.close()
+        assert [(r.chain, r.reason) for r in written] == [
+            ("ra1", "too_much: pings"),
+            ("ra1", "protocol: garbage"),
+            ("ra2", "too_much: pings"),
+        ]
+        assert all(r.action == "peer.link" and not r.allowed for r in written)
+        clock.advance(61)
+        breaches.note(RA, "too_much: pings")
+        await breaches.close()
+        assert written[-1].detail["unwritten_before"] == "4"
+
+    run(scene())
+
+
+def test_reasons_that_a_peer_makes_up_are_not_kept_for_ever() -> None:
+    async def scene() -> None:
+        async def audit(record: AuditRecord) -> None:
+            raise StoreError("the disk is full")
+
+        breaches = BreachLog(audit, ManualClock())
+        for number in range(3000):
+            breaches.note(RA, f"protocol: stream {number}")
+        assert len(breaches._noted) <= 1000
+        await breaches.close()
+
+    run(scene())
