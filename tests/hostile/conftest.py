@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.agents import Topology
+from tests.support.chains import Chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.support.node_process import Agent
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +31,43 @@ def denied_since(topology: Topology) -> Callable[[], list[dict[str, Any]]]:
         return [entry for entry in entries if not entry["allowed"]]
 
     return denials
+
+
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """Yield one CA node with a CA for each of two tenants, behind one proxy."""
+    with Chain(
+        tmp_path_factory.mktemp("tenants"),
+        cas={"ca1": ("issuing", "other")},
+        proxies=["inner"],
+        behind={"alpha": ("issuing",), "beta": ("other",)},
+        dials=[("ca1", "inner"), ("alpha", "inner"), ("beta", "inner")],
+        profiles={"other": "private"},
+    ) as found:
+        yield found
+
+
+class AuditView:
+    """What a node's log gained since this was made."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._last = 0
+        self._last = max((entry["sequence"] for entry in self.entries()), default=0)
+
+    def entries(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        after = self._last
+        while page := self._agent.admin.get(f"/v1/audit?after={after}&limit=5000"):
+            found += page
+            after = page[-1]["sequence"]
+        return found
+
+    def denials(self) -> list[dict[str, Any]]:
+        return [entry for entry in self.entries() if not entry["allowed"]]
+
+
+@pytest.fixture
+def since_now() -> Callable[[Agent], AuditView]:
+    """Return what remembers where a node's log ends now."""
+    return AuditView

@@ -30,7 +30,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """Two CA nodes behind one proxy, another proxy before that one, a tenant at each."""
     with Chain(
         tmp_path_factory.mktemp("chain"),
-        cas={"ca1": "issuing", "ca2": "other"},
+        cas={"ca1": ("issuing",), "ca2": ("other",)},
         proxies=["inner", "outer"],
         behind={"near": ("issuing", "other"), "far": ("issuing",)},
         dials=[
@@ -178,7 +178,7 @@ def test_without_a_ca_the_proxy_says_so_and_a_loop_of_proxies_ends(tmp_path: Pat
     """Each proxy takes the other for nearer to the CA, and the CA is gone."""
     with Chain(
         tmp_path / "nodes",
-        cas={"ca1": "issuing"},
+        cas={"ca1": ("issuing",)},
         proxies=["inner", "outer"],
         behind={"near": ("issuing",)},
         dials=[("ca1", "inner"), ("inner", "outer"), ("near", "inner")],
@@ -204,7 +204,7 @@ def test_without_a_ca_the_proxy_says_so_and_a_loop_of_proxies_ends(tmp_path: Pat
 def test_a_tenant_with_two_proxies_does_not_feel_the_loss_of_one(tmp_path: Path) -> None:
     with Chain(
         tmp_path / "nodes",
-        cas={"ca1": "issuing"},
+        cas={"ca1": ("issuing",)},
         proxies=["east", "west"],
         behind={"near": ("issuing",)},
         dials=[("ca1", "east"), ("ca1", "west"), ("near", "east"), ("near", "west")],

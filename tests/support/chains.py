@@ -33,12 +33,12 @@ def role(name: str, member: Agent, *resources: str) -> dict[str, Any]:
     return {"name": name, "members": [member.identity], "rules": allow(*resources)}
 
 
-def tenant_rules(*authorities: str) -> tuple[str, ...]:
+def tenant_rules(*authorities: str, profiles: Sequence[str] = (PROFILE,)) -> tuple[str, ...]:
     """Return what a tenant may do with ``authorities``."""
     return (
         *VERBS,
         *(f"/ca/{name}" for name in authorities),
-        f"/profile/{PROFILE}",
+        *(f"/profile/{name}" for name in profiles),
         "/protocol/rest",
     )
 
@@ -52,15 +52,17 @@ def relay_role(proxy: Agent) -> dict[str, Any]:
 class Chain:
     """The agents by what they are; a context manager that starts, wires and stops them.
 
-    ``cas`` maps each CA node to its issuing CA, ``dials`` says who dials whom, ``behind`` names for
-    each tenant RA the CAs that it may use.
+    ``cas`` maps each CA node to its issuing CAs, ``dials`` says who dials whom, ``behind`` names
+    for each tenant RA the CAs that it may use, ``profiles`` names a CA's profile where it isn't the
+    usual one. The first CA node holds the Management CA.
     """
 
     directory: Path
-    cas: dict[str, str]
+    cas: dict[str, tuple[str, ...]]
     proxies: Sequence[str]
     behind: dict[str, tuple[str, ...]]
     dials: Sequence[tuple[str, str]]
+    profiles: dict[str, str] = field(default_factory=dict)
     agents: dict[str, Agent] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_hex(24))
     trust_anchors: str = ""
@@ -156,60 +158,88 @@ class Chain:
         for agent in agents:
             agent.wait_ready()
 
+    @property
+    def management(self) -> Agent:
+        """The node with the Management CA."""
+        return self[next(iter(self.cas))]
+
     def _wire(self) -> None:
-        management = self[next(iter(self.cas))]
-        for name, authority in self.cas.items():
-            self._create_authority(self[name], authority, is_management=self[name] is management)
+        for name, authorities in self.cas.items():
+            self._create_authorities(self[name], authorities)
         for agent in self.agents.values():
             if agent.name not in self.cas:
                 agent.admin.apply(crypto_tokens=[{"name": "default"}])
             agent.admin.apply(authenticators=[{"name": "peer"}])
-            issued = agent.certify(management)
+            issued = agent.certify(self.management)
             self.trust_anchors = "".join(issued["trust_anchors"])
         for name, authorities in self.behind.items():
             self._create_requester(self[name], authorities)
-            self[name].certify(management, "rest")
+            self[name].certify(self.management, "rest")
         for agent in self.agents.values():
             agent.admin.apply(peer_roles=self.roles_at(agent.name))
         for dialler in self.agents:
             links = [self.connector(one, other) for one, other in self.dials if one == dialler]
             self[dialler].admin.apply(peer_connectors=links)
+        self._publish_revocations()
+
+    def _publish_revocations(self) -> None:
+        """Have the Management CA's CRL sent to the proxies that its node dials."""
+        dialled = [other for one, other in self.dials if self[one] is self.management]
+        self.management.admin.apply(
+            publishers=[
+                {
+                    "name": f"{name}-management",
+                    "peer": self[name].identity,
+                    "authorities": ["management"],
+                    "content": ["crl"],
+                }
+                for name in dialled
+            ]
+        )
+
+    def rules_for(self, *authorities: str) -> tuple[str, ...]:
+        """Return what a tenant may do with ``authorities``."""
+        profiles = {self.profiles.get(name, PROFILE) for name in authorities}
+        return tenant_rules(*authorities, profiles=sorted(profiles))
 
     def roles_at(self, name: str) -> list[dict[str, Any]]:
         """Return the roles that a node needs: by the table in docs/reference/policy.md."""
         if name in self.cas:
             return self._roles_at_ca(name)
-        authorities = [
-            role(ca, self[ca], "/peer/incoming", "/peer/upstream", f"/ca/{authority}")
-            for ca, authority in self.cas.items()
-        ]
+        authorities = [self._role_of_ca(ca) for ca in self.cas]
         nearer = self._nearer_proxies(name)
         upstream = [relay_role(self[proxy]) for proxy in nearer]
         if name in self.behind:
             return [*authorities, *upstream]
-        everything = tenant_rules(*self.cas.values())
+        everything = self.rules_for(*(name for names in self.cas.values() for name in names))
         farther = [
             role(proxy, self[proxy], "/peer/incoming", "/peer/relay", *everything)
             for proxy in self.proxies
             if proxy != name and proxy not in nearer
         ]
         tenants = [
-            role(tenant, self[tenant], "/peer/incoming", *tenant_rules(*wanted))
+            role(tenant, self[tenant], "/peer/incoming", *self.rules_for(*wanted))
             for tenant, wanted in self.behind.items()
         ]
         return [*authorities, *upstream, *farther, *tenants]
+
+    def _role_of_ca(self, name: str) -> dict[str, Any]:
+        resources = ["/peer/incoming", "/peer/upstream", *(f"/ca/{ca}" for ca in self.cas[name])]
+        if self[name] is self.management:
+            resources += ["/peer/publish/crl", "/ca/management"]
+        return role(name, self[name], *resources)
 
     def _roles_at_ca(self, name: str) -> list[dict[str, Any]]:
         own = self.cas[name]
         return [
             *(
-                role(proxy, self[proxy], "/peer/incoming", "/peer/relay", *tenant_rules(own))
+                role(proxy, self[proxy], "/peer/incoming", "/peer/relay", *self.rules_for(*own))
                 for proxy in self.proxies
             ),
             *(
-                role(tenant, self[tenant], *tenant_rules(own))
+                role(tenant, self[tenant], *self.rules_for(*(set(wanted) & set(own))))
                 for tenant, wanted in self.behind.items()
-                if own in wanted
+                if set(wanted) & set(own)
             ),
         ]
 
@@ -223,23 +253,27 @@ class Chain:
             if dialled == name and dialler in self.proxies
         ]
 
-    def _create_authority(self, agent: Agent, name: str, *, is_management: bool) -> None:
-        management = {"name": "management", "kind": "management", "subject": "CN=Management CA"}
-        root = {"name": f"root-{name}", "kind": "root", "subject": f"CN=Root of {name}"}
+    def _create_authorities(self, agent: Agent, names: Sequence[str]) -> None:
+        authorities: list[dict[str, Any]] = []
+        if agent is self.management:
+            authorities += [
+                {"name": "management", "kind": "management", "subject": "CN=Management CA"}
+            ]
+        for name in names:
+            root = {"name": f"root-{name}", "kind": "root", "subject": f"CN=Root of {name}"}
+            issuing = {
+                "name": name,
+                "kind": "issuing",
+                "issuer": root["name"],
+                "subject": f"CN={name}",
+                "profiles": [self.profiles.get(name, PROFILE)],
+            }
+            authorities += [root, issuing]
+        profiles = sorted({self.profiles.get(name, PROFILE) for name in names})
         agent.admin.apply(
             crypto_tokens=[{"name": "default"}],
-            certificate_profiles=[server_profile()],
-            certification_authorities=[
-                *([management] if is_management else []),
-                root,
-                {
-                    "name": name,
-                    "kind": "issuing",
-                    "issuer": root["name"],
-                    "subject": f"CN={name}",
-                    "profiles": [PROFILE],
-                },
-            ],
+            certificate_profiles=[{**server_profile(), "name": name} for name in profiles],
+            certification_authorities=authorities,
         )
 
     def _create_requester(self, agent: Agent, authorities: Sequence[str]) -> None:
@@ -258,7 +292,7 @@ class Chain:
                 {
                     "name": "tester",
                     "token_sha256": hashlib.sha256(self.token.encode()).hexdigest(),
-                    "rules": allow(*tenant_rules(*authorities)),
+                    "rules": allow(*self.rules_for(*authorities)),
                 }
             ],
         )

@@ -20,6 +20,7 @@ NOT_RUN = {
     "needs-hosts": "it reaches hosts that the reader has",
     "needs-root": "it changes the system of the reader's host",
     "takes-long": "it runs this very suite, or the benchmarks",
+    "ends-the-demo": "it removes what the other pages use; test_ansible_site.py runs it",
     "never-ends": "it shows something until it is interrupted",
 }
 """Every accepted reason."""
