@@ -1,0 +1,140 @@
+"""A stolen CA connector identity: it dials an RA as the CA does, and may do what the RA grants the
+CA, which is to tell it of revocations. That it can answer in the CA's place follows from having its
+key; nothing at the RA can tell.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from node_agent.errors import PolicyDenied
+from node_agent.peers.envelope import sign_request
+from node_agent.peers.operations import (
+    PUBLISH,
+    PUBLISH_POSITION,
+    PositionRequest,
+    PublishedEntry,
+    PublishRequest,
+)
+from node_agent.wire import Status
+from tests.support.hostile_node import HostileNode, certified_holder
+from tests.support.hostile_requests import FOR_RAS_ONLY, OUT_OF_SCOPE
+from tests.support.scope_table import Try, tries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.agents import Topology
+
+pytestmark = pytest.mark.timeout(120)
+
+KINDS = ("certificate", "status", "authority2", "object")
+LATER = {"publish a status to the CA", "ask where a reader is"}
+"""Of what is out of an RA's scope: what an RA does grant its CA in part, tried apart below."""
+
+
+@pytest.fixture(scope="module")
+def thief(topology: Topology) -> Iterator[HostileNode]:
+    holder = certified_holder(topology.ca, topology.ca.identity)
+    topology.ca.stop()
+    with HostileNode(holder) as node:
+        node.believe(topology.ra.identity)
+        node.dial(topology.ra.listen["peer"], topology.ra.identity)
+        yield node
+
+
+def published(topology: Topology, kind: str, authority: str = "issuing") -> PublishRequest:
+    entry = PublishedEntry(
+        position=1, kind=kind, authority_id="0" * 32, serial=b"\1", at=1, payload=b""
+    )
+    return PublishRequest(
+        source=topology.ca.identity,
+        after=0,
+        position=1,
+        authorities=(authority,),
+        entries=(entry,),
+    )
+
+
+def denials(topology: Topology, after: int) -> list[dict[str, Any]]:
+    entries = topology.ra.admin.get(f"/v1/audit?after={after}&limit=10000")
+    return [entry for entry in entries if not entry["allowed"]]
+
+
+@pytest.fixture
+def last(topology: Topology) -> int:
+    entries = topology.ra.admin.get("/v1/audit?limit=10000")
+    return int(entries[-1]["sequence"]) if entries else 0
+
+
+@pytest.mark.parametrize("what", sorted({*OUT_OF_SCOPE, *FOR_RAS_ONLY} - LATER))
+def test_a_ca_asks_an_ra_for_nothing(
+    topology: Topology, thief: HostileNode, last: int, what: str
+) -> None:
+    operation, request = {**OUT_OF_SCOPE, **FOR_RAS_ONLY}[what]
+    with pytest.raises(PolicyDenied):
+        thief.ask(operation, request, of=topology.ra.identity, requester="tester")
+    (entry,) = denials(topology, last)
+    assert (entry["action"], entry["chain"]) == (operation.method, "tester via ca1")
+
+
+@pytest.mark.parametrize("case", list(tries()), ids=str)
+def test_no_verb_of_any_protocol_is_open_to_it(
+    topology: Topology, thief: HostileNode, last: int, case: Try
+) -> None:
+    with pytest.raises(PolicyDenied):
+        thief.ask(case.operation, case.request(b"\1"), of=topology.ra.identity)
+    assert len(denials(topology, last)) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_publishes_nothing_but_revocation_lists(
+    topology: Topology, thief: HostileNode, last: int, kind: str
+) -> None:
+    with pytest.raises(PolicyDenied):
+        thief.ask(PUBLISH, published(topology, kind), of=topology.ra.identity)
+    assert [entry["action"] for entry in denials(topology, last)] == ["publish.batch"]
+
+
+def test_a_forged_revocation_list_is_not_taken(
+    topology: Topology, thief: HostileNode, last: int
+) -> None:
+    """It has the CA node's identity and not the Management CA's key."""
+    with pytest.raises(Exception) as caught:
+        thief.ask(PUBLISH, published(topology, "crl", "management"), of=topology.ra.identity)
+    assert not isinstance(caught.value, TimeoutError)
+    assert topology.ra.admin.get("/v1/health")["status"] == "ok"
+
+
+@pytest.mark.parametrize("method", ["node.apply", "objects.put", "token.export", "ra.approve", "x"])
+def test_there_is_no_operation_that_manages_an_ra(
+    topology: Topology, thief: HostileNode, last: int, method: str
+) -> None:
+    request_id = secrets.token_bytes(16)
+    message = sign_request(
+        thief.holder,
+        method=method,
+        request_id=request_id,
+        audience=topology.ra.identity,
+        requester="local-uid-0",
+        payload=b"\x80",
+    ).message
+    answer = thief.send(method, message, request_id=request_id, to=topology.ra.identity)
+    assert answer.status == Status.DENIED
+    (entry,) = denials(topology, last)
+    assert entry["detail"]["method"] == method
+
+
+def test_positions_of_other_sources_are_not_told(
+    topology: Topology, thief: HostileNode, last: int
+) -> None:
+    request = PositionRequest(source="spiffe://pki.example.org/node/ca9", authorities=("issuing",))
+    with pytest.raises(PolicyDenied):
+        thief.ask(PUBLISH_POSITION, request, of=topology.ra.identity)
+
+
+def test_the_log_is_whole_after_all_of_it(topology: Topology, thief: HostileNode) -> None:
+    assert topology.ra.admin.post("/v1/audit/verify", {})["ok"]
