@@ -24,6 +24,7 @@ from node_agent.functions.authority import AuthorityService
 from node_agent.functions.certification import Certification
 from node_agent.functions.creation import Creation
 from node_agent.functions.crl_issuing import CrlIssuing
+from node_agent.functions.following import StoreFollower
 from node_agent.functions.identities import Identities
 from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.linking import Linking
@@ -33,13 +34,15 @@ from node_agent.functions.object_views import ObjectViews
 from node_agent.functions.ports import Ports
 from node_agent.functions.publishers import Publishers
 from node_agent.functions.publishing import Publisher
-from node_agent.functions.receiving import Applied, PublicationReceiver
+from node_agent.functions.publishing_turn import SharedTurn
+from node_agent.functions.receiving import SHARED_LOG, Applied, PublicationReceiver
+from node_agent.functions.refreshing import ObjectRefresh
 from node_agent.functions.registration import Registration
 from node_agent.functions.responder import Responder
 from node_agent.functions.signal import ChangeSignal
 from node_agent.functions.signers import Signers
 from node_agent.functions.status_report import StatusReporter
-from node_agent.functions.tokens import Tokens, read_passphrase
+from node_agent.functions.tokens import Tokens, read_passphrase, read_secret
 from node_agent.functions.upstreams import Upstreams
 from node_agent.log import configure_logging
 from node_agent.objects import CryptoTokenSpec, PublisherSpec
@@ -55,7 +58,7 @@ from node_agent.peers.operations import (
 )
 from node_agent.pki.signing import SigningPool
 from node_agent.sd_notify import keep_watchdog_fed, notify_ready, notify_stopping
-from node_agent.store import open_store
+from node_agent.store import Ownership, is_sqlite, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,12 +67,17 @@ if TYPE_CHECKING:
     from node_agent.functions.plan import Step
     from node_agent.net.backend import Network
     from node_agent.policy import RoleSet
+    from node_agent.store import Store
     from node_agent.store.records import AuditRecord
     from node_agent.web.backends import PeerStatus, PingResult, StatusReport
 
 __all__ = ["Node", "run", "serve"]
 
 log = structlog.get_logger(__name__)
+
+
+# What a node has for itself also where it shares its store; everything else is common.
+_OWN_KINDS = frozenset({"authenticators", "peer_connectors", "signers"})
 
 
 class Node:
@@ -92,13 +100,21 @@ class Node:
         """
         _make_directories(self.settings)
         passphrase = read_passphrase(self.settings.passphrase_path)
-        self._store = await self._opened.enter_async_context(
-            open_store(self.settings.store_url, clock=self._clock)
-        )
+        shared_path = self.settings.shared_passphrase_path
+        shared_passphrase = None if shared_path is None else read_passphrase(shared_path)
+        self._store = await self._opened.enter_async_context(self._make_store())
         self._reader = await self._opened.enter_async_context(self._store.reader())
+        if self._is_shared:
+            await self._store.join(shares_passphrase=shared_passphrase is not None)
+        self._heads = await self._store.heads()
         records = await self._store.objects()
         self._objects = NodeObjects(records)
-        self._tokens = Tokens(passphrase, await self._store.keys())
+        self._tokens = Tokens(
+            passphrase,
+            await self._store.keys(),
+            node=self.settings.identity.name,
+            shared_passphrase=shared_passphrase,
+        )
         self._tokens.configure(self._objects.specs("crypto_tokens", CryptoTokenSpec))
         await asyncio.to_thread(self._tokens.verify)
         for record in records:
@@ -120,6 +136,8 @@ class Node:
                 tasks.create_task(self._upstreams.run(), name="upstreams"),
                 tasks.create_task(keep_watchdog_fed(self._clock), name="watchdog"),
             ]
+            if self._is_shared:
+                running.append(tasks.create_task(self._follower.run(), name="store-follower"))
             try:
                 await self._start()
                 notify_ready(f"serving as {self.settings.identity}")
@@ -141,8 +159,10 @@ class Node:
         """The role set in force."""
         return self._linking.roles
 
-    async def follow(self, steps: Sequence[Step]) -> None:
-        """Make the running parts what the committed objects now say."""
+    async def follow(self, steps: Sequence[Step], *, elsewhere: bool = False) -> None:
+        """Make the running parts what the committed objects now say. ``elsewhere``: another node of
+        the store has changed them, and does what is to be done once.
+        """
         kinds = {step.kind for step in steps}
         if "crypto_tokens" in kinds:
             self._tokens.configure(self._objects.specs("crypto_tokens", CryptoTokenSpec))
@@ -150,7 +170,7 @@ class Node:
             self._linking.replace_roles()
             self._registration.configure()
         if "certification_authorities" in kinds:
-            await self._follow_authorities(steps)
+            await self._follow_authorities(() if elsewhere else steps)
         if kinds & {"authenticators", "requesters", "crypto_tokens"}:
             await self._follow_identities()
         if kinds & {"peer_connectors", "authenticators"}:
@@ -172,6 +192,48 @@ class Node:
     async def status(self) -> StatusReport:
         """Return the whole node at a glance."""
         return await self._reporter.report()
+
+    def status_changed(self, authority_id: str, serial: int) -> None:
+        """Drop what is kept about a certificate: some node has changed its status."""
+        self._responder.drop(authority_id, serial)
+
+    def status_listed(self, authority_id: str) -> None:
+        """See to it that a CA's next CRL is made, should the node that is about to do it end."""
+        name = self._own_name(authority_id)
+        if name is not None:
+            self._crls.revoked_elsewhere(name)
+
+    async def crl_changed(self, authority_id: str) -> None:
+        """Take over a CRL that some node has made or received."""
+        self._responder.drop_crl(authority_id)
+        name = self._own_name(authority_id)
+        if name is not None:
+            self._crls.made_elsewhere(name)
+        await self._learn_crl(authority_id)
+
+    async def everything_changed(self) -> None:
+        """Drop all that is kept of what the store holds."""
+        self._responder.forget()
+        for authority in tuple(self._known.all()):
+            self.status_listed(authority.authority_id)
+            await self.crl_changed(authority.authority_id)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether other nodes may use the same store."""
+        return not is_sqlite(self.settings.store_url)
+
+    def _make_store(self) -> Store:
+        path = self.settings.store_password_path
+        password = (
+            None if path is None else lambda: read_secret(path, what="store password").decode()
+        )
+        return open_store(
+            self.settings.store_url,
+            clock=self._clock,
+            owner=Ownership(node=self.settings.identity.name, own_kinds=_OWN_KINDS),
+            password=password,
+        )
 
     def _build(self) -> None:
         self._authorities = Authorities(
@@ -273,6 +335,7 @@ class Node:
             publishers=self._publishers.all,
             peers=self._linking.peers,
             urls=self._ports.urls,
+            following=lambda: self._follower.last_error,
             clock=self._clock,
         )
         self._management = Management(
@@ -302,8 +365,23 @@ class Node:
                 known=self._known,
                 live=self._reporter.live_states,
             ),
+            refresh=ObjectRefresh(
+                store=self._store,
+                objects=self._objects,
+                tokens=self._tokens,
+                known=self._known,
+                revision=self._heads.revision,
+            ),
             runtime=self,
             clock=self._clock,
+        )
+        self._follower = StoreFollower(
+            self._reader,
+            follower=self,
+            refresh=self._management.refresh,
+            changed=self._changed,
+            clock=self._clock,
+            begin=self._heads,
         )
 
     async def _start(self) -> None:
@@ -318,9 +396,18 @@ class Node:
         """Take up the newest CRLs of our trust anchors: what a peer told us survives a restart."""
         self._identities.configure(self._objects)
         for authority in self._known.all():
-            crl = await self._store.latest_crl(authority.authority_id)
-            if crl is not None:
-                self._identities.learn_crl(crl.der, self._objects)
+            await self._learn_crl(authority.authority_id)
+
+    async def _learn_crl(self, authority_id: str) -> None:
+        crl = await self._store.latest_crl(authority_id)
+        if crl is not None:
+            self._identities.learn_crl(crl.der, self._objects)
+
+    def _own_name(self, authority_id: str) -> str | None:
+        known = self._known.get(authority_id)
+        if known is None or self._objects.find("certification_authorities", known.name) is None:
+            return None
+        return known.name
 
     async def _follow_authorities(self, steps: Sequence[Step]) -> None:
         self._authorities.announce()
@@ -342,12 +429,21 @@ class Node:
     def _make_publisher(self, spec: PublisherSpec) -> Publisher:
         return Publisher(
             spec,
-            node=self.settings.identity,
+            log_name=(
+                f"{SHARED_LOG}{self._heads.log_id.hex()}"
+                if self._is_shared
+                else self.settings.identity.uri
+            ),
             store=self._store,
             caller=self._linking,
             changed=self._changed,
             authority_ids=self._known.ids_by_name,
             clock=self._clock,
+            turn=(
+                SharedTurn(self._store, node=self.settings.identity.name, clock=self._clock)
+                if self._is_shared
+                else None
+            ),
         )
 
     def _link_changed(self) -> None:

@@ -44,6 +44,7 @@ from node_agent.store.records import (
     CertificateStatus,
     StatusChange,
 )
+from node_agent.store.records import StatusRequest as StatusAsked
 from node_agent.web.backends import RevocationOrder, RevocationOutcome
 
 if TYPE_CHECKING:
@@ -124,7 +125,12 @@ class AuthorityService:
         change = self._status_change(
             authority, serial_number(request.serial), reason, request.invalidity_at
         )
-        return await self._record(authority, change, context.audit_record)
+        asked = StatusAsked(
+            origin=context.origin.node.uri,
+            request_id=context.request_id,
+            digest=context.request_digest,
+        )
+        return await self._record_once(authority, change, context.audit_record, asked)
 
     async def status(self, context: Context, request: StatusRequest) -> CertificateDescription:
         """Return one certificate. Raises NotFound."""
@@ -253,6 +259,36 @@ class AuthorityService:
             changed=True,
         )
 
+    async def _record_once(
+        self,
+        authority: LoadedAuthority,
+        change: StatusChange,
+        audit: AuditRecord,
+        asked: StatusAsked,
+    ) -> RevokeAnswer:
+        """Carry out a peer's request, or answer what it was answered with by whichever node."""
+        detail = {"serial": f"{change.serial:x}", "status": change.status.value}
+        outcome = await self._store.record_status_once(
+            change, encode(status_payload(change)), with_detail(audit, detail), asked
+        )
+        if outcome.repeated:
+            repeated = {**detail, "outcome": "repeated"}
+            await self._store.append_audit([with_detail(audit, repeated)])
+        if outcome.position == 0:
+            return await self._as_it_is(authority, change, audit, is_new=not outcome.repeated)
+        if not outcome.repeated:
+            self._changed.announce()
+            self._on_revoked(authority)
+            self._on_status(change.authority_id, change.serial)
+        is_good = change.status is CertificateStatus.GOOD
+        return RevokeAnswer(
+            status=change.status.value,
+            revoked_at=None if is_good else outcome.at,
+            reason=change.reason,
+            position=outcome.position,
+            changed=True,
+        )
+
     async def _unchanged(
         self,
         authority: LoadedAuthority,
@@ -264,8 +300,20 @@ class AuthorityService:
         record = await self._find(authority, change.serial)
         if record.status is not change.status:
             raise conflict
-        detail = {"serial": f"{change.serial:x}", "outcome": "unchanged"}
-        await self._store.append_audit([with_detail(audit, detail)])
+        return await self._as_it_is(authority, change, audit, is_new=True)
+
+    async def _as_it_is(
+        self,
+        authority: LoadedAuthority,
+        change: StatusChange,
+        audit: AuditRecord,
+        *,
+        is_new: bool,
+    ) -> RevokeAnswer:
+        record = await self._find(authority, change.serial)
+        if is_new:
+            detail = {"serial": f"{change.serial:x}", "outcome": "unchanged"}
+            await self._store.append_audit([with_detail(audit, detail)])
         return RevokeAnswer(
             status=record.status.value,
             revoked_at=record.revoked_at,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from node_agent.errors import NodeAgentError
+from node_agent.errors import NodeAgentError, Outdated
 from node_agent.functions.audit_view import audit_items
 from node_agent.functions.creation import Creation, PlanBatch
 from node_agent.functions.explanation import explain_access
@@ -48,18 +48,22 @@ from node_agent.web.backends import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from node_agent.clock import Clock
     from node_agent.functions.authority import AuthorityService
     from node_agent.functions.certification import Certification
     from node_agent.functions.node_objects import NodeObjects
     from node_agent.functions.object_views import ObjectViews
+    from node_agent.functions.refreshing import ObjectRefresh
     from node_agent.identity import NodeIdentity
     from node_agent.policy import RoleSet
     from node_agent.store import Store
 
 __all__ = ["Management", "Runtime"]
+
+
+_MOST_ATTEMPTS = 5
 
 
 class Runtime(Protocol):
@@ -70,7 +74,7 @@ class Runtime(Protocol):
         """The role set in force."""
         ...
 
-    async def follow(self, steps: Sequence[Step]) -> None:
+    async def follow(self, steps: Sequence[Step], *, elsewhere: bool = False) -> None:
         """Make the running parts what the committed objects now say."""
         ...
 
@@ -101,6 +105,7 @@ class Management:
         certification: Certification,
         authorities: AuthorityService,
         views: ObjectViews,
+        refresh: ObjectRefresh,
         runtime: Runtime,
         clock: Clock,
     ) -> None:
@@ -112,6 +117,7 @@ class Management:
         self._certification = certification
         self._authorities = authorities
         self._views = views
+        self._refresh = refresh
         self._runtime = runtime
         self._clock = clock
         self._started_at = clock.now()
@@ -137,9 +143,13 @@ class Management:
     ) -> PlanResult:
         """Plan the whole specification and, unless ``dry_run``, apply it."""
         async with self._planning:
-            steps = plan_node(self._objects.specifications(), specification)
             named = {(kind, spec.name) for kind in KINDS for spec in getattr(specification, kind)}
-            return await self._carry_out(steps, named, dry_run=dry_run, caller=caller)
+            return await self._plan_and_do(
+                lambda: plan_node(self._objects.specifications(), specification),
+                named,
+                dry_run=dry_run,
+                caller=caller,
+            )
 
     async def objects(self, kind: str) -> Sequence[ObjectView]:
         """Return the objects of ``kind``."""
@@ -155,9 +165,12 @@ class Management:
         """Create or change one object."""
         kind = next(kind for kind, known in KINDS.items() if isinstance(spec, known))
         async with self._planning:
-            steps = plan_object(self._objects.specifications(), kind, spec.name, spec)
-            named = {(kind, spec.name)}
-            return await self._carry_out(steps, named, dry_run=dry_run, caller=caller)
+            return await self._plan_and_do(
+                lambda: plan_object(self._objects.specifications(), kind, spec.name, spec),
+                {(kind, spec.name)},
+                dry_run=dry_run,
+                caller=caller,
+            )
 
     async def delete_object(
         self, kind: str, name: str, *, dry_run: bool, caller: LocalCaller
@@ -165,8 +178,17 @@ class Management:
         """Delete one object; refuse while others name it."""
         self._objects.all(kind)
         async with self._planning:
-            steps = plan_object(self._objects.specifications(), kind, name, None)
-            return await self._carry_out(steps, set(), dry_run=dry_run, caller=caller)
+            return await self._plan_and_do(
+                lambda: plan_object(self._objects.specifications(), kind, name, None),
+                set(),
+                dry_run=dry_run,
+                caller=caller,
+            )
+
+    async def refresh(self) -> None:
+        """Take over what other nodes of the store have changed."""
+        async with self._planning:
+            await self._refresh.refresh(self._runtime)
 
     async def certify(
         self, order: ManagementCertificateOrder, *, dry_run: bool, caller: LocalCaller
@@ -220,6 +242,23 @@ class Management:
         """Decide without doing."""
         return explain_access(question, self._runtime.roles)
 
+    async def _plan_and_do(
+        self,
+        make_plan: Callable[[], list[Step]],
+        named: Iterable[tuple[str, str]],
+        *,
+        dry_run: bool,
+        caller: LocalCaller,
+    ) -> PlanResult:
+        """Plan against what the store holds now, and again when another node was faster."""
+        for _ in range(_MOST_ATTEMPTS):
+            await self._refresh.refresh(self._runtime)
+            try:
+                return await self._carry_out(make_plan(), named, dry_run=dry_run, caller=caller)
+            except Outdated as reason:
+                outdated = reason
+        raise outdated
+
     async def _carry_out(
         self,
         steps: list[Step],
@@ -251,10 +290,12 @@ class Management:
                 entries=batch.entries,
                 certificates=batch.certificates,
                 audit=batch.audit,
+                made_at=self._refresh.revision,
             )
         except (NodeAgentError, asyncio.CancelledError):
             self._creation.withdraw(batch)
             raise
+        self._refresh.revision += 1
         self._objects.apply(batch.changes)
         await self._runtime.follow(steps)
 

@@ -1,7 +1,7 @@
 """The managed objects of this node as values in memory: a mirror of the store, replaced by kind.
 
-Every part reads objects here and nowhere else; only ``management.py`` changes them, after the
-store has committed the change.
+Every part reads objects here and nowhere else. ``management.py`` changes them after the store has
+committed the change, ``refreshing.py`` after another node has.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "SignerState",
     "decode_state",
     "encode_state",
+    "load_object",
 ]
 
 SpecT = TypeVar("SpecT", bound=msgspec.Struct)
@@ -80,7 +81,7 @@ class NodeObjects:
         self._objects["crypto_tokens"][BUILT_IN_TOKEN.name] = built_in
         for record in records:
             if record.kind in KINDS:
-                self._objects[record.kind][record.name] = _load(record)
+                self._objects[record.kind][record.name] = load_object(record)
 
     def get(self, kind: str, name: str) -> ManagedObject:
         """Return one object. Raises NotFound for an unknown kind or name."""
@@ -120,7 +121,7 @@ class NodeObjects:
             if change.record is None:
                 self._objects[change.kind].pop(change.name, None)
             else:
-                self._objects[change.kind][change.name] = _load(change.record)
+                self._objects[change.kind][change.name] = load_object(change.record)
 
 
 def decode_state(item: ManagedObject, state_type: type[StateT]) -> StateT:
@@ -133,6 +134,7 @@ def encode_state(state: msgspec.Struct) -> bytes:
     return msgspec.msgpack.encode(state)
 
 
-def _load(record: ObjectRecord) -> ManagedObject:
+def load_object(record: ObjectRecord) -> ManagedObject:
+    """Return a stored object of a managed kind."""
     spec: ObjectSpec = msgspec.json.decode(record.spec, type=KINDS[record.kind])
     return ManagedObject(record.kind, spec, record.state, record.generation)

@@ -19,6 +19,7 @@ import structlog
 
 from node_agent.errors import NodeAgentError
 from node_agent.functions.change_payloads import CertificatePayload, decode, encode, status_only
+from node_agent.functions.publishing_turn import BEAT_SECONDS, OnlyTurn, TurnLost
 from node_agent.identity import NodeIdentity
 from node_agent.peers.operations import (
     PUBLISH,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from node_agent.clock import Clock
     from node_agent.functions.peer_calls import PeerCalls
+    from node_agent.functions.publishing_turn import Turn
     from node_agent.functions.signal import ChangeSignal
     from node_agent.objects import PublisherSpec
     from node_agent.store.api import Writer
@@ -79,15 +81,16 @@ class _InFlight:
     task: asyncio.Task[int]
 
 
-def source_name(node: NodeIdentity, spec: PublisherSpec, authority_ids: Mapping[str, str]) -> str:
-    """Return how the receiver files our position.
+def source_name(log_name: str, spec: PublisherSpec, authority_ids: Mapping[str, str]) -> str:
+    """Return how the receiver files our position. ``log_name`` is the node's URI, or the name of
+    the change log that several nodes share.
 
     It carries a digest of what is published: with another set of CAs or another content the
     position starts at zero, and what the receiver has already is applied again without effect.
     """
     chosen = sorted(f"{name}={authority_ids.get(name, '')}" for name in spec.authorities)
     digest = hashlib.sha256("\n".join([*chosen, *sorted(spec.content)]).encode()).hexdigest()[:16]
-    return f"{node.uri}#{digest}"
+    return f"{log_name}#{digest}"
 
 
 class Publisher:
@@ -97,15 +100,18 @@ class Publisher:
         self,
         spec: PublisherSpec,
         *,
-        node: NodeIdentity,
+        log_name: str,
         store: Writer,
         caller: PeerCalls,
         changed: ChangeSignal,
         authority_ids: Callable[[], Mapping[str, str]],
         clock: Clock,
+        turn: Turn | None = None,
     ) -> None:
         self.spec = spec
-        self._node = node
+        self._log_name = log_name
+        self._turn: Turn = turn or OnlyTurn(store)
+        self._told_at = 0.0
         self._store = store
         self._caller = caller
         self._changed = changed
@@ -123,11 +129,17 @@ class Publisher:
         pause = _RETRY_SECONDS
         while True:
             try:
+                await self._turn.take(self._key(), self._is_behind)
                 await self._resume()
                 pause = _RETRY_SECONDS
                 await self._follow()
+            except TurnLost as reason:
+                self._state, self._last_error = "standby", None
+                log.info("publisher stands by", publisher=self.spec.name, reason=str(reason))
+                continue
             except (NodeAgentError, TimeoutError) as error:
                 self._state, self._last_error = "waiting", str(error)
+                self._turn.failed()
                 log.info("publisher waits", publisher=self.spec.name, reason=str(error))
             await self._clock.sleep(pause)
             pause = min(pause * 2, _RETRY_CAP_SECONDS)
@@ -190,15 +202,35 @@ class Publisher:
             await asyncio.gather(*(batch.task for batch in in_flight), return_exceptions=True)
 
     async def _settle(self, in_flight: deque[_InFlight]) -> None:
-        committed = await asyncio.shield(in_flight[0].task)
+        while not (await asyncio.wait([in_flight[0].task], timeout=BEAT_SECONDS))[0]:
+            await self._tell(self._position)
         batch = in_flight.popleft()
+        committed = batch.task.result()
         if committed < batch.position:
             raise NodeAgentError(
                 f"{self.spec.peer} committed up to {committed}, not {batch.position}"
             )
         self._position = batch.position
-        if not in_flight:
-            await self._store.set_publisher_position(self.spec.name, self._position)
+        if not in_flight or self._clock.monotonic() - self._told_at >= BEAT_SECONDS:
+            await self._tell(self._position)
+
+    async def _tell(self, position: int) -> None:
+        """Let the other nodes of the store know how far the peer is."""
+        self._told_at = self._clock.monotonic()
+        await self._turn.keep(self._key(), position)
+
+    async def _is_behind(self, position: int) -> bool:
+        """Tell whether anything for the peer lies above ``position``, while another publishes."""
+        self._state, self._last_error = "standby", None
+        self._position = max(position, self._position)
+        while True:
+            request = await self._next_batch(self._position, told=self._position)
+            if request is None:
+                self._oldest_waiting_at = None
+                return False
+            if request.entries:
+                return True
+            self._position = request.position
 
     def _send(self, request: PublishRequest) -> asyncio.Task[int]:
         async def send() -> int:
@@ -250,7 +282,12 @@ class Publisher:
         )
 
     def _source(self) -> str:
-        return source_name(self._node, self.spec, self._authority_ids())
+        return source_name(self._log_name, self.spec, self._authority_ids())
+
+    def _key(self) -> str:
+        """Return how the store files our position: for another peer or content it is another."""
+        what = f"{self.spec.peer} {self._source()}"
+        return f"{self.spec.name} {hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
 
 def _cut_batch(entries: list[ChangeEntry], end: int | None) -> tuple[list[ChangeEntry], int]:

@@ -58,7 +58,10 @@ if TYPE_CHECKING:
     from node_agent.peers.dispatcher import Context
     from node_agent.store.api import Writer
 
-__all__ = ["Applied", "PublicationReceiver"]
+__all__ = ["SHARED_LOG", "Applied", "PublicationReceiver"]
+
+# What the source of a change log that several nodes share starts with: its random name follows.
+SHARED_LOG = "log:"
 
 # A batch that overtook its predecessor on another link waits this long for it.
 _ORDER_WAIT_SECONDS = 10.0
@@ -96,8 +99,8 @@ class PublicationReceiver:
 
     async def position(self, context: Context, request: PositionRequest) -> PositionAnswer:
         """Answer the committed position of a source."""
-        _check_source(context, request.source)
-        return PositionAnswer(position=await self._store.source_position(request.source))
+        source = _filed_as(context, request)
+        return PositionAnswer(position=await self._store.source_position(source))
 
     async def publish(self, context: Context, request: PublishRequest) -> PublishAnswer:
         """Commit a batch.
@@ -105,22 +108,22 @@ class PublicationReceiver:
         Raises Conflict when entries before it are missing, PolicyDenied when an entry is for a
         CA that the batch doesn't name, RequestRefused for a malformed or contradictory entry.
         """
-        _check_source(context, request.source)
-        await self._wait_for_predecessors(request)
-        async with self._locks.setdefault(request.source, asyncio.Lock()):
-            applied = self._read(request, context.origin.node.uri)
+        source = _filed_as(context, request)
+        await self._wait_for_predecessors(source, request)
+        async with self._locks.setdefault(source, asyncio.Lock()):
+            applied = self._read(request, _publisher(context, request))
             await self._learn(applied.authorities)
-            position = await self._commit(request, applied)
+            position = await self._commit(source, request, applied)
         self._moved.announce()
         self._changed.announce()
         self._on_applied(applied)
         return PublishAnswer(position=position)
 
-    async def _wait_for_predecessors(self, request: PublishRequest) -> None:
+    async def _wait_for_predecessors(self, source: str, request: PublishRequest) -> None:
         until = self._clock.monotonic() + _ORDER_WAIT_SECONDS
         while True:
             seen = self._moved.count
-            position = await self._store.source_position(request.source)
+            position = await self._store.source_position(source)
             if position >= request.after:
                 return
             left = until - self._clock.monotonic()
@@ -171,9 +174,9 @@ class PublicationReceiver:
                 [ObjectChange(kind=r.kind, name=r.name, record=r) for r in records]
             )
 
-    async def _commit(self, request: PublishRequest, applied: Applied) -> int:
+    async def _commit(self, source: str, request: PublishRequest, applied: Applied) -> int:
         return await self._store.apply_published(
-            request.source,
+            source,
             request.position,
             certificates=applied.certificates,
             statuses=applied.statuses,
@@ -182,10 +185,27 @@ class PublicationReceiver:
         )
 
 
-def _check_source(context: Context, source: str) -> None:
-    """A source belongs to the node that its name starts with: nobody moves another's position."""
-    if source.partition("#")[0] != context.origin.node.uri:
+def _publisher(context: Context, request: PositionRequest | PublishRequest) -> str:
+    """Return whom a batch is from: a node, or a change log that several nodes share.
+
+    A node's source belongs to that node: nobody moves another's position.
+    """
+    head = request.source.partition("#")[0]
+    if head != context.origin.node.uri and not head.startswith(SHARED_LOG):
         raise PolicyDenied("the source isn't the publishing node's own log", rule="publish")
+    return head
+
+
+def _filed_as(context: Context, request: PositionRequest | PublishRequest) -> str:
+    """Return under what name the position of a source is kept.
+
+    A shared log's is kept with the CAs that it is for. To name those a peer must be granted all of
+    them, so nobody moves the position of a CA for which it couldn't publish anyway.
+    """
+    if not _publisher(context, request).startswith(SHARED_LOG):
+        return request.source
+    names = "\n".join(sorted(request.authorities))
+    return f"{request.source}@{hashlib.sha256(names.encode()).hexdigest()[:16]}"
 
 
 def _read_authority(

@@ -57,6 +57,7 @@ class StatusReporter:
         publishers: Callable[[], Iterable[Publisher]],
         peers: Callable[[], Sequence[PeerStatus]],
         urls: Callable[[], ServiceUrls],
+        following: Callable[[], str | None],
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -69,6 +70,7 @@ class StatusReporter:
         self._publishers = publishers
         self._peers = peers
         self._urls = urls
+        self._following = following
         self._clock = clock
         self._started_at = clock.now()
 
@@ -154,13 +156,14 @@ class StatusReporter:
             *(
                 f"publisher {item.name}: {item.last_error or 'is behind'}"
                 for item in self.publishers()
-                if item.state != "up" or item.lag_seconds > _LAG_SECONDS
+                if item.state not in ("up", "standby") or item.lag_seconds > _LAG_SECONDS
             ),
             *(
                 f"signer {item.name}: {self._signers.last_error.get(item.name, item.state)}"
                 for item in self.signers()
                 if item.state != "active"
             ),
+            *(f"shared store: {error}" for error in (self._following(),) if error),
             *(f"CRL of {name}: {error}" for name, error in self._crls.last_error.items()),
         ]
 

@@ -82,6 +82,7 @@ class Tokens:
         for record in records:
             self._records.setdefault((record.node, record.token), []).append(record)
         self._tokens: dict[_Part, SoftToken] = {}
+        self._unverified: list[SoftToken] = []
 
     def configure(self, specs: Iterable[CryptoTokenSpec]) -> None:
         """Open what is specified and forget what isn't.
@@ -122,10 +123,7 @@ class Tokens:
             self._tokens.setdefault(part, self._load(part, spec))
 
     def learn(self, records: Iterable[KeyRecord]) -> None:
-        """Take in what other nodes have stored.
-
-        Raises TokenError for a token whose first keys don't open with this node's passphrase.
-        """
+        """Take in what other nodes have stored; ``verify_new`` is to follow."""
         for record in records:
             part = (record.node, record.token)
             kept = self._records.setdefault(part, [])
@@ -136,7 +134,13 @@ class Tokens:
                 is_first = not token.labels
                 token.add(record)
                 if is_first:
-                    self._verify(token)
+                    self._unverified.append(token)
+
+    def verify_new(self) -> None:
+        """Raise TokenError unless the passphrases open the tokens that got their first keys."""
+        while self._unverified:
+            self._verify(self._unverified[-1])
+            self._unverified.pop()
 
     def verify(self) -> None:
         """Raise TokenError unless the passphrases open every token that has keys."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from node_agent.errors import Conflict
 from node_agent.store.records import NodeRecord, PublisherMark
 from node_agent.store.schema import nodes, publisher_positions
 
@@ -31,13 +32,16 @@ class _Light:
 
 @dataclass(frozen=True, slots=True)
 class JoinStore(_Light):
-    """A node starts on this store."""
+    """A node starts on this store. Where there are several, each needs the shared passphrase."""
 
     name: str
     shares_passphrase: bool
 
     def stage(self, transaction: Transaction) -> list[NodeRecord]:
-        """Note it; return every node, this one as it now is."""
+        """Note it; return every node, this one as it now is. Raises Conflict when some node has no
+        shared passphrase but should.
+        """
+        self._check(_nodes(transaction))
         values = {
             "shares_passphrase": int(self.shares_passphrase),
             "started_at": transaction.now,
@@ -45,11 +49,22 @@ class JoinStore(_Light):
         mine = nodes.c.name == self.name
         if transaction.connection.execute(nodes.update().where(mine).values(values)).rowcount == 0:
             transaction.connection.execute(nodes.insert().values(name=self.name, **values))
-        rows = transaction.connection.execute(sa.select(nodes).order_by(nodes.c.name)).all()
-        return [
-            NodeRecord(name=row[0], shares_passphrase=bool(row[1]), started_at=row[2])
-            for row in rows
-        ]
+        return _nodes(transaction)
+
+    def _check(self, known: list[NodeRecord]) -> None:
+        others = [node for node in known if node.name != self.name]
+        lacking = [node.name for node in others if not node.shares_passphrase]
+        if others and not self.shares_passphrase:
+            raise Conflict(
+                f"{', '.join(node.name for node in others)} and {self.name} share this store: the "
+                "keys of its CAs need a passphrase of their own, the same at each node; set "
+                "shared_passphrase_file or shared_passphrase_credential"
+            )
+        if lacking:
+            raise Conflict(
+                f"{', '.join(lacking)} uses this store without a shared passphrase; set one there "
+                "first: the one that its keys are under already"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,13 @@ class KeepTurn(_Light):
         )
         _put(transaction, self.publisher, kept)
         return kept
+
+
+def _nodes(transaction: Transaction) -> list[NodeRecord]:
+    rows = transaction.connection.execute(sa.select(nodes).order_by(nodes.c.name)).all()
+    return [
+        NodeRecord(name=row[0], shares_passphrase=bool(row[1]), started_at=row[2]) for row in rows
+    ]
 
 
 def _mark(transaction: Transaction, publisher: str) -> PublisherMark:

@@ -102,7 +102,10 @@ class Store(StoreReader):
         return StoreReader(self._url, owner=self._owner, password=self._password)
 
     async def join(self, *, shares_passphrase: bool) -> list[NodeRecord]:
-        """Note that this node starts on the store; return every node that ever did."""
+        """Note that this node starts on the store; return every node that ever did.
+
+        Raises Conflict when there are several and one has no shared passphrase.
+        """
         return await self._committer.submit(JoinStore(self._owner.node, shares_passphrase))
 
     async def record_issuance(

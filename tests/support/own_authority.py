@@ -6,6 +6,7 @@ Everything is the real part; only the clock is moved by hand and peers are asked
 from __future__ import annotations
 
 import contextlib
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -158,8 +159,11 @@ def peer(name: str) -> PeerIdentity:
     return PeerIdentity(NodeIdentity("test.example", name), "CN=Management", 1, "f" * 64, "a" * 64)
 
 
-def context(origin: str = "ra1", *, number: int = 1, content: bytes = b"") -> Context:
-    """Return what the dispatcher hands to a handler for an allowed request of ``origin``."""
+def context(origin: str = "ra1", *, number: int | None = None, content: bytes = b"") -> Context:
+    """Return what the dispatcher hands to a handler for an allowed request of ``origin``.
+
+    ``number`` makes two requests the same; without it each is a new one.
+    """
     who = peer(origin)
     return Context(
         operation="test",
@@ -167,7 +171,7 @@ def context(origin: str = "ra1", *, number: int = 1, content: bytes = b"") -> Co
         origin=who,
         via=(),
         requester="tester",
-        request_id=number.to_bytes(16, "big"),
+        request_id=secrets.token_bytes(16) if number is None else number.to_bytes(16, "big"),
         request_digest=content.ljust(32, b"d"),
         issued_at=int(NOW),
         deadline=1e12,

@@ -12,6 +12,7 @@ from node_agent.peers.operations import (
     CertificateAnswer,
     CertifySignerRequest,
     EnrollRequest,
+    RevokeAnswer,
     RevokeRequest,
     SearchRequest,
     StatusRequest,
@@ -62,13 +63,13 @@ def test_a_repeated_request_id_returns_the_certificate_even_when_the_profile_has
     async def scenario() -> None:
         async with own_authority(tmp_path) as own:
             request = enrol_request()
-            first = await own.service.enroll(context(), request)
+            first = await own.service.enroll(context(number=1), request)
             await own.apply(
                 certificate_profiles=[
                     {"name": "server", "san": [{"kind": "dns", "pattern": "other"}]}
                 ]
             )
-            again = await own.service.enroll(context(), request)
+            again = await own.service.enroll(context(number=1), request)
             assert (again.repeated, again.chain) == (True, first.chain)
             with pytest.raises(ProfileViolation):
                 await own.service.enroll(context(number=2), request)
@@ -79,9 +80,11 @@ def test_a_repeated_request_id_returns_the_certificate_even_when_the_profile_has
 def test_a_request_id_used_for_something_else_is_a_conflict(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with own_authority(tmp_path) as own:
-            await own.service.enroll(context(content=b"one"), enrol_request())
+            await own.service.enroll(context(number=1, content=b"one"), enrol_request())
             with pytest.raises(Conflict):
-                await own.service.enroll(context(content=b"two"), enrol_request("b.example.org"))
+                await own.service.enroll(
+                    context(number=1, content=b"two"), enrol_request("b.example.org")
+                )
 
     run(scenario())
 
@@ -148,6 +151,34 @@ def test_a_revocation_is_final_and_asking_twice_changes_nothing(tmp_path: Path) 
             release = RevokeRequest(authority="issuing", serial=serial_octets(serial), reason=8)
             with pytest.raises(Conflict):
                 await own.service.revoke(context(), release)
+
+    run(scenario())
+
+
+def test_a_request_is_carried_out_once_whatever_happened_since(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            serial = await issued_serial(own)
+
+            async def ask(number: int, reason: int) -> RevokeAnswer:
+                request = RevokeRequest(
+                    authority="issuing", serial=serial_octets(serial), reason=reason
+                )
+                asked = context(number=number, content=bytes([reason]))
+                return await own.service.revoke(asked, request)
+
+            hold, release = 6, 8
+            held = await ask(1, hold)
+            unchanged = await ask(2, hold)
+            assert (held.changed, unchanged.changed) == (True, False)
+            assert (await ask(3, release)).status == "good"
+            assert await ask(1, hold) == held
+            assert not (await ask(2, hold)).changed
+            stored = await own.store.certificate(own.authority_id(), serial)
+            assert stored is not None
+            assert stored.status == "good"
+            with pytest.raises(Conflict, match="another request"):
+                await ask(3, 1)
 
     run(scenario())
 

@@ -115,7 +115,7 @@ async def publishing(directory: Path, **spec: Any) -> AsyncIterator[Publishing]:
                 authorities=spec.pop("authorities", ("issuing",)),
                 **spec,
             ),
-            node=NODE,
+            log_name=NODE.uri,
             store=own.store,
             caller=calls,
             changed=own.changed,
@@ -230,7 +230,7 @@ def test_another_set_of_cas_or_content_starts_from_the_beginning() -> None:
         spec = PublisherSpec(
             name="p", peer="spiffe://test.example/node/va1", **{"authorities": ("a",), **fields}
         )
-        return source_name(NODE, spec, ids)
+        return source_name(NODE.uri, spec, ids)
 
     assert source() == source()
     assert source().startswith(f"{NODE.uri}#")
