@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import typing
 from typing import Any
 
 import msgspec
 import pytest
 import yaml
 
+from node_agent.objects import KeyKind
 from node_agent.web import backends
+from node_agent.web.bodies import StatusWord
 
 MODULES = "ansible_collections.peersys.pki.plugins.modules"
 # What modules and playbooks read of each answer.
@@ -22,6 +25,8 @@ READ = {
     backends.StatusReport: {"health", "reasons"},
     backends.PingResult: {"round_trip_ms"},
     backends.IssuedCertificate: {"certificate", "chain", "serial"},
+    backends.CertificateInfo: {"status", "profile"},
+    backends.RevocationOutcome: {"position"},
     backends.Problem: {"detail", "title", "field", "remedy"},
 }
 
@@ -73,3 +78,19 @@ def test_trial_certificate_sends_what_an_ra_takes() -> None:
     assert (
         msgspec.convert({"reason": "superseded"}, backends.RevocationOrder).reason == "superseded"
     )
+
+
+@pytest.mark.parametrize("state", ["revoked", "on_hold", "good"])
+def test_revocation_knows_the_states_and_reasons_of_an_ra(state: str) -> None:
+    module = importlib.import_module(f"{MODULES}.revocation")
+    assert state in typing.get_args(StatusWord)
+    for reason in module.REASONS:
+        sent = module.reason({"state": state, "reason": reason})
+        assert sent in backends.REASON_NUMBERS
+
+
+def test_certificate_makes_keys_that_a_profile_can_allow() -> None:
+    openssl = importlib.import_module(MODULES.replace("modules", "module_utils._openssl"))
+    assert set(openssl.KEY_KINDS) <= set(typing.get_args(KeyKind))
+    module = importlib.import_module(f"{MODULES}.certificate")
+    assert set(module.REASONS) <= set(backends.REASON_NUMBERS)

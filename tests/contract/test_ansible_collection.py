@@ -18,11 +18,13 @@ from jsonschema import Draft202012Validator
 REPOSITORY = Path(__file__).parents[2]
 COLLECTION = REPOSITORY / "collections/ansible_collections/peersys/pki"
 NOT_IN_GROUP = {
+    "certificate": "asks an RA over the network, as a client",
     "file_set": "writes files, before there is an agent",
     "firewall": "asks the kernel",
     "node_process": "starts the agent",
     "node_service": "installs and starts the agent",
     "port_probe": "connects to ports, as a client",
+    "revocation": "asks an RA over the network, as a client",
     "secret_files": "writes files, before there is an agent",
     "trial_certificate": "asks an RA and VAs over the network, as a client",
 }

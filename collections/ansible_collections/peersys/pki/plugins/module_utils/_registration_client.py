@@ -12,15 +12,40 @@ import http.client
 import json
 import ssl
 import typing as t
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from ansible_collections.peersys.pki.plugins.module_utils._argspec import ArgumentSpec
 from ansible_collections.peersys.pki.plugins.module_utils._client import whole_body
 
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_RETRY_SECONDS = 1.0
+# Too many requests; no CA in reach, or too many wait; no answer in time.
+_WORTH_A_RETRY = (429, 502, 503, 504)
+
+
+REGISTRATION = ArgumentSpec(
+    {
+        "url": {"type": "str", "required": True},
+        "token": {"type": "str", "required": True, "no_log": True},
+        "trust_anchors": {"type": "list", "elements": "str", "required": True},
+        "timeout_seconds": {"type": "float", "default": 30.0},
+    }
+)
+"""How a requester reaches its RA; keep in sync with ``doc_fragments/_registration.py``."""
 
 
 class RequestFailed(Exception):
-    """No answer, or one that says no."""
+    """No answer, or one that says no.
+
+    ``status`` is 0 without an answer. ``retry_seconds`` is None where asking again is no use.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, retry_seconds: float | None = None
+    ) -> None:
+        self.status = status
+        self.retry_seconds = retry_seconds
+        super().__init__(message)
 
 
 class RegistrationClient:
@@ -30,30 +55,81 @@ class RegistrationClient:
         self, url: str, *, token: str, trust_anchors: t.Sequence[str], timeout_seconds: float
     ) -> None:
         parts = urlsplit(url)
-        context = ssl.create_default_context(cadata="\n".join(trust_anchors))
+        if parts.scheme != "https" or not parts.hostname:
+            raise RequestFailed(f"url: {url!r} is no address of an RA. Write https://host:port")
+        try:
+            context = ssl.create_default_context(cadata="\n".join(trust_anchors))
+        except ssl.SSLError as error:
+            raise RequestFailed(
+                f"trust_anchors: {error}. Give the Management CA's certificate as PEM"
+            ) from error
         self._path = parts.path.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=timeout_seconds, context=context
+            parts.hostname, parts.port, timeout=timeout_seconds, context=context
         )
+
+    def get(self, path: str) -> dict[str, t.Any]:
+        """Return the JSON answer to a GET; raises as ``post`` does."""
+        return self._request("GET", path, None)
 
     def post(self, path: str, body: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """Return the JSON answer to a POST. Raises RequestFailed with the problem's words."""
-        try:
-            self._connection.request("POST", self._path + path, json.dumps(body), self._headers)
-            response = self._connection.getresponse()
-            status, payload = response.status, whole_body(response, _MAX_ANSWER_BYTES)
-            answer: dict[str, t.Any] = json.loads(payload)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self._connection.close()
-            raise RequestFailed(f"POST {path}: {error}") from error
-        if status >= 400:
-            raise RequestFailed(f"POST {path}: {status} {answer.get('detail', answer)}")
-        return answer
+        return self._request("POST", path, json.dumps(body))
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    def _request(self, method: str, path: str, body: str | None) -> dict[str, t.Any]:
+        try:
+            self._connection.request(method, self._path + path, body, self._headers)
+            response = self._connection.getresponse()
+            payload = whole_body(response, _MAX_ANSWER_BYTES)
+            answer: dict[str, t.Any] = json.loads(payload)
+        except ssl.SSLError as error:
+            # The same certificate would be shown again.
+            self._connection.close()
+            raise RequestFailed(f"{method} {path}: {error}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._connection.close()
+            raise RequestFailed(
+                f"{method} {path}: {error or type(error).__name__}", retry_seconds=_RETRY_SECONDS
+            ) from error
+        if response.status >= 400:
+            raise _refused(f"{method} {path}", response, answer)
+        return answer
+
+
+def client_from(params: t.Mapping[str, t.Any]) -> RegistrationClient:
+    """Return the client that a module's options describe. Raises RequestFailed."""
+    return RegistrationClient(
+        params["url"],
+        token=params["token"],
+        trust_anchors=params["trust_anchors"],
+        timeout_seconds=params["timeout_seconds"],
+    )
+
+
+def certificate_path(authority: str, serial: str) -> str:
+    """Return where an RA has one certificate."""
+    return f"/v1/certificates/{quote(authority, safe='')}/{serial}"
+
+
+def _refused(
+    what: str, response: http.client.HTTPResponse, problem: t.Mapping[str, t.Any]
+) -> RequestFailed:
+    text = f"{what}: {response.status} {problem.get('detail', problem)}"
+    if problem.get("field"):
+        text += f" [field: {problem['field']}]"
+    remedy = problem.get("remedy") or ""
+    if remedy not in text:
+        text = f"{text.rstrip('.')}. {remedy}"
+    retry_seconds = None
+    if response.status in _WORTH_A_RETRY:
+        after = response.getheader("Retry-After") or ""
+        retry_seconds = float(after) if after.isdecimal() else _RETRY_SECONDS
+    return RequestFailed(text, status=response.status, retry_seconds=retry_seconds)
 
 
 def download(url: str, timeout_seconds: float) -> bytes:

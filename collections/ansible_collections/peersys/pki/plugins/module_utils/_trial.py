@@ -18,6 +18,8 @@ import uuid
 from ansible_collections.peersys.pki.plugins.module_utils._registration_client import (
     RegistrationClient,
     RequestFailed,
+    certificate_path,
+    client_from,
     download,
 )
 
@@ -97,12 +99,10 @@ class Trial:
 def run_trial(trial: Trial) -> None:
     """Go the whole way. Raises TrialFailed; ``trial.steps`` tells how far it came."""
     params = trial.params
-    client = RegistrationClient(
-        params["url"],
-        token=params["token"],
-        trust_anchors=params["trust_anchors"],
-        timeout_seconds=params["timeout_seconds"],
-    )
+    try:
+        client = client_from(params)
+    except RequestFailed as error:
+        raise TrialFailed(f"{params['registration_authority']}: {error}") from error
     try:
         _enrol(trial, client)
         for authority in params["validation_authorities"]:
@@ -212,7 +212,7 @@ def _status_in(output: str) -> str:
 
 
 def _revoke(trial: Trial, client: RegistrationClient) -> None:
-    path = f"/v1/certificates/{trial.params['authority']}/{trial.serial}/revocation"
+    path = f"{certificate_path(trial.params['authority'], trial.serial)}/revocation"
     with trial.step("revoked", trial.params["registration_authority"]) as detail:
         client.post(path, {"reason": "superseded"})
         detail.append("superseded")
