@@ -34,7 +34,9 @@ _CHECKOUT = (
     "collections",
     "docs",
     "inventories",
+    "node_agent",
     "playbooks",
+    "tests",
     "tools",
 )
 _LIMIT_SECONDS = 500
