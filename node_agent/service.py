@@ -19,6 +19,7 @@ import uvloop
 from node_agent.clock import Clock, SystemClock
 from node_agent.errors import NodeAgentError
 from node_agent.functions import known_authorities
+from node_agent.functions.audit_checkpoints import AuditCheckpoints
 from node_agent.functions.authorities import Authorities
 from node_agent.functions.authority import AuthorityService
 from node_agent.functions.certification import Certification
@@ -131,6 +132,7 @@ class Node:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             running = [
+                tasks.create_task(self._checkpoints.run(), name="audit-checkpoints"),
                 tasks.create_task(self._crls.run(), name="crl-issuing"),
                 tasks.create_task(self._signers.run(), name="signers"),
                 tasks.create_task(self._upstreams.run(), name="upstreams"),
@@ -147,6 +149,7 @@ class Node:
                 await self._ports.close()
                 await self._publishers.close()
                 await self._linking.close()
+                await self._checkpoints.write()
                 for task in running:
                     task.cancel()
 
@@ -338,6 +341,12 @@ class Node:
             following=lambda: self._follower.last_error,
             clock=self._clock,
         )
+        self._checkpoints = AuditCheckpoints(
+            self.settings.state_directory / "audit-checkpoints.jsonl",
+            store=self._store,
+            identities=self._identities,
+            clock=self._clock,
+        )
         self._management = Management(
             node=self.settings.identity,
             version=version("peersys"),
@@ -373,6 +382,7 @@ class Node:
                 revision=self._heads.revision,
             ),
             runtime=self,
+            checkpoints=self._checkpoints,
             clock=self._clock,
         )
         self._follower = StoreFollower(

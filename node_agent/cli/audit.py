@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
 from typing import TYPE_CHECKING, TextIO
 
 from node_agent.cli.failures import ExitStatus, UsageError
@@ -26,13 +25,13 @@ _PAGE = 5000
 
 def show_all(namespace: argparse.Namespace, session: Session) -> int:
     """Show the newest entries, oldest of them first."""
-    entries = list(_wanted(namespace, session.admin))
+    entries = _newest(namespace, session.admin)
     session.show(entries, lambda: _table(entries))
     return ExitStatus.OK
 
 
 def verify(namespace: argparse.Namespace, session: Session) -> int:
-    """Have the agent recompute the whole hash chain."""
+    """Have the agent recompute the whole hash chain and hold it against its signed checkpoints."""
     answer = session.admin.post("audit", "verify")
     session.show(answer, lambda: _verdict(answer))
     return ExitStatus.OK if answer["ok"] else ExitStatus.CHECK_FAILED
@@ -52,10 +51,15 @@ def export(namespace: argparse.Namespace, session: Session) -> int:
     return ExitStatus.OK
 
 
-def _wanted(namespace: argparse.Namespace, admin: AdminClient) -> deque[Json]:
-    entries = _pages(admin, after=namespace.after or 0)
-    wanted = (entry for entry in entries if not (namespace.denied and entry["allowed"]))
-    return deque(wanted, maxlen=max(namespace.limit, 0))
+def _newest(namespace: argparse.Namespace, admin: AdminClient) -> list[Json]:
+    """Ask for the newest entries only: a log holds every request there ever was."""
+    selection = {"after": namespace.after or 0, "limit": namespace.limit, "last": "true"}
+    if namespace.denied:
+        selection["denied"] = "true"
+    if namespace.peer:
+        selection["peer"] = namespace.peer
+    entries: list[Json] = admin.get("audit", **selection) if namespace.limit > 0 else []
+    return entries
 
 
 def _pages(admin: AdminClient, *, after: int) -> Iterator[Json]:
@@ -81,8 +85,18 @@ def _export_to(path: Path, entries: Iterator[Json]) -> int:
 
 def _verdict(answer: Json) -> str:
     if answer["ok"]:
-        return f"The audit log is whole: {answer['entries']} entries, one unbroken chain."
-    return f"The audit log is BROKEN at entry {answer['first_bad']}: {answer['reason']}"
+        return (
+            f"The audit log is whole: {answer['entries']} entries, one unbroken chain.\n"
+            f"{_checkpoints(answer)}"
+        )
+    where = "" if answer["first_bad"] is None else f" at entry {answer['first_bad']}"
+    return f"The audit log is BROKEN{where}: {answer['reason']}"
+
+
+def _checkpoints(answer: Json) -> str:
+    if not answer.get("checkpoints"):
+        return "No signed checkpoint covers it yet: a log that was cut off would look the same."
+    return f"Signed checkpoints agree up to entry {answer['checkpoint']}."
 
 
 def _table(entries: list[Json]) -> RenderableType:

@@ -140,6 +140,7 @@ def _audit_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most N (default 50)")
     parser.add_argument("--after", type=int, metavar="SEQUENCE", help="only entries behind this")
     parser.add_argument("--denied", action="store_true", help="only what was denied")
+    parser.add_argument("--peer", metavar="NODE", help="only what this node asked or passed on")
 
 
 def _audit_export(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from node_agent.errors import NodeAgentError, Outdated
-from node_agent.functions.audit_view import audit_items
+from node_agent.functions.audit_view import audit_items, select_entries
 from node_agent.functions.creation import Creation, PlanBatch
 from node_agent.functions.explanation import explain_access
 from node_agent.functions.plan import (
@@ -28,6 +28,7 @@ from node_agent.web.backends import (
     AccessExplanation,
     AccessQuestion,
     AuditItem,
+    AuditSelection,
     AuditVerification,
     CertificateFilter,
     CertificateInfo,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from node_agent.clock import Clock
+    from node_agent.functions.audit_checkpoints import AuditCheckpoints
     from node_agent.functions.authority import AuthorityService
     from node_agent.functions.certification import Certification
     from node_agent.functions.node_objects import NodeObjects
@@ -107,6 +109,7 @@ class Management:
         views: ObjectViews,
         refresh: ObjectRefresh,
         runtime: Runtime,
+        checkpoints: AuditCheckpoints,
         clock: Clock,
     ) -> None:
         self._node = node
@@ -119,6 +122,7 @@ class Management:
         self._views = views
         self._refresh = refresh
         self._runtime = runtime
+        self._checkpoints = checkpoints
         self._clock = clock
         self._started_at = clock.now()
         # One plan at a time: a plan is made against what the last one left.
@@ -227,15 +231,21 @@ class Management:
         """Return the whole node at a glance."""
         return await self._runtime.status()
 
-    async def audit(self, *, after: int, limit: int) -> Sequence[AuditItem]:
+    async def audit(self, wanted: AuditSelection) -> Sequence[AuditItem]:
         """Return audit entries."""
-        return audit_items(await self._store.audit_entries(after=after, limit=limit))
+        return audit_items(await select_entries(self._store, wanted))
 
     async def verify_audit(self) -> AuditVerification:
-        """Recompute the audit chain."""
-        result = await self._store.verify_audit()
+        """Recompute the audit chain, and hold it against the signed checkpoints."""
+        known = await self._checkpoints.read()
+        result = await self._store.verify_audit(checkpoints=known.heads)
         return AuditVerification(
-            ok=result.ok, entries=result.entries, first_bad=result.first_bad, reason=result.reason
+            ok=result.ok and not known.fault,
+            entries=result.entries,
+            first_bad=result.first_bad,
+            reason=result.reason or known.fault,
+            checkpoints=len(known.heads),
+            checkpoint=max((head.sequence for head in known.heads), default=0),
         )
 
     async def explain(self, question: AccessQuestion) -> AccessExplanation:

@@ -18,6 +18,7 @@ from node_agent.web.admin_bodies import (
     AccessExplanation,
     AccessQuestion,
     AuditItem,
+    AuditSelection,
     AuditVerification,
     CrlView,
     LocalCaller,
@@ -67,13 +68,6 @@ class CrlChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """``delta=true``: the newest delta CRL instead of the full one."""
 
     delta: bool = False
-
-
-class AuditRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Entries with a sequence above ``after``, at most ``limit``."""
-
-    after: int = 0
-    limit: int = 1000
 
 
 def admin_app(backend: ManagementBackend) -> AsgiApp:
@@ -212,13 +206,18 @@ def _observation_routes(api: _AdminApi) -> list[Route]:
             answer=PingResult,
         ),
         _get(
-            "/v1/audit", "list_audit", "Audit entries", list[AuditItem], api.audit, query=AuditRange
+            "/v1/audit",
+            "list_audit",
+            "Audit entries",
+            list[AuditItem],
+            api.audit,
+            query=AuditSelection,
         ),
         Route(
             method="POST",
             path="/v1/audit/verify",
             name="verify_audit",
-            summary="Recompute the audit log's hash chain",
+            summary="Recompute the audit log's hash chain and compare it with signed checkpoints",
             handle=api.verify_audit,
             answer=AuditVerification,
         ),
@@ -336,9 +335,9 @@ class _AdminApi:
         return json_answer(await self.backend.ping(call.path["peer"]))
 
     async def audit(self, call: ApiCall) -> ApiAnswer:
-        wanted = call.query(AuditRange)
+        wanted = call.query(AuditSelection)
         limit = min(max(wanted.limit, 1), 10_000)
-        return json_answer(await self.backend.audit(after=wanted.after, limit=limit))
+        return json_answer(await self.backend.audit(msgspec.structs.replace(wanted, limit=limit)))
 
     async def verify_audit(self, call: ApiCall) -> ApiAnswer:
         return json_answer(await self.backend.verify_audit())

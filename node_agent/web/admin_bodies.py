@@ -13,6 +13,7 @@ __all__ = [
     "AccessExplanation",
     "AccessQuestion",
     "AuditItem",
+    "AuditSelection",
     "AuditVerification",
     "AuthorityStatus",
     "CrlView",
@@ -221,13 +222,31 @@ class AuditItem(View, frozen=True, kw_only=True):
     hash: str
 
 
+class AuditSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Entries with a sequence above ``after``, at most ``limit``: the first of them, or with
+    ``last`` the newest, and of these what was ``denied``, happened ``since`` (seconds since the
+    epoch), and has ``peer`` (a node's URI or name) in its chain.
+    """
+
+    after: int = 0
+    limit: int = 1000
+    last: bool = False
+    denied: bool = False
+    since: float = 0.0
+    peer: str = ""
+
+
 class AuditVerification(View, frozen=True, kw_only=True):
-    """Whether the chain holds; ``first_bad`` is the first entry that doesn't fit."""
+    """Whether the chain holds; ``first_bad`` is the first entry that doesn't fit. ``checkpoints``
+    counts the signed ones that it was held against, ``checkpoint`` is the newest of them.
+    """
 
     ok: bool
     entries: int
     first_bad: int | None
     reason: str = ""
+    checkpoints: int = 0
+    checkpoint: int = 0
 
 
 class AccessQuestion(Order, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from node_agent.web.admin_bodies import (
     AccessExplanation,
     AccessQuestion,
     AuditItem,
+    AuditSelection,
     AuditVerification,
     AuthorityStatus,
     CrlView,
@@ -70,6 +71,7 @@ __all__ = [
     "AccessExplanation",
     "AccessQuestion",
     "AuditItem",
+    "AuditSelection",
     "AuditVerification",
     "AuthorityStatus",
     "CachedResponse",
@@ -193,12 +195,12 @@ class ManagementBackend(Protocol):
         """Return the whole node at a glance."""
         ...
 
-    async def audit(self, *, after: int, limit: int) -> Sequence[AuditItem]:
-        """Return entries with a sequence above ``after``, in order."""
+    async def audit(self, wanted: AuditSelection) -> Sequence[AuditItem]:
+        """Return the entries that ``wanted`` selects, in order."""
         ...
 
     async def verify_audit(self) -> AuditVerification:
-        """Recompute the whole chain."""
+        """Recompute the whole chain, and hold it against every signed checkpoint."""
         ...
 
     async def explain(self, question: AccessQuestion) -> AccessExplanation:

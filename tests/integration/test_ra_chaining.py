@@ -194,6 +194,10 @@ def test_without_a_ca_the_proxy_says_so_and_a_loop_of_proxies_ends(tmp_path: Pat
         (looped,) = (e for e in chain.audited("outer") if e["action"] == "ra.enroll")
         assert looped["chain"] == "tester via near via inner"
         chain["ca1"].start()
+        # What it signed about its log when it stopped still holds.
+        verified = chain["ca1"].admin.post("/v1/audit/verify", {})
+        assert verified["ok"]
+        assert verified["checkpoint"] > 0
         wait_until(
             lambda: chain.rest("near").enroll(make_csr(tmp_path))[0] == 201,
             timeout_seconds=15,

@@ -65,7 +65,10 @@ def audit_pages(count: int) -> Callable[[str, Any], tuple[int, Any]]:
     def answer(path: str, _: Any) -> tuple[int, Any]:
         query = dict(part.split("=") for part in path.partition("?")[2].split("&"))
         behind = [entry for entry in entries if entry["sequence"] > int(query["after"])]
-        return 200, behind[: int(query["limit"])]
+        if "denied" in query:
+            behind = [entry for entry in behind if not entry["allowed"]]
+        limit = int(query["limit"])
+        return 200, behind[-limit:] if "last" in query else behind[:limit]
 
     return answer
 
@@ -222,12 +225,20 @@ class TestCertificates:
 
 
 class TestAudit:
-    def test_list_shows_the_newest_over_all_pages(
-        self, peersys: CommandLine, agent: AdminStandIn
-    ) -> None:
-        agent.answers["GET", "/v1/audit"] = audit_pages(10_003)
-        run = peersys("audit", "list", "--limit", "2", "--json")
+    def test_list_asks_for_the_newest_only(self, peersys: CommandLine, agent: AdminStandIn) -> None:
+        asked: list[str] = []
+        pages = audit_pages(10_003)
+
+        def answer(path: str, body: Any) -> tuple[int, Any]:
+            asked.append(path)
+            return pages(path, body)
+
+        agent.answers["GET", "/v1/audit"] = answer
+        run = peersys("audit", "list", "--limit", "2", "--peer", "ra1", "--json")
         assert [entry["sequence"] for entry in json.loads(run.out)] == [10_002, 10_003]
+        (path,) = asked
+        assert "limit=2" in path
+        assert "peer=ra1" in path
 
     def test_denied_filters(self, peersys: CommandLine, agent: AdminStandIn) -> None:
         agent.answers["GET", "/v1/audit"] = audit_pages(7)
@@ -241,6 +252,9 @@ class TestAudit:
         run = peersys("audit", "verify")
         assert run.status == 0
         assert "9 entries" in run.out
+        assert "No signed checkpoint" in run.out
+        agent.answer("POST", "/v1/audit/verify", {**answer, "checkpoints": 3, "checkpoint": 7})
+        assert "agree up to entry 7" in peersys("audit", "verify").out
 
     def test_broken_chain_is_a_failed_check(
         self, peersys: CommandLine, agent: AdminStandIn

@@ -12,6 +12,7 @@ from node_agent.web.backends import (
     AccessExplanation,
     AccessQuestion,
     AuditItem,
+    AuditSelection,
     AuditVerification,
     CertificateFilter,
     CertificateInfo,
@@ -145,8 +146,8 @@ class MemoryManagement:
             urls=ServiceUrls(),
         )
 
-    async def audit(self, *, after: int, limit: int) -> Sequence[AuditItem]:
-        return [_audit_item(after + 1 + number) for number in range(limit)]
+    async def audit(self, wanted: AuditSelection) -> Sequence[AuditItem]:
+        return [_audit_item(wanted.after + 1 + number) for number in range(wanted.limit)]
 
     async def verify_audit(self) -> AuditVerification:
         return AuditVerification(ok=True, entries=3, first_bad=None)
