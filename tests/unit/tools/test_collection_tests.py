@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import configparser
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import collection_tests
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 
@@ -27,3 +27,27 @@ def test_pip_settings_of_the_caller_are_kept_for_its_owner_alone(
     settings.read(path)
     assert settings["global"]["index-url"] == "https://user:secret@packages.example.org/simple"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_artifact_is_named_as_galaxy_names_it() -> None:
+    assert re.fullmatch(r"peersys-pki-\d+\.\d+\.\d+\.tar\.gz", collection_tests._artifact_name())
+
+
+def test_programs_of_the_environment_come_first_and_no_setting_comes_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANSIBLE_CONFIG", "/etc/ansible/ansible.cfg")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    environment = collection_tests._environment()
+    assert environment["PATH"].split(":")[0] == str(Path(sys.executable).parent)
+    assert environment["HOME"] == str(collection_tests.HOME)
+    assert "ANSIBLE_CONFIG" not in environment
+
+
+def test_artifact_with_what_tests_left_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert collection_tests._complain_of_strays(tmp_path) == 0
+    (tmp_path / "plugins/modules/__pycache__").mkdir(parents=True)
+    assert collection_tests._complain_of_strays(tmp_path) == 1
+    assert "plugins/modules/__pycache__" in capsys.readouterr().err
