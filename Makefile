@@ -68,9 +68,11 @@ fuzz: $(DEV) ## fuzz each parser for a minute (SECONDS=600 for longer)
 	@for target in tests/fuzz/fuzz_*.py; do \
 	    echo "== $$target"; python "$$target" -max_total_time=$(or $(SECONDS),60) || exit 1; done
 
-sanity: $(DEV) ## ansible-test sanity and units of the collection
+sanity: $(DEV) ## ansible-test sanity, units and integration of the collection, and its artifact
 	python tools/collection_tests.py sanity
 	python tools/collection_tests.py units
+	python tools/collection_tests.py integration
+	python tools/collection_tests.py galaxy
 
 bench: .venv/.installed-bench ## measure beside rivals; writes docs/performance.md
 	python -m benchmarks --write
