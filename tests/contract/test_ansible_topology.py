@@ -38,6 +38,7 @@ CALLS = {
     "registration_authority": {
         "authenticator_authenticators": "authenticators",
         "registration_authority_peer_roles": "peer_roles",
+        "registration_authority_peer_connectors": "peer_connectors",
     },
     "validation_authority": {
         "authenticator_authenticators": "authenticators",

@@ -17,6 +17,7 @@ FUNCTIONS = (
     "certification_authority",
     "registration_authority",
     "validation_authority",
+    "ra_proxy",
 )
 PORTS = ("peer", "rest", "status")
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]

@@ -17,6 +17,8 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Path,
     TopologyRefused,
 )
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chain_rules import CHAIN_RULES
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chains import ways_from
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_host_rules import (
     ADDRESS_RULES,
     HOST_RULES,
@@ -92,8 +94,12 @@ def _authorities_of_links_exist(topology: Topology) -> Faults:
             path = ("links", link.index, "authorities", index)
             if authority is None:
                 yield Fault(path, f"unknown CA {name!r}", "Add it to authorities")
-            elif not _together(topology, name, link.source):
+            elif _is_ca(topology, link.source) and not _together(topology, name, link.source):
                 yield Fault(path, f"{name} is not on {link.source}", f"It is on {authority.node}")
+
+
+def _is_ca(topology: Topology, node: str) -> bool:
+    return node in topology.nodes and topology.nodes[node].has("certification_authority")
 
 
 def _issuers_are_no_loop(topology: Topology) -> Faults:
@@ -168,10 +174,14 @@ def _authorities_are_not_dialled(topology: Topology) -> Faults:
 
 def _authorities_dial(topology: Topology) -> Faults:
     for link in topology.links:
-        if not topology.nodes[link.source].has("certification_authority"):
-            path = ("links", link.index, "from")
-            remedy = f"Give {link.source} the function certification_authority"
-            yield Fault(path, f"{link.source} is no CA, and only a CA's node dials", remedy)
+        source, target = topology.nodes[link.source], topology.nodes[link.target]
+        passes_on = source.has("ra_proxy") or source.has("registration_authority")
+        if source.has("certification_authority") or (passes_on and target.has("ra_proxy")):
+            continue
+        path = ("links", link.index, "from")
+        remedy = f"Give {link.source} the function certification_authority"
+        message = f"{link.source} is no CA, and only a CA's node dials"
+        yield Fault(path, f"{message}, apart from those who dial a proxy", remedy)
 
 
 def _zones_allow_links(topology: Topology) -> Faults:
@@ -233,13 +243,17 @@ def _functions_have_ports(topology: Topology) -> Faults:
 
 def _everyone_has_a_ca(topology: Topology) -> Faults:
     missing = {
-        "registration_authority": "no CA dials this RA, so nothing can be enrolled here",
+        "registration_authority": "no CA dials this RA, nor a proxy that it dials: nothing can be "
+        "enrolled here",
         "validation_authority": "no CA publishes to this VA",
+        "ra_proxy": "no CA dials this proxy, nor one nearer to a CA that dials it",
     }
     for function, message in missing.items():
         for node in topology.having(function):
             links = topology.links_to(node.name)
-            if not any(topology.authorities_over(link) for link in links):
+            if not any(topology.authorities_over(link) for link in links) and (
+                node.has("validation_authority") or not ways_from(topology, node.name)
+            ):
                 remedy = f"Add a link from a CA to {node.name}"
                 yield Fault(("nodes", node.name), message, remedy)
 
@@ -265,5 +279,6 @@ _DIRECTIONS = (
     _endpoints_differ,
     _functions_have_ports,
     _everyone_has_a_ca,
+    *CHAIN_RULES,
     *ADDRESS_RULES,
 )

@@ -4,15 +4,13 @@
 
 # Private to this collection: may change in any release.
 
-"""What follows from a topology: the roles' variables of each host.
-
-Rights are the least that the links need. On a node, a peer's role has the peer's name.
-"""
+"""What follows from a topology: the roles' variables of each host."""
 
 from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chains import ways_from
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     Authority,
     Host,
@@ -24,6 +22,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_networks import (
     network_variables,
 )
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_rights import peer_roles
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_stores import (
     secrets_of,
     store_url,
@@ -31,8 +30,6 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_stores impor
 )
 
 Variables = dict[str, t.Any]
-
-_PROTOCOLS = ("rest",)
 
 
 def host_variables(topology: Topology, host: Host) -> Variables:
@@ -113,10 +110,8 @@ def _certification_authority(topology: Topology, node: Node) -> Variables:
             profile for name, profile in topology.profiles.items() if name in named
         ],
         "certification_authority_authorities": [_authority(topology, one) for one in hosted],
-        "certification_authority_peer_roles": _peer_roles(topology, node),
-        "certification_authority_peer_connectors": [
-            _connector(topology, link) for link in topology.links_from(node.name)
-        ],
+        "certification_authority_peer_roles": peer_roles(topology, node),
+        "certification_authority_peer_connectors": _connectors(topology, node),
         "certification_authority_publishers": [
             publisher
             for link in topology.links_from(node.name)
@@ -147,6 +142,10 @@ def _validators(topology: Topology, authority: Authority) -> list[Node]:
     ]
 
 
+def _connectors(topology: Topology, node: Node) -> list[Variables]:
+    return [_connector(topology, link) for link in topology.links_from(node.name)]
+
+
 def _connector(topology: Topology, link: Link) -> Variables:
     target = topology.nodes[link.target]
     port = target.listen["peer"].port
@@ -169,66 +168,21 @@ def _publishers(topology: Topology, link: Link) -> list[Variables]:
     return found
 
 
-def _peer_roles(topology: Topology, node: Node) -> list[Variables]:
-    return [
-        *(
-            _role(topology, link.target, _downstream_rights(topology, link))
-            for link in topology.links_from(node.name)
-        ),
-        *(
-            _role(topology, link.source, _upstream_rights(topology, link))
-            for link in topology.links_to(node.name)
-        ),
-    ]
-
-
-def _role(topology: Topology, peer: str, resources: t.Iterable[str]) -> Variables:
-    rules = [{"resource": resource} for resource in dict.fromkeys(resources)]
-    return {"name": peer, "members": [topology.identity(peer)], "rules": rules}
-
-
-def _downstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
-    """Yield what the dialled node may ask of the node that dials it."""
-    target = topology.nodes[link.target]
-    issuing = [one for one in topology.authorities_over(link) if one.kind == "issuing"]
-    yield "/peer/incoming"
-    if target.has("registration_authority"):
-        yield from (f"/ra/{verb}" for verb in ("enroll", "revoke", "status", "search"))
-        yield from (f"/ca/{authority.name}" for authority in issuing)
-        yield from (f"/profile/{name}" for authority in issuing for name in authority.profiles)
-        yield from (f"/protocol/{name}" for name in _PROTOCOLS)
-    if target.has("validation_authority"):
-        for authority in issuing:
-            yield f"/ca/{authority.name}"
-            yield f"/signer/{authority.name}/renew"
-
-
-def _upstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
-    """Yield what the dialling node may do at the node that it dials."""
-    yield "/peer/incoming"
-    yield "/peer/upstream"
-    if topology.nodes[link.target].has("validation_authority"):
-        yield "/peer/publish/**"
-    elif topology.nodes[link.source].has("management_ca"):
-        yield "/peer/publish/crl"
-        yield "/peer/publish/read"
-    if topology.nodes[link.source].has("management_ca"):
-        yield f"/ca/{topology.management['name']}"
-    yield from (f"/ca/{authority.name}" for authority in topology.authorities_over(link))
-
-
 def _registration_authority(topology: Topology, node: Node) -> Variables:
     offered = [one for one in _dealt_with(topology, node) if one.profiles]
     return {
         "registration_authority_url": node.url("rest", "https", 443),
-        "registration_authority_peer_roles": _peer_roles(topology, node),
+        "registration_authority_peer_roles": peer_roles(topology, node),
+        "registration_authority_peer_connectors": _connectors(topology, node),
         "verification_trials": [_trial(topology, authority) for authority in offered],
     }
 
 
 def _dealt_with(topology: Topology, node: Node) -> list[Authority]:
-    """Return the CAs of all links to the node; several nodes may bring the same CA."""
+    """Return the CAs of all links to the node, then those behind its proxies, each once."""
     over = [one for link in topology.links_to(node.name) for one in topology.authorities_over(link)]
+    if node.has("registration_authority"):
+        over += [way.authority for way in ways_from(topology, node.name)]
     return list({authority.name: authority for authority in over}.values())
 
 
@@ -268,10 +222,17 @@ def _validation_authority(topology: Topology, node: Node) -> Variables:
     answered = [one for one in _dealt_with(topology, node) if one.kind == "issuing"]
     return {
         "validation_authority_url": node.validation_url,
-        "validation_authority_peer_roles": _peer_roles(topology, node),
+        "validation_authority_peer_roles": peer_roles(topology, node),
         "validation_authority_signers": [
             {"name": authority.name, "authority": authority.name} for authority in answered
         ],
+    }
+
+
+def _ra_proxy(topology: Topology, node: Node) -> Variables:
+    return {
+        "ra_proxy_peer_roles": peer_roles(topology, node),
+        "ra_proxy_peer_connectors": _connectors(topology, node),
     }
 
 
@@ -280,4 +241,5 @@ _BY_FUNCTION: dict[str, t.Callable[[Topology, Node], Variables]] = {
     "certification_authority": _certification_authority,
     "registration_authority": _registration_authority,
     "validation_authority": _validation_authority,
+    "ra_proxy": _ra_proxy,
 }

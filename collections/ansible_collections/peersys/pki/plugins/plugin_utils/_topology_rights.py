@@ -1,0 +1,89 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change in any release.
+
+"""The least rights that links and chains need. On a node, a peer's role has the peer's name."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chains import (
+    dials_a_proxy,
+    registration_rights,
+    rights_in_chains,
+)
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
+    Link,
+    Node,
+    Topology,
+)
+
+Variables = dict[str, t.Any]
+
+
+def peer_roles(topology: Topology, node: Node) -> list[Variables]:
+    """Return the roles of the peers on a node, one for each."""
+    granted: dict[str, list[str]] = {}
+    for link in topology.links_from(node.name):
+        granted.setdefault(link.target, []).extend(_dialled_rights(topology, link))
+    for link in topology.links_to(node.name):
+        granted.setdefault(link.source, []).extend(_dialling_rights(topology, link))
+    for peer, resources in rights_in_chains(topology, node.name):
+        granted.setdefault(peer, []).extend(resources)
+    return [_role(topology, peer, resources) for peer, resources in granted.items()]
+
+
+def _dialled_rights(topology: Topology, link: Link) -> t.Iterator[str]:
+    """Yield what the dialled node may do at the node that dials it."""
+    if dials_a_proxy(topology, link):
+        yield from ("/peer/incoming", "/peer/upstream", "/peer/relay")
+    else:
+        yield from _downstream_rights(topology, link)
+
+
+def _dialling_rights(topology: Topology, link: Link) -> t.Iterator[str]:
+    """Yield what the dialling node may do at the node that it dials."""
+    if dials_a_proxy(topology, link):
+        # What it may ask for follows from the CAs behind the proxy.
+        yield "/peer/incoming"
+    elif topology.nodes[link.source].has("ra_proxy"):
+        yield from ("/peer/incoming", "/peer/upstream", "/peer/relay")
+    else:
+        yield from _upstream_rights(topology, link)
+
+
+def _role(topology: Topology, peer: str, resources: t.Iterable[str]) -> Variables:
+    rules = [{"resource": resource} for resource in dict.fromkeys(resources)]
+    return {"name": peer, "members": [topology.identity(peer)], "rules": rules}
+
+
+def _downstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
+    """Yield what a dialled node farther from the CA may ask of the node that dials it."""
+    target = topology.nodes[link.target]
+    issuing = [one for one in topology.authorities_over(link) if one.kind == "issuing"]
+    yield "/peer/incoming"
+    if target.has("registration_authority"):
+        yield from registration_rights(issuing)
+    if target.has("ra_proxy"):
+        yield "/peer/relay"
+    if target.has("validation_authority"):
+        for authority in issuing:
+            yield f"/ca/{authority.name}"
+            yield f"/signer/{authority.name}/renew"
+
+
+def _upstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
+    """Yield what a CA's node may do at the node that it dials."""
+    yield "/peer/incoming"
+    yield "/peer/upstream"
+    if topology.nodes[link.target].has("validation_authority"):
+        yield "/peer/publish/**"
+    elif topology.nodes[link.source].has("management_ca"):
+        yield "/peer/publish/crl"
+        yield "/peer/publish/read"
+    if topology.nodes[link.source].has("management_ca"):
+        yield f"/ca/{topology.management['name']}"
+    yield from (f"/ca/{authority.name}" for authority in topology.authorities_over(link))
