@@ -27,7 +27,6 @@ from node_agent.peers.envelope import (
     read_request,
     sign_answer,
 )
-from node_agent.peers.memory import AnswerMemory
 from node_agent.peers.operations import OPERATIONS, Operation
 from node_agent.policy import AccessRequest, Decision, RoleSet, decide
 from node_agent.wire.codes import Status
@@ -86,7 +85,6 @@ class Dispatcher:
         self._trail = AuditTrail(audit)
         self._roles = roles or RoleSet()
         self._holds_audience = holds_audience
-        self._memory = AnswerMemory(identity.clock)
         self._registered: dict[str, _Registered] = {
             method: _Registered.of(operation, _not_here) for method, operation in OPERATIONS.items()
         }
@@ -142,7 +140,7 @@ class Dispatcher:
         case.resources = operation.resources(request)
         decision = self._decide(case, operation)
         if self._is_ours(operation, request, verified):
-            payload = await self._run(registered, case.context(decision), request, verified)
+            payload = await self._run(registered, case.context(decision), request)
             return self._signed(case, Status.OK, payload)
         return await self._pass_on(case, operation, decision)
 
@@ -212,16 +210,11 @@ class Dispatcher:
         registered: _Registered,
         context: Context,
         request: msgspec.Struct,
-        verified: VerifiedRequest,
     ) -> bytes:
         """Run the handler and see to it that an audit entry is committed before the answer."""
         operation = registered.operation
         record = context.audit_record
         try:
-            known = self._memory.recall(verified) if operation.remembers_answer else None
-            if known is not None:
-                await self._trail.add_outcome(record, "repeated")
-                return known
             payload = ENCODER.encode(await registered.handler(context, request))
         except PolicyDenied:
             raise
@@ -229,8 +222,6 @@ class Dispatcher:
             if operation.audits_allowed:
                 await self._trail.add_failure(record, error)
             raise
-        if operation.remembers_answer:
-            self._memory.remember(verified, payload)
         if operation.audits_allowed and not operation.changes_state:
             await self._trail.add(record)
         return payload

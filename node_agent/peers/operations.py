@@ -234,11 +234,11 @@ class Operation(Generic[RequestT, AnswerT]):
     ``audience`` names whom a signed request is for: ``ca/<name>`` is whoever holds that CA, None
     the node at the other end of the link.
 
-    A handler that ``changes_state`` commits the audit entry with its own transaction; otherwise
-    the dispatcher writes it. With ``audits_allowed`` False only denials are audited: what the
+    A handler that ``changes_state`` commits the audit entry with its own transaction, and what it
+    needs to do nothing when the same request id comes again; otherwise the dispatcher writes the
+    entry. With ``audits_allowed`` False only denials are audited: what the
     operation did is recorded elsewhere (a published batch is the change log itself) or is
-    nothing that could be held against anyone. With ``remembers_answer`` a repeated request id
-    gets the first answer again, so that a replayed request does nothing. ``is_for_one_node`` lets
+    nothing that could be held against anyone. ``is_for_one_node`` lets
     an operation without an audience of its own pass relays: it is then addressed to one node, and
     everyone in the chain needs some role there.
     """
@@ -250,7 +250,6 @@ class Operation(Generic[RequestT, AnswerT]):
     audience: Callable[[RequestT], str | None]
     changes_state: bool = False
     audits_allowed: bool = True
-    remembers_answer: bool = False
     is_for_one_node: bool = False
 
 
@@ -302,8 +301,6 @@ REVOKE: Operation[RevokeRequest, RevokeAnswer] = Operation(
     _at_authority("revoke"),
     _authority_audience,
     changes_state=True,
-    # A hold that was released must not come back by sending the old request once more.
-    remembers_answer=True,
 )
 STATUS: Operation[StatusRequest, CertificateDescription] = Operation(
     "ra.status", StatusRequest, CertificateDescription, _at_authority("status"), _authority_audience

@@ -233,7 +233,7 @@ def test_a_replay_issues_nothing_and_is_logged(
     assert log.entries()[0]["detail"]["serial"] == issued["serial"]
 
 
-def test_a_kept_order_to_hold_does_not_undo_its_release(
+def test_a_kept_order_to_hold_does_not_undo_its_release_even_after_a_restart(
     tenants: Chain, proxy: HostileNode, since_now: Callable[..., Any], tmp_path: Path
 ) -> None:
     ca = tenants["ca1"]
@@ -250,6 +250,10 @@ def test_a_kept_order_to_hold_does_not_undo_its_release(
         assert ca.admin.get(f"/v1/certificates/issuing/{serial}")["status"] == "good"
         assert len(log.entries()) == 1
 
+    replay()
+    ca.stop()
+    ca.start()
+    wait_until(lambda: proxy.is_linked(ca.identity), timeout_seconds=30, what="the CA dials again")
     replay()
 
 

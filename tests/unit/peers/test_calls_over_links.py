@@ -25,7 +25,6 @@ from node_agent.peers.operations import (
     CATALOGUE,
     ENROLL,
     PUBLISH,
-    REVOKE,
     STATUS,
     CatalogueAnswer,
     CatalogueRequest,
@@ -33,8 +32,6 @@ from node_agent.peers.operations import (
     EnrollRequest,
     PublishAnswer,
     PublishRequest,
-    RevokeAnswer,
-    RevokeRequest,
     StatusRequest,
 )
 from tests.support.event_loop import run
@@ -274,46 +271,6 @@ def test_an_operation_that_needs_only_the_link_is_open_to_whoever_may_be_linked(
             ca.dispatcher.register(CATALOGUE, catalogue)
             call = ra.caller.call(CATALOGUE, CatalogueRequest(), peers=[ca.node], timeout_seconds=5)
             assert (await call).authorities == ()
-
-    run(scene())
-
-
-def test_a_repeated_revocation_gets_its_first_answer_and_does_nothing() -> None:
-    async def scene() -> None:
-        async with Meadow() as meadow:
-            ca, ra = await a_pair(meadow)
-            done: list[int] = []
-
-            async def revoke(context: Context, request: RevokeRequest) -> RevokeAnswer:
-                done.append(request.reason)
-                fields = {field.name for field in msgspec.structs.fields(RevokeAnswer)}
-                values = {
-                    "status": "on_hold",
-                    "revoked_at": 1,
-                    "position": len(done),
-                    "changed": True,
-                    "reason": request.reason,
-                }
-                return msgspec.convert(
-                    {key: value for key, value in values.items() if key in fields}, RevokeAnswer
-                )
-
-            ca.dispatcher.register(REVOKE, revoke)
-
-            async def ask(reason: int) -> RevokeAnswer:
-                return await ra.caller.call(
-                    REVOKE,
-                    RevokeRequest(authority="issuing", serial=b"\x05", reason=reason),
-                    peers=[ca.node],
-                    request_id=b"q" * 16,
-                    timeout_seconds=5,
-                )
-
-            assert await ask(6) == await ask(6)
-            assert done == [6]
-            assert [record.detail["outcome"] for record in ca.audited] == ["repeated"]
-            with pytest.raises(Conflict):
-                await ask(1)
 
     run(scene())
 
