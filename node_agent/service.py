@@ -52,6 +52,7 @@ from node_agent.peers.operations import (
     CERTIFY_SIGNER,
     ENROLL,
     PUBLISH,
+    PUBLISH_CONTENT,
     PUBLISH_POSITION,
     REVOKE,
     SEARCH,
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from node_agent.net.backend import Network
     from node_agent.policy import RoleSet
     from node_agent.store import Store
-    from node_agent.store.records import AuditRecord
+    from node_agent.store.records import AuditRecord, CrlRecord
     from node_agent.web.backends import PeerStatus, PingResult, StatusReport
 
 __all__ = ["Node", "run", "serve"]
@@ -212,7 +213,7 @@ class Node:
         name = self._own_name(authority_id)
         if name is not None:
             self._crls.made_elsewhere(name)
-        await self._learn_crl(authority_id)
+        await self._learn_newest_crl(authority_id)
 
     async def everything_changed(self) -> None:
         """Drop all that is kept of what the store holds."""
@@ -315,6 +316,7 @@ class Node:
             on_applied=self._applied,
         )
         self._linking.register(PUBLISH, receiver.publish)
+        self._linking.register(PUBLISH_CONTENT, receiver.content)
         self._linking.register(PUBLISH_POSITION, receiver.position)
 
     def _build_edges(self) -> None:
@@ -406,12 +408,12 @@ class Node:
         """Take up the newest CRLs of our trust anchors: what a peer told us survives a restart."""
         self._identities.configure(self._objects)
         for authority in self._known.all():
-            await self._learn_crl(authority.authority_id)
+            await self._learn_newest_crl(authority.authority_id)
 
-    async def _learn_crl(self, authority_id: str) -> None:
+    async def _learn_newest_crl(self, authority_id: str) -> None:
         crl = await self._store.latest_crl(authority_id)
         if crl is not None:
-            self._identities.learn_crl(crl.der, self._objects)
+            await self._learn_crl(crl)
 
     def _own_name(self, authority_id: str) -> str | None:
         known = self._known.get(authority_id)
@@ -460,9 +462,24 @@ class Node:
         self._signers.wake()
         self._upstreams.wake()
 
-    def _crl_made(self, authority_id: str, der: bytes) -> None:
-        self._responder.drop_crl(authority_id)
-        self._identities.learn_crl(der, self._objects)
+    def _crl_made(self, crl: CrlRecord) -> None:
+        self._responder.drop_crl(crl.authority_id)
+        if crl.content is None:
+            self._identities.learn_crl(crl.der, self._objects)
+        else:
+            self._tasks.create_task(self._learn_crl(crl), name="learn-crl")
+
+    async def _learn_crl(self, crl: CrlRecord) -> None:
+        """Put a CRL in force for our links. A long one is read only where it is one of theirs."""
+        authority = self._known.get(crl.authority_id)
+        if crl.content is not None and not (
+            authority and self._identities.trusts(authority.certificate, self._objects)
+        ):
+            return
+        try:
+            self._identities.learn_crl(await self._store.crl_der(crl), self._objects)
+        except NodeAgentError as error:
+            log.warning("CRL not in force for links", reason=str(error))
 
     def _status_changed(self, authority_id: str, serial: int) -> None:
         self._responder.drop(authority_id, serial)
@@ -472,8 +489,7 @@ class Node:
             self._responder.forget()
         self._responder.applied(applied)
         for crl in applied.crls:
-            self._responder.drop_crl(crl.authority_id)
-            self._identities.learn_crl(crl.der, self._objects)
+            self._crl_made(crl)
 
     async def _audit(self, record: AuditRecord) -> None:
         await self._store.append_audit([record])

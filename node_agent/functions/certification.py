@@ -167,7 +167,7 @@ class Certification:
             changed=changed,
             certificate=chain_pem((record.der, *authority.chain_below_root)),
             trust_anchors=(certificate_pem(authority.chain[-1]),),
-            crl=pem("X509 CRL", crl.der) if crl else None,
+            crl=pem("X509 CRL", crl.der) if crl and crl.der else None,
             serial=f"{record.serial:x}",
             not_after=record.not_after,
         )

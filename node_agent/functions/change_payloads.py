@@ -12,6 +12,7 @@ import msgspec
 from node_agent.store.records import (
     CertificateRecord,
     CertificateStatus,
+    CrlContent,
     CrlRecord,
     StatusChange,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "StatusPayload",
     "certificate_payload",
     "certificate_record",
+    "crl_in_pieces",
     "crl_payload",
     "crl_record",
     "decode",
@@ -67,13 +69,19 @@ class StatusPayload(_Payload, frozen=True):
 
 
 class CrlPayload(_Payload, frozen=True):
-    """A full or (with ``base_number``) delta CRL."""
+    """A full or (with ``base_number``) delta CRL.
+
+    A long one has an empty ``der``; ``sha256`` and ``octets`` are those of the list, whose pieces
+    are sent ahead (``crl_transfer.py``).
+    """
 
     number: int
     this_update: int
     next_update: int
     der: bytes
     base_number: int | None
+    sha256: bytes = b""
+    octets: int = 0
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -161,9 +169,15 @@ def status_change(authority: str, serial: int, payload: StatusPayload) -> Status
 
 def crl_payload(record: CrlRecord) -> CrlPayload:
     """Return what is published of a CRL."""
-    return CrlPayload(
+    payload = CrlPayload(
         record.number, record.this_update, record.next_update, record.der, record.base_number
     )
+    return payload if record.content is None else crl_in_pieces(payload, record.content)
+
+
+def crl_in_pieces(payload: CrlPayload, content: CrlContent) -> CrlPayload:
+    """Return the payload with a name for the list in place of the list."""
+    return msgspec.structs.replace(payload, der=b"", sha256=content.sha256, octets=content.octets)
 
 
 def crl_record(authority: str, payload: CrlPayload) -> CrlRecord:
@@ -175,4 +189,7 @@ def crl_record(authority: str, payload: CrlPayload) -> CrlRecord:
         next_update=payload.next_update,
         der=payload.der,
         base_number=payload.base_number,
+        content=CrlContent(sha256=payload.sha256, octets=payload.octets)
+        if payload.octets
+        else None,
     )

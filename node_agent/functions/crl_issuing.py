@@ -38,7 +38,7 @@ _OTHERS_FIRST_SECONDS = 3.0
 
 
 class CrlIssuing:
-    """Run with ``run()``. ``on_crl`` is given each CRL (authority id, DER) after its commit."""
+    """Run with ``run()``. ``on_crl`` is given each CRL after its commit."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class CrlIssuing:
         store: Writer,
         authorities: Authorities,
         changed: ChangeSignal,
-        on_crl: Callable[[str, bytes], None],
+        on_crl: Callable[[CrlRecord], None],
         clock: Clock,
     ) -> None:
         self._store = store
@@ -201,5 +201,5 @@ class CrlIssuing:
             )
         log.info("CRL made", authority=authority.name, number=record.number, delta=base is not None)
         self._changed.announce()
-        self._on_crl(record.authority_id, record.der)
+        self._on_crl(record)
         return record

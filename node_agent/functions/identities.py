@@ -72,6 +72,13 @@ class Identities:
         for name, item in wanted.items():
             self._put_in_force(name, item)
 
+    def trusts(self, authority: x509.Certificate, objects: NodeObjects) -> bool:
+        """Tell whether ``authority`` is a trust anchor of some authenticator."""
+        return any(
+            authority in _load_all(spec.trust_anchors)
+            for spec in objects.specs("authenticators", AuthenticatorSpec)
+        )
+
     def learn_crl(self, der: bytes, objects: NodeObjects) -> None:
         """Take over a full CRL if it is newer than what is known of its issuer."""
         crl = x509.load_der_x509_crl(der)

@@ -54,6 +54,11 @@ class KnownAuthority:
     publisher: str
 
     @property
+    def spki(self) -> bytes:
+        """Its SubjectPublicKeyInfo, DER."""
+        return _spki(self.certificate)
+
+    @property
     def is_root(self) -> bool:
         """Whether it signed itself."""
         return self.certificate.issuer == self.certificate.subject

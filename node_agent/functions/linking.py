@@ -7,7 +7,7 @@ connectors wait; ``activate`` brings all of it up, and a renewed certificate cha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -104,6 +104,7 @@ class Linking:
         timeout_seconds: float,
         request_id: bytes | None = None,
         requester: str = "",
+        body: Callable[[], AsyncIterable[bytes]] | None = None,
     ) -> AnswerT:
         """Ask one of ``peers``; see ``PeerCaller.call``. Raises Unavailable before activation."""
         if self._caller is None:
@@ -117,6 +118,7 @@ class Linking:
             timeout_seconds=timeout_seconds,
             request_id=request_id,
             requester=requester,
+            body=body,
         )
 
     async def configure(self) -> None:

@@ -102,7 +102,7 @@ class ObjectViews:
             number=crl.number,
             this_update=crl.this_update,
             next_update=crl.next_update,
-            crl=pem("X509 CRL", crl.der),
+            crl=pem("X509 CRL", await self._store.crl_der(crl)),
             base_number=crl.base_number,
         )
 
@@ -153,7 +153,7 @@ class ObjectViews:
             "authority_id": state.authority_id,
             "not_after": int(certificate.not_valid_after_utc.timestamp()),
             "crl_number": crl.number if crl else None,
-            "crl": pem("X509 CRL", crl.der) if crl else None,
+            "crl": pem("X509 CRL", crl.der) if crl and crl.der else None,
         }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterable, Callable, Sequence
 
     from node_agent.identity import NodeIdentity
     from node_agent.peers.operations import Operation
@@ -30,6 +30,7 @@ class PeerCalls(Protocol):
         timeout_seconds: float,
         request_id: bytes | None = None,
         requester: str = "",
+        body: Callable[[], AsyncIterable[bytes]] | None = None,
     ) -> AnswerT:
         """Return the answer of whichever of ``peers`` is best placed to give it.
 

@@ -3,7 +3,8 @@
 A publisher holds no queue. Its whole state is a position in the change log, so that a VA that was
 away for a day simply resumes, and issuing never waits for a VA. Batches are pipelined: while some
 travel, the next are read. The receiver applies them in order and answers the position that it has
-committed; only that moves ours.
+committed; only that moves ours. A long CRL goes by itself: its pieces first (``crl_transfer.py``),
+then a batch of its entry alone.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from node_agent.errors import NodeAgentError
+from node_agent.errors import NodeAgentError, NotFound
 from node_agent.functions.change_payloads import CertificatePayload, decode, encode, status_only
+from node_agent.functions.crl_transfer import LongCrl, find_long_crl, send_content
 from node_agent.functions.publishing_turn import BEAT_SECONDS, OnlyTurn, TurnLost
 from node_agent.identity import NodeIdentity
 from node_agent.peers.operations import (
     PUBLISH,
+    PUBLISH_CONTENT,
     PUBLISH_POSITION,
+    ContentRequest,
     PositionRequest,
     PublishedEntry,
     PublishRequest,
@@ -31,7 +35,7 @@ from node_agent.peers.operations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from node_agent.clock import Clock
     from node_agent.functions.peer_calls import PeerCalls
@@ -54,6 +58,8 @@ _BATCHES_IN_FLIGHT = 4
 # verifications and a commit at the VA, whatever is in it. A status is visible this much later.
 _GATHER_SECONDS = 0.02
 _CALL_SECONDS = 30.0
+# A request with pieces of a CRL carries 8 MiB.
+_CONTENT_SECONDS = 240.0
 _RETRY_SECONDS = 0.5
 _RETRY_CAP_SECONDS = 2.0
 # Another node may write to the same store without our hearing of it.
@@ -73,6 +79,24 @@ class PublisherSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     lag_seconds: float
     state: str
     last_error: str | None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch and, when it is that of a long CRL alone, what must be sent ahead of it."""
+
+    request: PublishRequest
+    long_crl: LongCrl | None
+
+    @property
+    def entries(self) -> tuple[PublishedEntry, ...]:
+        """What is in it."""
+        return self.request.entries
+
+    @property
+    def position(self) -> int:
+        """What the reader reaches with it."""
+        return self.request.position
 
 
 @dataclass(slots=True)
@@ -181,14 +205,18 @@ class Publisher:
             while True:
                 seen = self._changed.count
                 if len(in_flight) < _BATCHES_IN_FLIGHT:
-                    request = await self._next_batch(read, told=told)
-                    if request is not None:
-                        read = request.position
-                        if request.entries or in_flight:
+                    batch = await self._next_batch(read, told=told)
+                    if batch is not None:
+                        read = batch.position
+                        while batch.long_crl is not None and in_flight:
+                            await self._settle(in_flight)
+                        if batch.entries or in_flight:
                             told = read
-                            in_flight.append(_InFlight(read, self._send(request)))
+                            in_flight.append(_InFlight(read, self._send(batch)))
                         else:
                             self._position = read
+                        if batch.long_crl is not None and in_flight:
+                            await self._settle(in_flight)
                         continue
                 if in_flight:
                     await self._settle(in_flight)
@@ -197,9 +225,9 @@ class Publisher:
                     if await self._changed.wait(seen, _LOOK_AGAIN_SECONDS):
                         await self._clock.sleep(_GATHER_SECONDS)
         finally:
-            for batch in in_flight:
-                batch.task.cancel()
-            await asyncio.gather(*(batch.task for batch in in_flight), return_exceptions=True)
+            for sent in in_flight:
+                sent.task.cancel()
+            await asyncio.gather(*(sent.task for sent in in_flight), return_exceptions=True)
 
     async def _settle(self, in_flight: deque[_InFlight]) -> None:
         while not (await asyncio.wait([in_flight[0].task], timeout=BEAT_SECONDS))[0]:
@@ -232,8 +260,12 @@ class Publisher:
                 return True
             self._position = request.position
 
-    def _send(self, request: PublishRequest) -> asyncio.Task[int]:
+    def _send(self, batch: _Batch) -> asyncio.Task[int]:
+        request = batch.request
+
         async def send() -> int:
+            if batch.long_crl is not None:
+                await self._send_ahead(batch.long_crl)
             answer = await self._caller.call(
                 PUBLISH, request, peers=[self._peer], timeout_seconds=_CALL_SECONDS
             )
@@ -241,7 +273,24 @@ class Publisher:
 
         return asyncio.create_task(send(), name=f"publish-{self.spec.name}-{request.position}")
 
-    async def _next_batch(self, after: int, *, told: int) -> PublishRequest | None:
+    async def _send_ahead(self, crl: LongCrl) -> None:
+        names = {identifier: name for name, identifier in self._authority_ids().items()}
+
+        async def send(
+            request: ContentRequest, body: Callable[[], AsyncIterator[bytes]] | None
+        ) -> int:
+            answer = await self._caller.call(
+                PUBLISH_CONTENT,
+                request,
+                peers=[self._peer],
+                timeout_seconds=_CONTENT_SECONDS,
+                body=body,
+            )
+            return answer.held
+
+        await send_content(self._store, crl, names[crl.record.authority_id], send)
+
+    async def _next_batch(self, after: int, *, told: int) -> _Batch | None:
         last = await self._store.last_position()
         self._last_position = last
         if last <= after:
@@ -249,19 +298,48 @@ class Publisher:
         names = self._authority_ids()
         ids = [names[name] for name in self.spec.authorities if name in names]
         entries = await self._store.changes(after, limit=_BATCH_ENTRIES, authority_ids=ids)
-        chosen, position = _cut_batch(entries, last if len(entries) < _BATCH_ENTRIES else None)
+        long_crl, entries, end = await self._part_long_crl(
+            entries, last if len(entries) < _BATCH_ENTRIES else None
+        )
+        chosen, position = _cut_batch(entries, end)
         if chosen and self._oldest_waiting_at is None:
             self._oldest_waiting_at = chosen[0].at
         published = tuple(
             entry for entry in (self._published(item) for item in chosen) if entry is not None
         )
-        return PublishRequest(
+        request = PublishRequest(
             source=self._source(),
             after=told,
             position=position,
             authorities=self.spec.authorities,
             entries=published,
         )
+        return _Batch(request, long_crl)
+
+    async def _part_long_crl(
+        self, entries: list[ChangeEntry], end: int | None
+    ) -> tuple[LongCrl | None, list[ChangeEntry], int | None]:
+        """Return the entries up to the first long CRL; or that CRL and its entry alone when it is
+        the first. One that has been replaced since is left out: a newer one comes behind it.
+        """
+        if "crl" not in self.spec.content:
+            return None, entries, end
+        kept: list[ChangeEntry] = []
+        for entry in entries:
+            try:
+                long_crl = await find_long_crl(self._store, entry)
+            except NotFound:
+                continue
+            if long_crl is None:
+                kept.append(entry)
+            elif kept:
+                return None, kept, None
+            else:
+                return long_crl, [replace(entry, payload=long_crl.payload)], None
+        if end is None and entries:
+            # What was left out at the end is passed all the same.
+            end = entries[-1].position
+        return None, kept, end
 
     def _published(self, entry: ChangeEntry) -> PublishedEntry | None:
         """Return the entry as this publisher's content allows it; None leaves it out."""

@@ -26,6 +26,7 @@ from node_agent.functions.change_payloads import (
     decode,
     status_change,
 )
+from node_agent.functions.crl_transfer import ContentReceiver
 from node_agent.functions.known_authorities import (
     KnownAuthorities,
     KnownAuthority,
@@ -78,7 +79,9 @@ class Applied:
 
 
 class PublicationReceiver:
-    """Handles PUBLISH and PUBLISH_POSITION. ``on_applied`` is called after each commit."""
+    """Handles PUBLISH, PUBLISH_CONTENT and PUBLISH_POSITION. ``on_applied`` is called after each
+    commit.
+    """
 
     def __init__(
         self,
@@ -96,6 +99,8 @@ class PublicationReceiver:
         self._on_applied = on_applied
         self._locks: dict[str, asyncio.Lock] = {}
         self._moved = ChangeSignal()
+        self._contents = ContentReceiver(store, known)
+        self.content = self._contents.receive
 
     async def position(self, context: Context, request: PositionRequest) -> PositionAnswer:
         """Answer the committed position of a source."""
@@ -113,11 +118,23 @@ class PublicationReceiver:
         async with self._locks.setdefault(source, asyncio.Lock()):
             applied = self._read(request, _publisher(context, request))
             await self._learn(applied.authorities)
+            await self._check_long_crls(applied)
             position = await self._commit(source, request, applied)
         self._moved.announce()
         self._changed.announce()
         self._on_applied(applied)
         return PublishAnswer(position=position)
+
+    async def _check_long_crls(self, applied: Applied) -> None:
+        """Leave out lists that newer ones have replaced here; let the others prove themselves."""
+        for crl in [crl for crl in applied.crls if crl.content is not None]:
+            authority = self._known.get(crl.authority_id)
+            assert authority is not None
+            is_delta = crl.base_number is not None
+            if await self._contents.is_superseded(authority, crl.number, is_delta=is_delta):
+                applied.crls.remove(crl)
+            else:
+                await self._contents.check(authority, crl)
 
     async def _wait_for_predecessors(self, source: str, request: PublishRequest) -> None:
         until = self._clock.monotonic() + _ORDER_WAIT_SECONDS
@@ -228,6 +245,9 @@ def _read_certificate(
 
 
 def _read_crl(authority: KnownAuthority, payload: CrlPayload) -> CrlRecord:
+    record = crl_record(authority.authority_id, payload)
+    if record.content is not None:
+        return record
     crl = x509.load_der_x509_crl(payload.der)
     key = authority.certificate.public_key()
     try:
@@ -236,7 +256,7 @@ def _read_crl(authority: KnownAuthority, payload: CrlPayload) -> CrlRecord:
         raise ValueError("the CRL's signature can't be checked") from error
     if not genuine:
         raise ValueError("the CRL isn't signed by its CA")
-    return crl_record(authority.authority_id, payload)
+    return record
 
 
 def _change_entry(entry: PublishedEntry) -> ChangeEntry:

@@ -119,7 +119,9 @@ class Responder:
             self._signings -= 1
 
     async def crl(self, authority: str, delta: bool) -> Download | None:
-        """Return the newest CRL of a CA; kept in memory until there is a newer one."""
+        """Return the newest CRL of a CA. A short one is kept in memory until there is a newer one;
+        of a long one each request reads its own pieces.
+        """
         known = self._known.named(authority)
         if known is None:
             return None
@@ -129,9 +131,10 @@ class Responder:
             record = await self._store.latest_crl(known.authority_id, delta=delta)
             if record is None:
                 return None
+            download = self._crl_download(record)
             if epoch != self._crl_epoch:
-                return _crl_download(record)
-            self._crls[key] = _crl_download(record)
+                return download
+            self._crls[key] = download
         return self._crls[key]
 
     async def issuer_certificate(self, authority: str) -> Download | None:
@@ -214,6 +217,20 @@ class Responder:
             etag=hashlib.sha256(der).hexdigest()[:32],
         )
 
+    def _crl_download(self, record: CrlRecord) -> Download:
+        content = record.content
+        return Download(
+            data=record.der,
+            content_type="application/pkix-crl",
+            etag=f"{record.number:x}-{record.this_update:x}",
+            last_modified=record.this_update,
+            expires_at=record.next_update,
+            octets=0 if content is None else content.octets,
+            read=None
+            if content is None
+            else lambda offset: self._store.crl_pieces(record, offset=offset),
+        )
+
     def _one_authority(self, request: OcspRequest) -> KnownAuthority | None:
         """Return the CA of all CertIDs: one answer has one signer, and that speaks for one CA."""
         found = {
@@ -249,16 +266,6 @@ class Responder:
                 return CertStatusAnswer(
                     cert_id=cert_id, status="unknown", this_update=now, next_update=next_update
                 )
-
-
-def _crl_download(record: CrlRecord) -> Download:
-    return Download(
-        data=record.der,
-        content_type="application/pkix-crl",
-        etag=f"{record.number:x}-{record.this_update:x}",
-        last_modified=record.this_update,
-        expires_at=record.next_update,
-    )
 
 
 def _known_status(

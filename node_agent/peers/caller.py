@@ -30,7 +30,7 @@ from node_agent.peers.relays import relays_upstream
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterable, Callable, Sequence
 
     from node_agent.identity import NodeIdentity, PeerIdentity
     from node_agent.net.calls import RawAnswer
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from node_agent.peers.operations import Operation
     from node_agent.peers.signature import PeerCertificates
     from node_agent.policy import RoleSet
+
+    BodySource = Callable[[], AsyncIterable[bytes]]
 
 __all__ = ["PeerCaller"]
 
@@ -71,6 +73,7 @@ class _Ask:
     payload: bytes
     deadline: float
     peers: tuple[NodeIdentity, ...]
+    body: BodySource | None = None
     unable: set[NodeIdentity] = field(default_factory=set)
     signed: dict[str, OwnRequest] = field(default_factory=dict)
 
@@ -105,6 +108,7 @@ class PeerCaller:
         request_id: bytes | None = None,
         requester: str = "",
         timeout_seconds: float,
+        body: BodySource | None = None,
     ) -> AnswerT:
         """Return the answer of whichever of ``peers`` is best placed to give it.
 
@@ -113,7 +117,7 @@ class PeerCaller:
         ``request_id`` (16 bytes, random by default) makes a repeat the same request. Raises
         Unavailable, AcquireTimeout, CallTimeout, LinkClosed, and what
         the peer answered: PolicyDenied, RequestRefused and its kinds, NotFound, Conflict,
-        RemoteError.
+        RemoteError. ``body`` makes the request's body anew for each attempt; a relay passes none.
         """
         if not peers:
             raise Unavailable("no peer serves it")
@@ -125,6 +129,7 @@ class PeerCaller:
             payload=ENCODER.encode(request),
             deadline=asyncio.get_running_loop().time() + timeout_seconds,
             peers=tuple(peers),
+            body=body,
         )
         payload = await self._ask(ask)
         return self._decode(operation, payload)
@@ -176,6 +181,7 @@ class PeerCaller:
                 own.message,
                 request_id=ask.request_id,
                 timeout_seconds=max(0.001, ask.left_seconds),
+                body=None if ask.body is None else ask.body(),
             )
         except LocalProtocolError as error:
             if lease.link.available_credits:

@@ -20,7 +20,7 @@ from node_agent.peers.snapshots import PeerSnapshot, summarize
 from node_agent.wire.codes import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterable, Callable, Sequence
 
     from node_agent.clock import Clock
     from node_agent.identity import NodeIdentity, PeerIdentity
@@ -92,12 +92,18 @@ class Lease:
         self.link = entry.link
 
     async def call(
-        self, method: str, payload: bytes, *, request_id: bytes, timeout_seconds: float
+        self,
+        method: str,
+        payload: bytes,
+        *,
+        request_id: bytes,
+        timeout_seconds: float,
+        body: AsyncIterable[bytes] | None = None,
     ) -> RawAnswer:
         """Send the one request. Raises what ``Link.call`` raises."""
         self._spend()
         return await self.link.call(
-            method, payload, request_id=request_id, timeout_seconds=timeout_seconds
+            method, payload, request_id=request_id, timeout_seconds=timeout_seconds, body=body
         )
 
     def __enter__(self) -> Lease:

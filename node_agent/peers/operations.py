@@ -23,6 +23,7 @@ __all__ = [
     "ENROLL",
     "OPERATIONS",
     "PUBLISH",
+    "PUBLISH_CONTENT",
     "PUBLISH_POSITION",
     "REVOKE",
     "SEARCH",
@@ -33,6 +34,8 @@ __all__ = [
     "CertificateAnswer",
     "CertificateDescription",
     "CertifySignerRequest",
+    "ContentAnswer",
+    "ContentRequest",
     "EnrollRequest",
     "Operation",
     "PositionAnswer",
@@ -199,6 +202,29 @@ class PublishAnswer(_Message, frozen=True):
     position: int
 
 
+class ContentRequest(_Message, frozen=True):
+    """Pieces of a long CRL of ``authority``, in the request's body: what follows ``offset``.
+
+    ``sha256`` and ``octets`` are those of the whole list. Without a body it asks what is here.
+    """
+
+    authority: str
+    authority_id: str
+    number: int
+    is_delta: bool
+    sha256: bytes
+    octets: int
+    offset: int
+
+
+class ContentAnswer(_Message, frozen=True):
+    """How much of the list is stored at the receiver, from its beginning on; all of it also where
+    the receiver has a newer one.
+    """
+
+    held: int
+
+
 class PositionRequest(_Message, frozen=True):
     """Ask up to where the log of ``source`` has been applied."""
 
@@ -335,6 +361,15 @@ PUBLISH: Operation[PublishRequest, PublishAnswer] = Operation(
     changes_state=True,
     audits_allowed=False,
 )
+PUBLISH_CONTENT: Operation[ContentRequest, ContentAnswer] = Operation(
+    "publish.content",
+    ContentRequest,
+    ContentAnswer,
+    lambda r: ("/peer/publish/crl", f"/ca/{r.authority}"),
+    lambda r: None,
+    changes_state=True,
+    audits_allowed=False,
+)
 PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
     "publish.position",
     PositionRequest,
@@ -354,6 +389,7 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         CATALOGUE,
         CERTIFY_SIGNER,
         PUBLISH,
+        PUBLISH_CONTENT,
         PUBLISH_POSITION,
     )
 }

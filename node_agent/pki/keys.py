@@ -30,6 +30,7 @@ __all__ = [
     "PublicKey",
     "SigningKey",
     "algorithm_identifier",
+    "digest_hash",
     "generate_key",
     "is_cheap",
     "key_kind_of",
@@ -260,6 +261,11 @@ def start_digest(kind: str, spki: bytes) -> Digest | None:
     if isinstance(public_key, _MLDSA_PUBLIC):
         return mldsa.MLDSAMuHasher(public_key)
     return None
+
+
+def digest_hash(kind: str) -> hashes.HashAlgorithm:
+    """Return the hash that signatures by keys of an RSA or EC ``kind`` are over."""
+    return _HASHES[kind]
 
 
 def verify(spki: bytes, signature: bytes, data: bytes) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+import msgspec
+
 __all__ = [
     "AuditEntry",
     "AuditRecord",
@@ -242,9 +244,8 @@ class CrlStart:
     newest: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevokedEntry:
-    """What a CRL needs of a revoked certificate."""
+class RevokedEntry(msgspec.Struct, frozen=True, gc=False):
+    """What a CRL needs of a revoked certificate; a struct, for there may be a million of them."""
 
     serial: int
     revoked_at: int

@@ -46,6 +46,8 @@ REVOKED_COLUMNS: Final = (
 # CRLReason removeFromCRL, RFC 5280 section 5.3.1: only on a delta CRL, for a released hold.
 _REMOVE_FROM_CRL: Final = 8
 
+_STATUSES: Final = {status.value: status for status in CertificateStatus}
+
 # A common name in lower-cased RFC 4514 text: up to an unescaped comma or plus sign.
 _COMMON_NAME = re.compile(r"(?:^|[,+])cn=((?:\\.|[^,+\\])*)")
 
@@ -175,12 +177,10 @@ def key_record(row: Row) -> KeyRecord:
 
 def revoked_entry(row: Row) -> RevokedEntry:
     """Return a row in the order of REVOKED_COLUMNS; a released hold gets reason removeFromCRL."""
-    serial, status, revoked_at, reason, invalidity_at, changed_at = row
-    released = status == CertificateStatus.GOOD
-    return RevokedEntry(
-        serial=unpack_serial(serial),
-        revoked_at=changed_at if released or revoked_at is None else revoked_at,
-        reason=_REMOVE_FROM_CRL if released else reason,
-        invalidity_at=invalidity_at,
-        status=CertificateStatus(status),
-    )
+    serial, word, revoked_at, reason, invalidity_at, changed_at = row
+    status = _STATUSES[word]
+    number = int.from_bytes(serial, "big")
+    if status is CertificateStatus.GOOD:
+        return RevokedEntry(number, changed_at, _REMOVE_FROM_CRL, invalidity_at, status)
+    at = changed_at if revoked_at is None else revoked_at
+    return RevokedEntry(number, at, reason, invalidity_at, status)

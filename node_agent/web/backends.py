@@ -62,7 +62,7 @@ from node_agent.web.registration_bodies import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from node_agent.objects import NodeSpecification, ObjectSpec
 
@@ -279,6 +279,9 @@ class CachedResponse:
 class Download:
     """A file of the status port: CRL (``application/pkix-crl``) or CA certificate
     (``application/pkix-cert``), DER. ``etag`` without quotes; ``expires_at`` is nextUpdate.
+
+    A file that is too long to keep has ``read`` instead of ``data``: it yields the ``octets`` from
+    a given offset on, piece by piece, and may raise when the file is replaced meanwhile.
     """
 
     data: bytes
@@ -286,6 +289,13 @@ class Download:
     etag: str
     last_modified: int
     expires_at: int | None = None
+    octets: int = 0
+    read: Callable[[int], AsyncIterator[bytes]] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many octets the file has."""
+        return len(self.data) if self.read is None else self.octets
 
 
 class StatusBackend(Protocol):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from node_agent.web.problems import PROBLEM_MEDIA_TYPE, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from node_agent.web.backends import CachedResponse, Download, OcspAnswer
 
@@ -25,6 +25,7 @@ __all__ = [
     "MALFORMED_REQUEST",
     "TRY_LATER",
     "Answer",
+    "Pieces",
     "download_answer",
     "ocsp_answer",
     "ocsp_wire",
@@ -44,12 +45,31 @@ _EMPTY = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """So many octets of a file from ``first`` on, read when they are sent."""
+
+    read: Callable[[int], AsyncIterator[bytes]]
+    first: int
+    octets: int
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        """Yield them. Raises what the file's own ``read`` raises."""
+        left = self.octets
+        async for piece in self.read(self.first):
+            yield memoryview(piece)[:left]
+            left -= len(piece)
+            if left <= 0:
+                return
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, header lines (each with CRLF) and body."""
+    """Status, header lines (each with CRLF) and body; a long body comes in ``pieces``."""
 
     status: int
     headers: bytes
     body: memoryview = _EMPTY
+    pieces: Pieces | None = None
 
     def head(self, *, second: int, keep_alive: bool) -> bytes:
         """Return status line and headers, Date and Content-Length included."""
@@ -60,9 +80,14 @@ class Answer:
             _REASON[self.status],
             http_date(second),
             self.headers,
-            b"" if is_bare else b"Content-Length: %d\r\n" % len(self.body),
+            b"" if is_bare else b"Content-Length: %d\r\n" % self.octets,
             b"" if keep_alive else b"Connection: close\r\n",
         )
+
+    @property
+    def octets(self) -> int:
+        """How long the body is."""
+        return len(self.body) if self.pieces is None else self.pieces.octets
 
     def with_headers(self, headers: Mapping[str, str]) -> Answer:
         """Return this answer with more headers."""
@@ -123,17 +148,16 @@ def download_answer(
     if _is_unchanged(download, request_headers):
         return Answer(HTTPStatus.NOT_MODIFIED, headers)
     headers += b"Content-Type: %b\r\n" % download.content_type.encode("ascii")
-    whole = memoryview(download.data)
     match = _wanted_range(download, request_headers)
     if match is None:
-        return Answer(HTTPStatus.OK, headers, whole)
-    bounds = _bounds(match, len(whole))
+        return _part(HTTPStatus.OK, headers, download, 0, download.size)
+    bounds = _bounds(match, download.size)
     if bounds is None:
-        limit = b"Content-Range: bytes */%d\r\n" % len(whole)
+        limit = b"Content-Range: bytes */%d\r\n" % download.size
         return Answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, limit)
     first, last = bounds
-    headers += b"Content-Range: bytes %d-%d/%d\r\n" % (first, last, len(whole))
-    return Answer(HTTPStatus.PARTIAL_CONTENT, headers, whole[first : last + 1])
+    headers += b"Content-Range: bytes %d-%d/%d\r\n" % (first, last, download.size)
+    return _part(HTTPStatus.PARTIAL_CONTENT, headers, download, first, last + 1)
 
 
 def plain_answer(body: bytes, *, content_type: bytes, status: int = 200) -> Answer:
@@ -147,6 +171,12 @@ def problem_answer(status: HTTPStatus, code: str, detail: str, *, allow: bytes =
     body = refuse(status, code, detail).answer.body
     answer = plain_answer(body, content_type=PROBLEM_MEDIA_TYPE, status=status.value)
     return answer.with_headers({"Allow": allow.decode("ascii")}) if allow else answer
+
+
+def _part(status: int, headers: bytes, download: Download, start: int, end: int) -> Answer:
+    if download.read is None:
+        return Answer(status, headers, memoryview(download.data)[start:end])
+    return Answer(status, headers, pieces=Pieces(download.read, start, end - start))
 
 
 def _download_headers(download: Download, second: int, max_age_seconds: int) -> bytes:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import httptools
 import structlog
 
+from node_agent.errors import NodeAgentError
 from node_agent.web.status_answers import ocsp_answer, ocsp_wire, problem_answer
 from node_agent.web.status_routes import OCSP_TARGETS, StatusRequest
 
 if TYPE_CHECKING:
     from node_agent.web.backends import CachedResponse
-    from node_agent.web.status_answers import Answer
+    from node_agent.web.status_answers import Answer, Pieces
     from node_agent.web.status_server import StatusServer
 
 __all__ = ["StatusConnection"]
@@ -300,6 +301,8 @@ class StatusConnection(asyncio.Protocol):
         head = answer.head(second=self._server.second, keep_alive=not is_final)
         if request.method == b"HEAD":
             self._write(head)
+        elif answer.pieces is not None:
+            await self._send_pieces(head, answer.pieces)
         elif len(answer.body) <= _CHUNK_BYTES:
             self._write(head + answer.body)
         else:
@@ -308,6 +311,18 @@ class StatusConnection(asyncio.Protocol):
                 await self._writable.wait()  # the sweep ends a client that stalls
                 self._write(answer.body[start : start + _CHUNK_BYTES])
         await self._writable.wait()
+
+    async def _send_pieces(self, head: bytes, pieces: Pieces) -> None:
+        """Send a long file no faster than the client reads; one that ends early is cut off."""
+        self._write(head)
+        try:
+            async for piece in pieces:
+                for start in range(0, len(piece), _CHUNK_BYTES):
+                    await self._writable.wait()
+                    self._write(piece[start : start + _CHUNK_BYTES])
+        except NodeAgentError as error:
+            _log.warning("download cut off", reason=str(error))
+            self.abort()
 
 
 def _fault(error: httptools.HttpParserError) -> Answer:

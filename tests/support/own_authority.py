@@ -124,7 +124,7 @@ async def own_authority(directory: Path, **kinds: Any) -> AsyncIterator[OwnAutho
             store=store,
             authorities=authorities,
             changed=changed,
-            on_crl=lambda authority, der: made.append(der),
+            on_crl=lambda crl: made.append(crl.der),
             clock=clock,
         )
         service = AuthorityService(

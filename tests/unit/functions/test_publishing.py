@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from node_agent.functions.signal import ChangeSignal
 from node_agent.objects import PublisherSpec
 from node_agent.peers.operations import (
     PUBLISH,
+    PUBLISH_CONTENT,
+    ContentRequest,
     EnrollRequest,
     Operation,
     PublishRequest,
@@ -25,13 +28,15 @@ from node_agent.store.records import CertificateStatus
 from node_agent.web.backends import RevocationOrder
 from tests.support.csrs import csr_der
 from tests.support.event_loop import run
+from tests.support.many_certificates import put_certificates
 from tests.support.own_authority import NODE, OwnAuthority, context, own_authority
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     import msgspec
+    import pytest
 
     from node_agent.identity import NodeIdentity
 
@@ -43,6 +48,20 @@ class ToReceiver:
     receiver: PublicationReceiver
     cut: int = 0
     batches: list[PublishRequest] = field(default_factory=list)
+    contents: list[ContentRequest] = field(default_factory=list)
+    cut_after: int = 0
+
+    async def _cut_body(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass on a body; with ``cut_after``, only so many octets of it, once."""
+        left = self.cut_after
+        async for piece in body:
+            # Pieces come apart on the way: nobody may rely on their bounds.
+            for start in range(0, len(piece), 60_000):
+                yield piece[start : start + 60_000]
+            left -= len(piece)
+            if self.cut_after and left <= 0:
+                self.cut_after = 0
+                raise LinkClosed("cut in mid-stream")
 
     async def call(
         self,
@@ -53,12 +72,20 @@ class ToReceiver:
         timeout_seconds: float,
         request_id: bytes | None = None,
         requester: str = "",
+        body: Callable[[], AsyncIterator[bytes]] | None = None,
     ) -> Any:
         """Hand the request over as if it had come over a link of ca1."""
         if self.cut:
             self.cut -= 1
             raise LinkClosed("cut")
         await asyncio.sleep(0)
+        if operation is PUBLISH_CONTENT:
+            assert isinstance(request, ContentRequest)
+            self.contents.append(request)
+            received = context("ca1")
+            if body is not None:
+                received = dataclasses.replace(received, body=self._cut_body(body()))
+            return await self.receiver.content(received, request)
         if operation is PUBLISH:
             assert isinstance(request, PublishRequest)
             self.batches.append(request)
@@ -219,6 +246,81 @@ def test_a_long_log_travels_in_bounded_batches(tmp_path: Path, monkeypatch: Any)
             assert max(len(batch.entries) for batch in it.calls.batches) <= 3
             for serial in serials:
                 assert await it.va.certificate(it.own.authority_id(), serial) is not None
+
+    run(scenario())
+
+
+async def crl_at_va(it: Publishing) -> bytes:
+    record = await it.va.latest_crl(it.own.authority_id())
+    assert record is not None
+    assert record.content is not None
+    assert record.der == b""
+    return await it.va.crl_der(record)
+
+
+async def crl_at_ca(it: Publishing) -> bytes:
+    record = await it.own.store.latest_crl(it.own.authority_id())
+    assert record is not None
+    return await it.own.store.crl_der(record)
+
+
+def test_a_long_crl_travels_in_pieces(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path) as it:
+            await put_certificates(it.own.store, it.own.authority_id(), 8_000)
+            await it.own.crls.make("issuing")
+            serial = await it.issue(1)
+            await it.caught_up()
+            whole = await crl_at_va(it)
+            assert whole == await crl_at_ca(it)
+            assert len(whole) > 512 * 1024
+            assert max(len(entry.payload) for b in it.calls.batches for entry in b.entries) < 5000
+            assert await it.va.certificate(it.own.authority_id(), serial) is not None
+            assert [request.offset for request in it.calls.contents] == [0, 0]
+
+    run(scenario())
+
+
+def test_a_long_crl_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path) as it:
+            await put_certificates(it.own.store, it.own.authority_id(), 16_000)
+            it.calls.cut_after = 1_100_000
+            await it.own.crls.make("issuing")
+            await it.caught_up()
+            assert await crl_at_va(it) == await crl_at_ca(it)
+            offsets = [request.offset for request in it.calls.contents]
+            assert offsets[:2] == [0, 0]
+            assert offsets[-1] == 4 * 256 * 1024
+
+    run(scenario())
+
+
+def test_a_long_crl_that_was_replaced_is_left_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, cut=10_000) as it:
+            await put_certificates(it.own.store, it.own.authority_id(), 8_000)
+            for _ in range(4):
+                await it.own.crls.make("issuing")
+            it.calls.cut = 0
+            await it.caught_up()
+            assert await crl_at_va(it) == await crl_at_ca(it)
+            assert {request.number for request in it.calls.contents} == {3, 4}
+
+    run(scenario())
+
+
+def test_a_crl_of_an_older_version_is_sent_in_pieces_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path) as it:
+            await put_certificates(it.own.store, it.own.authority_id(), 8_000)
+            with monkeypatch.context() as patch:
+                patch.setattr("node_agent.functions.crl_content.INLINE_OCTETS", 1 << 30)
+                await it.own.crls.make("issuing")
+            await it.caught_up()
+            assert await crl_at_va(it) == await crl_at_ca(it)
 
     run(scenario())
 

@@ -8,7 +8,13 @@ import pytest
 
 from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.objects import AccessRule, PeerRoleSpec, RequesterSpec
-from node_agent.peers.operations import OPERATIONS, EnrollRequest, PublishedEntry, PublishRequest
+from node_agent.peers.operations import (
+    OPERATIONS,
+    ContentRequest,
+    EnrollRequest,
+    PublishedEntry,
+    PublishRequest,
+)
 from node_agent.policy import (
     AccessRequest,
     Decision,
@@ -166,6 +172,15 @@ def test_every_resource_of_every_operation_is_known() -> None:
     special = {
         "publish.batch": PublishRequest(
             source="", after=0, position=1, authorities=("x",), entries=entries
+        ),
+        "publish.content": ContentRequest(
+            authority="x",
+            authority_id="",
+            number=1,
+            is_delta=False,
+            sha256=b"",
+            octets=1,
+            offset=0,
         ),
         "ra.enroll": EnrollRequest(authority="x", profile="y", csr=b""),
     }

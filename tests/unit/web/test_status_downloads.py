@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
+from node_agent.errors import NotFound
 from tests.support.event_loop import run
 from tests.unit.web.http_client import Client
 from tests.unit.web.status_double import MemoryStatus
@@ -15,6 +18,9 @@ from tests.unit.web.status_port import (
     exchange,
     status_port,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 def test_crl_the_client_has_is_not_sent_again() -> None:
@@ -106,3 +112,48 @@ def test_large_crl_is_streamed_no_faster_than_it_is_read() -> None:
 def _http_date(second: float) -> str:
     moment = datetime.datetime.fromtimestamp(second, tz=datetime.UTC)
     return moment.strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+
+def test_a_long_file_is_read_as_it_is_sent() -> None:
+    """From a source that yields pieces: whole, in part, by condition, and by its head alone."""
+    whole = os.urandom(1_000_000)
+    read_from: list[int] = []
+
+    async def read(offset: int) -> AsyncIterator[bytes]:
+        read_from.append(offset)
+        for start in range(offset, len(whole), 70_000):
+            yield whole[start : start + 70_000]
+
+    backend = MemoryStatus()
+    short = backend.crls["issuing", False]
+    backend.crls["issuing", False] = dataclasses.replace(
+        short, data=b"", octets=len(whole), read=read
+    )
+    target = "/crl/issuing.crl"
+    answer = exchange(backend, "GET", target)
+    assert (answer.status, answer.body) == (200, whole)
+    answer = exchange(backend, "GET", target, headers={"Range": "bytes=500000-700001"})
+    assert (answer.status, answer.body) == (206, whole[500_000:700_002])
+    assert answer.headers["content-range"] == "bytes 500000-700001/1000000"
+    assert exchange(backend, "GET", target, headers={"Range": "bytes=1000000-"}).status == 416
+    known = {"If-None-Match": f'"{short.etag}"'}
+    assert exchange(backend, "GET", target, headers=known).status == 304
+    assert read_from == [0, 500_000]
+
+
+def test_a_long_file_that_is_replaced_meanwhile_is_cut_off() -> None:
+    async def read(offset: int) -> AsyncIterator[bytes]:
+        yield b"x" * 100_000
+        raise NotFound("replaced")
+
+    async def main() -> None:
+        backend = MemoryStatus()
+        backend.crls["issuing", False] = dataclasses.replace(
+            backend.crls["issuing", False], data=b"", octets=500_000, read=read
+        )
+        async with status_port(backend) as (server, port), await Client.tcp(port) as client:
+            with pytest.raises((EOFError, ConnectionError)):
+                await client.request("GET", "/crl/issuing.crl")
+            assert not server.connections
+
+    run(main())
