@@ -12,7 +12,7 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
     CERTIFICATE_PROFILE,
     MANAGEMENT_CA,
 )
-from ansible_collections.peersys.pki.plugins.plugin_utils import _topology_reader
+from ansible_collections.peersys.pki.plugins.plugin_utils import _topology_model, _topology_reader
 from jsonschema import Draft202012Validator
 
 REPOSITORY = Path(__file__).parents[2]
@@ -85,6 +85,9 @@ def test_schema_has_exactly_the_keys_that_the_plugin_knows(schema: Any) -> None:
     zone = schema["properties"]["zones"]["additionalProperties"]["oneOf"][1]
     assert set(zone["properties"]) == set(_topology_reader.ZONE_KEYS)
     assert keys("nodes", *below) == set(_topology_reader.NODE_KEYS)
+    node = schema["properties"]["nodes"]["additionalProperties"]["properties"]
+    assert node["functions"]["items"]["enum"] == list(_topology_model.FUNCTIONS)
+    assert set(node["listen"]["properties"]) == set(_topology_model.PORTS)
     assert keys("stores", *below) == set(_topology_reader.STORE_KEYS)
     assert keys("clients", *below) == set(_topology_reader.CLIENT_KEYS)
     assert keys("authorities", *below) == set(_topology_reader.AUTHORITY_KEYS)
