@@ -84,6 +84,7 @@ def explain(namespace: argparse.Namespace, session: Session) -> int:
     question = {
         "identity": _full_identity(namespace.identity, session),
         "operation": namespace.operation,
+        "via": [_full_identity(node, session) for node in namespace.via],
         "authority": namespace.authority,
         "profile": namespace.profile,
         "protocol": namespace.protocol,

@@ -127,6 +127,13 @@ def _revoke(parser: argparse.ArgumentParser) -> None:
 def _explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("identity", metavar="IDENTITY", help="spiffe://… of a node, or its name")
     parser.add_argument("operation", metavar="OPERATION", help="for example ra.enroll")
+    parser.add_argument(
+        "--via",
+        action="append",
+        default=[],
+        metavar="IDENTITY",
+        help="a node that the request passed; once for each, the one linked with this node last",
+    )
     parser.add_argument("--authority", metavar="CA", help="the CA that it would ask")
     parser.add_argument("--profile", metavar="PROFILE", help="the profile that it would ask for")
     parser.add_argument("--protocol", default="rest", metavar="PROTOCOL", help="default rest")
@@ -327,6 +334,7 @@ _ROLE = Group(
             arguments=_explain,
             examples=(
                 "peersys role explain ra1 ra.enroll --authority issuing --profile tls-server",
+                "peersys role explain tenant-ra1 ra.search --authority tenant-ca --via proxy1",
             ),
         ),
     ),

@@ -6,8 +6,9 @@ import msgspec
 
 from node_agent.errors import ConfigError, NotFound
 from node_agent.identity import NodeIdentity, PeerIdentity
+from node_agent.peers.chain_policy import decide_chain
 from node_agent.peers.operations import OPERATIONS, Operation
-from node_agent.policy import AccessRequest, Requester, RoleSet, Subject, decide
+from node_agent.policy import AccessRequest, Decision, Requester, RoleSet, Subject, decide
 from node_agent.web.backends import AccessExplanation, AccessQuestion, TraceStep
 
 __all__ = ["explain_access"]
@@ -15,25 +16,22 @@ __all__ = ["explain_access"]
 
 def explain_access(question: AccessQuestion, roles: RoleSet) -> AccessExplanation:
     """Decide ``question`` under ``roles``. Raises NotFound for an unknown operation, ConfigError
-    for one that needs an authority or profile that isn't given.
+    for one that needs an authority or profile that isn't given, or a chain that can't be one.
     """
     operation = OPERATIONS.get(question.operation)
     if operation is None:
         known = ", ".join(sorted(OPERATIONS))
         raise NotFound(f"there is no operation {question.operation!r}; operations are {known}")
-    subject = _subject(question.identity)
     resources = operation.resources(_sample(operation, question))
-    if isinstance(subject, PeerIdentity):
-        resources = ("/peer/incoming", *resources)
-    decision = decide(AccessRequest(operation.method, resources, (subject,)), roles)
+    decision = _decide(operation, resources, question, roles)
     return AccessExplanation(
         allowed=decision.allowed,
         reason=decision.reason,
         rule=decision.rule,
-        resources=resources,
+        resources=tuple(dict.fromkeys(verdict.resource for verdict in decision.trace)),
         trace=tuple(
             TraceStep(
-                identity=question.identity,
+                identity=_name_of(verdict.subject),
                 resource=verdict.resource,
                 allowed=verdict.allowed,
                 rule=verdict.rule or verdict.reason,
@@ -43,11 +41,31 @@ def explain_access(question: AccessQuestion, roles: RoleSet) -> AccessExplanatio
     )
 
 
-def _subject(identity: str) -> Subject:
-    """A node by its URI, or a requester by its name. Exact pins can't be asked about by name."""
-    if not identity.startswith("spiffe://"):
-        return Requester(identity)
+def _decide(
+    operation: Operation[msgspec.Struct, msgspec.Struct],
+    resources: tuple[str, ...],
+    question: AccessQuestion,
+    roles: RoleSet,
+) -> Decision:
+    """A requester's request is decided at its RA, before there is a chain."""
+    if not question.identity.startswith("spiffe://"):
+        if question.via:
+            raise ConfigError(
+                "a requester asks at an RA", where="via", remedy="give the RA's identity instead"
+            )
+        requester = Requester(question.identity)
+        return decide(AccessRequest(operation.method, resources, (requester,)), roles)
+    chain = tuple(map(_peer, (question.identity, *question.via)))
+    return decide_chain(operation, resources, chain, roles)
+
+
+def _peer(identity: str) -> PeerIdentity:
+    """A node by its URI. Exact pins can't be asked about by name."""
     return PeerIdentity(NodeIdentity.parse(identity), "", 0, "", "")
+
+
+def _name_of(subject: Subject) -> str:
+    return subject.node.uri if isinstance(subject, PeerIdentity) else subject.name
 
 
 def _sample(

@@ -20,6 +20,7 @@ from node_agent.identity import NodeIdentity
 from node_agent.net.calls import RawAnswer
 from node_agent.peers.answers import DENIED, Problem, encode_problem, problem_of
 from node_agent.peers.case import AuditTrail, Case
+from node_agent.peers.chain_policy import decide_chain
 from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.context import Context
 from node_agent.peers.envelope import (
@@ -28,7 +29,7 @@ from node_agent.peers.envelope import (
     sign_answer,
 )
 from node_agent.peers.operations import OPERATIONS, Operation
-from node_agent.policy import AccessRequest, Decision, RoleSet, decide
+from node_agent.policy import Decision, RoleSet
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
@@ -159,26 +160,9 @@ class Dispatcher:
         )
 
     def _decide(self, case: Case, operation: Operation[Any, Any]) -> Decision:
-        """Decide what the operation needs for the whole chain, and the link for its own peer.
-
-        ``decide`` grants nothing to whom nothing is asked for, so an operation without resources
-        of its own needs only the link; a chain may bring it where everyone in it has some role.
-        """
-        questions: list[tuple[tuple[str, ...], tuple[PeerIdentity, ...]]]
-        if len(case.chain) == 1:
-            questions = [(("/peer/incoming", *case.resources), case.chain)]
-        else:
-            questions = [(("/peer/incoming", "/peer/relay"), (case.peer,))]
-            if operation.is_for_one_node:
-                _check_known(case)
-            else:
-                questions.append((case.resources, case.chain))
-        if _is_only_a_relay(case):
-            questions.append((("/peer/origin",), (case.chain[0],)))
-        for resources, chain in questions:
-            decision = decide(AccessRequest(operation.method, resources, chain), case.roles)
-            if not decision.allowed:
-                raise PolicyDenied(decision.reason, rule=decision.rule)
+        decision = decide_chain(operation, case.resources, case.chain, case.roles)
+        if not decision.allowed:
+            raise PolicyDenied(decision.reason, rule=decision.rule)
         return decision
 
     def _is_ours(
@@ -249,24 +233,6 @@ def _decode(registered: _Registered, payload: bytes) -> Any:
         return registered.decoder.decode(payload)
     except UNREADABLE as error:
         raise PolicyDenied(f"the request can't be read: {error}", rule="schema") from error
-
-
-def _check_known(case: Case) -> None:
-    """Refuse a chain with somebody in it whom no role names."""
-    for subject in case.chain:
-        if not case.roles.roles_of(subject):
-            raise PolicyDenied(f"{subject.node} has no role")
-
-
-def _is_only_a_relay(case: Case) -> bool:
-    """Tell whether the origin has its rights for carrying what others ask.
-
-    Each node on the way is granted what its tenants are, so without this a proxy's own signature
-    would do for all that they may ask.
-    """
-    return case.roles.permits(case.chain[0], "/peer/relay") and any(
-        resource.startswith("/ra/") for resource in case.resources
-    )
 
 
 def _is_node(audience: str) -> bool:

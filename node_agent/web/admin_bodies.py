@@ -250,10 +250,14 @@ class AuditVerification(View, frozen=True, kw_only=True):
 
 
 class AccessQuestion(Order, frozen=True, kw_only=True):
-    """Would ``identity`` be allowed ``operation`` (a method of the peer protocol)?"""
+    """Would ``identity`` be allowed ``operation`` (a method of the peer protocol)?
+
+    ``via`` are the nodes that the request passed, the one that is linked with this node last.
+    """
 
     identity: str
     operation: str
+    via: tuple[str, ...] = ()
     authority: str | None = None
     profile: str | None = None
     protocol: str = "rest"
