@@ -23,6 +23,7 @@ NOT_IN_GROUP = {
     "firewall": "asks the kernel",
     "node_process": "starts the agent",
     "node_service": "installs and starts the agent",
+    "postgresql_server": "makes a database server",
     "port_probe": "connects to ports, as a client",
     "revocation": "asks an RA over the network, as a client",
     "secret_files": "writes files, before there is an agent",
