@@ -25,6 +25,7 @@ NOT_IN_GROUP = {
     "node_service": "installs and starts the agent",
     "postgresql_server": "makes a database server",
     "port_probe": "connects to ports, as a client",
+    "postgresql_server": "runs on a host without an agent",
     "revocation": "asks an RA over the network, as a client",
     "secret_files": "writes files, before there is an agent",
     "trial_certificate": "asks an RA and VAs over the network, as a client",

@@ -26,6 +26,7 @@ CHECK_RUN_CHECK_RUN = "loop: [true, false, true, false]"
 WITHOUT_TARGET = {
     "firewall": "replaces a table of the running kernel: molecule/three_tier",
     "node_service": "makes a user and a systemd service: molecule/three_tier",
+    "postgresql_server": "installs a package, makes a cluster: molecule/high_availability",
 }
 """Modules that need root and a host of their own, and the molecule scenario that tries them."""
 
