@@ -42,6 +42,15 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
         read_passphrase(write(tmp_path / "p", PASSPHRASE, mode))
 
 
+def test_credential_may_show_the_mask_of_its_access_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_passphrase(write(tmp_path / "p", PASSPHRASE, 0o440)) == PASSPHRASE
+    with pytest.raises(TokenError, match="open to others"):
+        read_passphrase(write(tmp_path / "q", PASSPHRASE, 0o444))
+
+
 def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match="openssl rand"):
         read_passphrase(write(tmp_path / "p", b"short"))
