@@ -8,6 +8,7 @@ then does the running node take it over.
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Protocol
 
 from node_agent.errors import NodeAgentError, Outdated
@@ -65,7 +66,9 @@ if TYPE_CHECKING:
 __all__ = ["Management", "Runtime"]
 
 
-_MOST_ATTEMPTS = 5
+# Whoever comes too late has another node's plan to thank for it; all are made in the end.
+_MOST_ATTEMPTS = 30
+_MOST_PAUSE_SECONDS = 0.1
 
 
 class Runtime(Protocol):
@@ -267,6 +270,7 @@ class Management:
                 return await self._carry_out(make_plan(), named, dry_run=dry_run, caller=caller)
             except Outdated as reason:
                 outdated = reason
+                await self._clock.sleep(random.uniform(0, _MOST_PAUSE_SECONDS))  # noqa: S311
         raise outdated
 
     async def _carry_out(

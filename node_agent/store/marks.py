@@ -43,6 +43,7 @@ class CommitMarks:
         self._writer = writer
         self._enabled = enabled
         self._batch = 0
+        self._away_since: float | None = None
 
     def begin(self) -> None:
         """Number the next attempt."""
@@ -64,8 +65,14 @@ class CommitMarks:
         return self._enabled and isinstance(error, OperationalError | InterfaceError)
 
     def fate(self, engine: sa.Engine) -> Fate:
-        """Find out what became of the last attempt; waits for a database that restarts."""
-        deadline = time.monotonic() + RECONNECT_SECONDS
+        """Find out what became of the last attempt; waits for a database that restarts.
+
+        One that stays away is waited for once, not with every write: whoever asked may know another
+        node, which still reaches it.
+        """
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+        deadline = self._away_since + RECONNECT_SECONDS
         while True:
             try:
                 stored = self._stored(engine)
@@ -74,6 +81,7 @@ class CommitMarks:
                     return Fate.UNKNOWN
                 time.sleep(_PAUSE_SECONDS)
                 continue
+            self._away_since = None
             return Fate.COMMITTED if stored == self._batch else Fate.ROLLED_BACK
 
     def forget(self, engine: sa.Engine) -> None:

@@ -61,7 +61,7 @@ class Topology:
         self.ca = agent("ca1")
         self.ra = agent("ra1", peer=free_address(), rest=free_address())
         self.va = agent("va1", peer=free_address(), status=free_address())
-        self.agents = (self.ca, self.ra, self.va)
+        self.agents: tuple[Agent, ...] = (self.ca, self.ra, self.va)
 
     def __enter__(self) -> Topology:
         try:
