@@ -61,6 +61,10 @@ class AdminClient:
         """POST ``body`` to ``/v1/<segments>`` and return the decoded answer."""
         return self._request("POST", segments, query, {} if body is None else body)
 
+    def delete(self, *segments: str) -> Json:
+        """DELETE ``/v1/<segments>`` and return the decoded answer."""
+        return self._request("DELETE", segments, {})
+
     def _request(
         self,
         method: str,

@@ -63,6 +63,26 @@ def _peer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="node name, connector name or node identity")
 
 
+def _isolate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the node's name or identity")
+    parser.add_argument(
+        "--since",
+        default="24h",
+        metavar="TIME",
+        help="report what it asked for since TIME: 90m, 24h, 7d (ago) or ISO 8601; default 24h",
+    )
+    parser.add_argument(
+        "--reason",
+        choices=REASONS,
+        default="keyCompromise",
+        metavar="REASON",
+        help="why its authenticator is revoked (default keyCompromise)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be done, and do nothing"
+    )
+
+
 def _crl(parser: argparse.ArgumentParser) -> None:
     _name(parser)
     _output(parser, "write to FILE instead of standard output")
@@ -254,6 +274,18 @@ _PEER = Group(
             handler="peers:ping",
             arguments=_peer,
             examples=("peersys peer ping ra1",),
+        ),
+        Command(
+            name="isolate",
+            summary="take a node that was taken over out of the PKI, and say what it asked for",
+            description="Denies it everything by a role of its own (isolated-NAME), which ends its "
+            "links within a second; revokes its authenticator where this node has the Management "
+            "CA; disables connectors and removes publishers to it; then lists what it asked for or "
+            "passed on. Run it on every node that is linked with it, on the Management CA's node "
+            "first. Exits with 1 when a link is still up. Delete the role to give the node back.",
+            handler="isolation:isolate",
+            arguments=_isolate,
+            examples=("peersys peer isolate ra1 --since 7d", "peersys peer isolate ra1 --dry-run"),
         ),
     ),
 )

@@ -1,0 +1,170 @@
+"""``peersys peer isolate``: a node was taken over. All that this node can do about it, in one run.
+
+One role that denies everything takes the rights away, whatever other roles grant, by name or by
+pin: a deny wins. It is an object of its own, so a later run of a playbook that writes the usual
+roles doesn't give them back; who gives the node back deletes it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from node_agent.cli.failures import ExitStatus, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+    from node_agent.cli.admin_client import AdminClient, Json
+    from node_agent.cli.session import Session
+
+__all__ = ["isolate", "moment_of"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+_MOST_REPORTED = 10_000
+_CLOSED_WITHIN_SECONDS = 1.0
+# The longest object name, less what comes before the node's.
+_MOST_CHARACTERS = 63 - len("isolated-")
+
+
+def isolate(namespace: argparse.Namespace, session: Session) -> int:
+    """Take a node's rights, links, publishers and authenticator away; say what it asked for."""
+    since = moment_of(namespace.since)
+    admin = session.admin
+    own = str(admin.get("health")["node"])
+    identity = _identity(namespace.name, own)
+    if identity == own:
+        raise UsageError(
+            f"{identity} is this node", remedy="run it on the nodes that are linked with it"
+        )
+    steps = _plan(admin, identity)
+    if not namespace.dry_run:
+        _carry_out(admin, identity, steps, namespace.reason)
+    is_closed = not namespace.dry_run and _is_closed(admin, identity)
+    asked = admin.get("audit", last="true", peer=identity, since=str(since), limit=_MOST_REPORTED)
+    document = {
+        "identity": identity,
+        "dry_run": namespace.dry_run,
+        **steps,
+        "links_closed": is_closed,
+        "asked": asked,
+    }
+    session.show(document, lambda: _report(document))
+    return ExitStatus.OK if is_closed or namespace.dry_run else ExitStatus.CHECK_FAILED
+
+
+def moment_of(text: str) -> float:
+    """Return seconds since the epoch for ``24h`` (ago) or an ISO 8601 time. Raises UsageError."""
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return time.time() - int(ago[1]) * _SECONDS[ago[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is no time", remedy="write 90m, 24h, 7d or 2026-11-23T20:00:00Z"
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _identity(name: str, own: str) -> str:
+    """A bare node name is a node of this node's own trust domain."""
+    return name if "/" in name else f"{own.rpartition('/')[0]}/{name}"
+
+
+def _plan(admin: AdminClient, identity: str) -> dict[str, Json]:
+    name = identity.rpartition("/")[2][:_MOST_CHARACTERS].rstrip("-")
+    return {
+        "role": f"isolated-{name}",
+        "connectors": [view["spec"] for view in _about(admin, "peer_connectors", identity)],
+        "publishers": [view["spec"]["name"] for view in _about(admin, "publishers", identity)],
+        "certificates": list(_authenticators(admin, identity)),
+    }
+
+
+def _about(admin: AdminClient, kind: str, identity: str) -> list[Json]:
+    return [view for view in admin.get("objects", kind) if view["spec"]["peer"] == identity]
+
+
+def _authenticators(admin: AdminClient, identity: str) -> Iterator[Json]:
+    """Yield what this node's Management CAs certified for the node, unless it is revoked."""
+    for view in admin.get("objects", "certification_authorities"):
+        spec = view["spec"]
+        if spec["kind"] != "management":
+            continue
+        found = admin.get("certificates", authority=spec["name"], name=identity, limit=1000)
+        for item in found:
+            if identity in item["names"] and item["status"] != "revoked":
+                yield {"authority": spec["name"], "serial": item["serial"]}
+
+
+def _carry_out(admin: AdminClient, identity: str, steps: dict[str, Json], reason: str) -> None:
+    """The role comes first: it ends the links, whatever becomes of the rest."""
+    admin.put(
+        "objects",
+        "peer_roles",
+        steps["role"],
+        body={"members": [identity], "rules": [{"resource": "/**", "effect": "deny"}]},
+    )
+    for certificate in steps["certificates"]:
+        path = (certificate["authority"], certificate["serial"], "revocation")
+        admin.post("certificates", *path, body={"reason": reason})
+    for spec in steps["connectors"]:
+        admin.put("objects", "peer_connectors", spec["name"], body={**spec, "enabled": False})
+    for name in steps["publishers"]:
+        admin.delete("objects", "publishers", name)
+
+
+def _is_closed(admin: AdminClient, identity: str) -> bool:
+    until = time.monotonic() + _CLOSED_WITHIN_SECONDS
+    while True:
+        if not any(peer["connections"] for peer in admin.get("peers") if peer["peer"] == identity):
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+
+
+def _report(document: Json) -> RenderableType:
+    from rich.console import Group
+
+    from node_agent.cli import look
+
+    is_plan = document["dry_run"]
+    serials = [f"{item['authority']} {item['serial']}" for item in document["certificates"]]
+    fields = look.fields(
+        [
+            ("would isolate" if is_plan else "isolated", document["identity"]),
+            ("role", f"{document['role']}: everything is denied"),
+            ("revoked", ", ".join(serials) or "nothing: no Management CA of it is here"),
+            ("disabled", ", ".join(spec["name"] for spec in document["connectors"])),
+            ("publisher stopped", ", ".join(document["publishers"])),
+            ("links", "" if is_plan else ("closed" if document["links_closed"] else "STILL UP")),
+        ]
+    )
+    return Group(fields, "", _asked(document["asked"]))
+
+
+def _asked(entries: list[Json]) -> RenderableType:
+    from node_agent.cli import look
+
+    if not entries:
+        return "It asked for nothing in that time."
+    rows = [
+        [
+            look.moment(entry["at"]),
+            look.state("allowed" if entry["allowed"] else "denied"),
+            entry["action"],
+            entry["chain"],
+            " ".join(entry["resources"]),
+            entry["detail"].get("serial"),
+        ]
+        for entry in entries
+    ]
+    return look.table(["time", "verdict", "action", "who", "resources", "serial"], rows)

@@ -1,0 +1,94 @@
+"""Taking a node out: what the agent is told, in which order, and a link that stays up."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from node_agent.cli.failures import UsageError
+from node_agent.cli.isolation import moment_of
+
+if TYPE_CHECKING:
+    from tests.support.admin_stand_in import AdminStandIn
+    from tests.unit.cli.conftest import CommandLine
+
+OWN, NODE = "spiffe://pki.test/node/ca1", "spiffe://pki.test/node/ra1"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("90m", 5400), ("24h", 86_400), ("7d", 604_800)]
+)
+def test_a_span_is_counted_back_from_now(text: str, seconds: int) -> None:
+    assert moment_of(text) == pytest.approx(time.time() - seconds, abs=5)
+
+
+def test_a_time_is_utc_unless_it_says_otherwise() -> None:
+    assert moment_of("2026-11-23T20:00:00") == moment_of("2026-11-23T21:00:00+01:00")
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "7w", "-1h", "2026-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no time"):
+        moment_of(text)
+
+
+def an_agent(agent: AdminStandIn, *, connections: int) -> None:
+    spec: dict[str, Any] = {"name": "ra1", "peer": NODE, "address": "x:1"}
+    agent.answer("GET", "/v1/health", {"status": "ok", "node": OWN})
+    agent.answer("GET", "/v1/objects/peer_connectors", [{"spec": spec}])
+    publishers = [{"name": "p1", "peer": NODE}, {"name": "p2", "peer": OWN}]
+    agent.answer("GET", "/v1/objects/publishers", [{"spec": item} for item in publishers])
+    kinds = ({"name": "issuing", "kind": "issuing"}, {"name": "mgmt", "kind": "management"})
+    agent.answer("GET", "/v1/objects/certification_authorities", [{"spec": k} for k in kinds])
+    found = [
+        {"serial": "a1", "names": [NODE], "status": "good"},
+        {"serial": "a2", "names": [NODE], "status": "revoked"},
+        {"serial": "a3", "names": [NODE + "0"], "status": "good"},
+    ]
+    agent.answer("GET", "/v1/certificates", found)
+    agent.answer("GET", "/v1/peers", [{"peer": NODE, "connections": connections}])
+    agent.answer("GET", "/v1/audit", [])
+    agent.answer("PUT", "/v1/objects/peer_roles/isolated-ra1", {})
+    agent.answer("PUT", "/v1/objects/peer_connectors/ra1", {})
+    agent.answer("POST", "/v1/certificates/mgmt/a1/revocation", {"changed": True})
+    agent.answer("DELETE", "/v1/objects/publishers/p1", {})
+
+
+def written(agent: AdminStandIn) -> list[tuple[str, str]]:
+    return [(method, path) for method, path, _ in agent.requests if method != "GET"]
+
+
+def test_the_role_comes_first_and_nothing_of_other_nodes_is_touched(
+    peersys: CommandLine, agent: AdminStandIn
+) -> None:
+    an_agent(agent, connections=0)
+    run = peersys("peer", "isolate", "ra1")
+    assert run.status == 0
+    assert "mgmt a1" in run.out
+    assert written(agent) == [
+        ("PUT", "/v1/objects/peer_roles/isolated-ra1"),
+        ("POST", "/v1/certificates/mgmt/a1/revocation"),
+        ("PUT", "/v1/objects/peer_connectors/ra1"),
+        ("DELETE", "/v1/objects/publishers/p1"),
+    ]
+    bodies = {path: body for _, path, body in agent.requests}
+    role = bodies["/v1/objects/peer_roles/isolated-ra1"]
+    assert role == {"members": [NODE], "rules": [{"resource": "/**", "effect": "deny"}]}
+    assert bodies["/v1/objects/peer_connectors/ra1"]["enabled"] is False
+
+
+def test_a_link_that_stays_up_is_a_failed_check(peersys: CommandLine, agent: AdminStandIn) -> None:
+    an_agent(agent, connections=1)
+    run = peersys("peer", "isolate", "ra1")
+    assert run.status == 1
+    assert "STILL UP" in run.out
+
+
+def test_a_dry_run_writes_nothing(peersys: CommandLine, agent: AdminStandIn) -> None:
+    an_agent(agent, connections=1)
+    run = peersys("peer", "isolate", NODE, "--dry-run")
+    assert run.status == 0
+    assert "would isolate" in run.out
+    assert written(agent) == []
