@@ -20,7 +20,8 @@ DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 PYTHON_FILES := node_agent tests tools benchmarks collections
 
-.PHONY: help venv demo demo-down hosts hosts-down test lint types unit fuzz sanity bench docs clean
+.PHONY: help venv demo demo-down hosts hosts-down acceptance test lint types \
+	unit fuzz sanity bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +48,12 @@ hosts: hosts-needs $(DEV) ## boot the hosts of INVENTORY (inventories/three_tier
 hosts-down: $(DEV) ## remove those hosts, their networks and their files
 	@python -m tools.test_hosts down
 
+acceptance: hosts-needs $(DEV) ## every molecule scenario: deploy shipped inventories on such hosts, break them, look
+	@started=$$(date +%s); \
+	env -u ANSIBLE_REMOTE_TEMP MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.ansible/molecule \
+	    molecule test --all --report --command-borders; status=$$?; \
+	echo "acceptance: $$(($$(date +%s) - started)) s"; exit $$status
+
 test: lint types sanity $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
 	pytest -n auto --dist loadfile
 
@@ -58,7 +65,7 @@ lint: $(DEV) ## ruff, yamllint, ansible-lint
 
 types: $(DEV) ## mypy, strict: the agent, what tests and benchmarks stand on, the collection
 	mypy
-	mypy --explicit-package-bases -p tests.support -p tools -p benchmarks
+	mypy --explicit-package-bases -p tests.support -p tests.acceptance -p tools -p benchmarks
 	MYPYPATH=collections mypy --explicit-package-bases -p ansible_collections.peersys.pki.plugins
 
 unit: $(DEV) ## only the quick tests of single parts

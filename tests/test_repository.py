@@ -224,8 +224,9 @@ def test_every_unit_test_folder_mirrors_a_part_of_the_agent() -> None:
 
 def test_makefile_is_short_and_every_target_explains_itself() -> None:
     names = makefile_targets()
-    assert len(names) <= 16
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(names) <= 18
+    text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
     assert phony is not None
     assert set(phony[1].split()) == names
 

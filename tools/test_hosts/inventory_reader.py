@@ -22,10 +22,16 @@ def read_inventories(paths: list[str]) -> Lab:
     return reduce(Lab.merged, (_read(path) for path in paths))
 
 
+def host_variables(path: str) -> dict[str, dict[str, Any]]:
+    """Return the variables of every host of an inventory."""
+    listed = json.loads(_listed(path), object_hook=_plain)
+    variables: dict[str, dict[str, Any]] = listed["_meta"]["hostvars"]
+    return variables
+
+
 def _read(path: str) -> Lab:
-    variables = json.loads(_listed(path), object_hook=_plain)["_meta"]["hostvars"]
     try:
-        return lab_of(variables)
+        return lab_of(host_variables(path))
     except LabError as error:
         raise LabError(f"{path}: {error}") from None
 

@@ -1,0 +1,93 @@
+"""What a host looks like after the shipped playbook, beyond what the playbook verify says."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+from tests.acceptance.deployment import AUTHORITY, PROFILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.acceptance.deployment import Deployment
+    from tests.acceptance.enrolment_load import EnrolmentLoad
+    from tests.acceptance.requester import Requester
+
+# From 0 (safe) to 10, as systemd counts.
+MAX_EXPOSURE = 1.5
+
+
+def test_agents_run_as_a_user_who_owns_nothing_else(deployment: Deployment) -> None:
+    for name in deployment.nodes:
+        host = deployment.host(name)
+        service = host.service("peersys")
+        assert service.is_running, name
+        assert service.is_enabled, name
+        agent = host.process.get(user="peersys", ppid=1)
+        assert "run --config /etc/peersys/node.yaml" in agent.args
+        assert host.user("peersys").shell.endswith("nologin")
+
+
+def test_units_are_hardened(deployment: Deployment) -> None:
+    for name in deployment.nodes:
+        said = deployment.host(name).check_output("systemd-analyze security --no-pager peersys")
+        exposure = re.search(r"Overall exposure level for peersys\.service: ([0-9.]+)", said)
+        assert exposure is not None, said
+        assert float(exposure[1]) <= MAX_EXPOSURE, name
+
+
+def test_ca_hosts_listen_for_nobody_but_ssh(deployment: Deployment) -> None:
+    for name in deployment.authorities:
+        sockets = deployment.host(name).socket.get_listening_sockets()
+        ports = {socket.rpartition(":")[2] for socket in sockets if socket.startswith("tcp")}
+        assert ports == {"22"}, name
+
+
+def test_secrets_are_kept_from_other_users_of_the_host(deployment: Deployment) -> None:
+    """As the login user, over Paramiko: what isn't root sees nothing of the agent's."""
+    for name in deployment.nodes:
+        host = deployment.paramiko_host(name)
+        assert host.check_output("id -un") == "operator"
+        for path in ("/etc/peersys/credentials", "/var/lib/peersys"):
+            assert host.run(f"ls {path}").rc != 0, f"{name}:{path}"
+        socket = host.file("/run/peersys/admin.sock")
+        assert socket.mode == 0o660
+        assert socket.user == "peersys"
+
+
+def test_no_secret_is_in_the_journal(deployment: Deployment) -> None:
+    secrets = {
+        str(own[variable])
+        for own in deployment.variables.values()
+        for variable in ("node_passphrase", "verification_token")
+        if variable in own
+    }
+    assert secrets
+    for name in deployment.nodes:
+        journal = deployment.host(name).check_output("journalctl --no-pager --output=cat")
+        assert not [secret for secret in secrets if secret in journal], name
+
+
+def test_agents_come_back_after_a_crash(deployment: Deployment, requester: Requester) -> None:
+    for name in deployment.nodes:
+        deployment.host(name).check_output("systemctl kill --signal=SIGKILL peersys")
+    enrolled = requester.enrol(
+        "crash.example.org",
+        authority=AUTHORITY,
+        profile=PROFILE,
+        deadline=time.monotonic() + 30,
+    )
+    print(f"certificate {enrolled.serial} after every agent crashed: {enrolled.attempts} attempts")
+
+
+def test_requesters_in_parallel_get_a_certificate_each(
+    load: Callable[[], EnrolmentLoad], requester: Requester
+) -> None:
+    with load() as traffic:
+        traffic.wait_for(50, seconds=60)
+    serials = {enrolled.serial for enrolled in traffic.done}
+    issued = requester.issued(AUTHORITY, f"{traffic.label}.example.org")
+    assert len(issued) == len(traffic.done)
+    assert {certificate["serial"] for certificate in issued} == serials
