@@ -31,7 +31,8 @@ display = Display()
 class ActionModule(HostAction):
     """The controller's part of M(peersys.pki.node_service)."""
 
-    TRANSFERS_FILES = True
+    # A temporary directory is made when there is something to bring, not before.
+    TRANSFERS_FILES = False
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Run the module; build, bring and run it again when it wants the archive."""
@@ -44,8 +45,6 @@ class ActionModule(HostAction):
             return self._start(arguments, variables)
         except (SourceError, WheelhouseError, OSError) as error:
             raise AnsibleActionFail(str(error)) from error
-        finally:
-            self.remove_brought_files()
 
     def _has_source(self, arguments: t.Mapping[str, t.Any]) -> bool:
         # The module says which argument is missing.

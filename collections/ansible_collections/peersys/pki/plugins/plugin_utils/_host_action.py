@@ -45,7 +45,10 @@ class HostAction(ActionBase):
         return result
 
     def bring_file(self, path: str, task_vars: t.Mapping[str, t.Any]) -> str:
-        """Copy a file of the controller into a temporary directory of the host; return its path."""
+        """Copy a file of the controller into a temporary directory of the host; return its path.
+
+        Ansible removes the directory when the action is over.
+        """
         host = task_vars.get("inventory_hostname", "the host")
         try:
             if not self._connection._shell.tmpdir:
@@ -63,10 +66,6 @@ class HostAction(ActionBase):
                 "playbook again"
             ) from error
         return remote
-
-    def remove_brought_files(self) -> None:
-        """Remove the temporary directory, if there is one."""
-        self._remove_tmp_path(self._connection._shell.tmpdir)  # type: ignore[no-untyped-call]
 
     def _explained(self, host: str, error: AnsibleError) -> AnsibleError:
         text = _first_line(error)
