@@ -21,10 +21,10 @@ DEV := .venv/.installed-dev
 PYTHON_FILES := node_agent tests tools benchmarks collections
 
 .PHONY: help venv demo demo-down hosts hosts-down acceptance test lint types \
-	unit fuzz sanity bench docs clean
+	unit fuzz sanity bench bench-deploy docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 venv: $(DEV) ## make .venv with everything that demo, tests and development need
 
@@ -83,6 +83,9 @@ sanity: $(DEV) ## ansible-test sanity, units and integration of the collection, 
 
 bench: .venv/.installed-bench ## measure beside rivals; writes docs/performance.md
 	python -m benchmarks --write
+
+bench-deploy: hosts-needs $(DEV) ## time deployments to 4, 8 and 16 such hosts
+	@python -m benchmarks.bench_deploy
 
 docs: $(DEV) ## make the generated pages below docs/reference again
 	python tools/draw_cli_reference.py

@@ -67,7 +67,7 @@ def up(wanted: Lab, places: Places, *, release: str, asks_sudo_password: bool = 
 def down(places: Places) -> None:
     """Remove every process, mount, namespace and file; only the cached base tree stays."""
     with locked(places):
-        _forget_connections(places)
+        forget_connections(places)
         ended = cut_power(places)
         unmount_below(places.directory)
         remove_network(places)
@@ -169,7 +169,7 @@ def _extended(present: Lab, wanted: Lab) -> Lab:
 
 def _kill(chosen: list[Host], places: Places) -> None:
     for host in chosen:
-        _forget_connections(places, str(host.address))
+        forget_connections(places, str(host.address))
     cut_power(places, [host.name for host in chosen])
     for host in chosen:
         hosts.unmount(host.name, places)
@@ -206,7 +206,7 @@ def _wait(chosen: list[Host] | tuple[Host, ...], places: Places) -> None:
         raise LabError(f"{', '.join(missing)}: no SSH after {BOOT_SECONDS} s; see {logs}")
 
 
-def _forget_connections(places: Places, address: str = "*") -> None:
+def forget_connections(places: Places, address: str = "*") -> None:
     """End what SSH keeps open for later tasks; it would wait for hosts that are gone."""
     for socket in places.control_sockets.glob(address):
         succeeds("ssh", "-o", f"ControlPath={socket}", "-O", "exit", "test-host")
