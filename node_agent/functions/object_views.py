@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from node_agent.functions.tokens import Tokens
     from node_agent.store.api import Reader
 
-__all__ = ["LiveStates", "ObjectViews"]
+__all__ = ["LiveStates", "ObjectViews", "needs_certificate"]
 
 JsonObject = dict[str, Any]
 _SPKI = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -164,18 +165,44 @@ def _authenticator(item: ManagedObject, spec: AuthenticatorSpec) -> JsonObject:
     return {
         "csr": pem("CERTIFICATE REQUEST", state.csr),
         "public_key_sha256": hashlib.sha256(spki).hexdigest(),
-        "needs_certificate": spec.certificate is None,
+        "needs_certificate": needs_certificate(spec),
         "certificate": None if spec.certificate is None else _leaf(spec.certificate),
     }
 
 
+def needs_certificate(spec: AuthenticatorSpec) -> bool:
+    """Tell whether an authenticator has no certificate, or one for other names than it should."""
+    if spec.certificate is None:
+        return True
+    if spec.purpose == "peer":
+        return False
+    san = _alternative_names(x509.load_pem_x509_certificates(spec.certificate.encode())[0])
+    dns_names = {name.lower() for name in san.get_values_for_type(x509.DNSName)}
+    addresses = {str(address) for address in san.get_values_for_type(x509.IPAddress)}
+    return dns_names != {name.lower() for name in spec.dns_names} or addresses != {
+        _plain_address(text) for text in spec.ip_addresses
+    }
+
+
+def _plain_address(text: str) -> str:
+    """Return the one way to write an address; what is none is refused when it is certified."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
+def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return x509.SubjectAlternativeName([])
+    return found.value
+
+
 def _leaf(chain: str) -> JsonObject:
     certificate = x509.load_pem_x509_certificates(chain.encode())[0]
-    try:
-        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = san.get_values_for_type(x509.UniformResourceIdentifier)
-    except x509.ExtensionNotFound:
-        uris = []
+    uris = _alternative_names(certificate).get_values_for_type(x509.UniformResourceIdentifier)
     return {
         "serial": f"{certificate.serial_number:x}",
         "not_after": int(certificate.not_valid_after_utc.timestamp()),

@@ -55,7 +55,7 @@ csr:
   returned: when the authenticator exists
   type: str
 needs_certificate:
-  description: Whether there is no certificate yet, or it is due for renewal.
+  description: Whether there is no certificate yet, or one for other names than the specification has.
   returned: when the authenticator exists
   type: bool
   sample: false

@@ -106,7 +106,7 @@ authenticators:
       returned: always
       type: str
     needs_certificate:
-      description: Whether there is no certificate yet, or it is due for renewal.
+      description: Whether there is no certificate yet, or one for other names than the specification has.
       returned: always
       type: bool
       sample: false
