@@ -55,9 +55,9 @@ options:
         choices: [open, closed]
         required: true
   timeout_seconds:
-    description: How long a port may stay silent until it counts as closed.
+    description: How long a port may stay silent until it counts as closed. After one second TCP asks again.
     type: float
-    default: 3.0
+    default: 2.0
 seealso:
   - module: peersys.pki.peer_info
 """
@@ -121,7 +121,7 @@ def main() -> None:
         argument_spec={
             "source": text,
             "probes": {"type": "list", "elements": "dict", "required": True, "options": probe},
-            "timeout_seconds": {"type": "float", "default": 3.0},
+            "timeout_seconds": {"type": "float", "default": 2.0},
         },
         supports_check_mode=True,
     )
