@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-COLLECTION = Path(__file__).parents[2] / "collections/ansible_collections/peersys/pki"
+REPOSITORY = Path(__file__).parents[2]
+COLLECTION = REPOSITORY / "collections/ansible_collections/peersys/pki"
 TARGETS = COLLECTION / "tests/integration/targets"
 MODULES = sorted(path.stem for path in (COLLECTION / "plugins/modules").glob("*.py"))
 ROLES = {path.name for path in (COLLECTION / "roles").iterdir()}
@@ -91,6 +92,12 @@ def test_every_target_is_of_something_that_exists() -> None:
     expected = {target_of(module).name for module in MODULES} | {*PLUGINS}
     found = {path.name for path in TARGETS.iterdir() if not path.name.startswith("setup_")}
     assert found <= expected
+
+
+@pytest.mark.parametrize("module", WITHOUT_TARGET)
+def test_a_module_without_target_is_tried_by_a_scenario(module: str) -> None:
+    scenario = WITHOUT_TARGET[module].rpartition(" ")[2]
+    assert (REPOSITORY / scenario / "molecule.yml").exists()
 
 
 def test_exceptions_are_of_something_that_exists_and_say_why() -> None:
