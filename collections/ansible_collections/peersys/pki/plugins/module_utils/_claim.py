@@ -19,6 +19,8 @@ import typing as t
 from ansible_collections.peersys.pki.plugins.module_utils._file_set import FileSet, WantedFile
 from ansible_collections.peersys.pki.plugins.module_utils._host import HostError
 
+CLAIM_PATH = "/etc/peersys/claim.json"
+
 
 class Claim:
     """The mark in ``path`` and the node that it should name."""

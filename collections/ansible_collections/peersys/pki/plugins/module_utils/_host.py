@@ -50,7 +50,7 @@ def run_command(*command: str, given: str = "", remedy: str = "") -> str:
 def explain(error: OSError, directory: str) -> HostError:
     """Return an error of the file system as one with a remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return no_space(directory, needed_bytes=0)
+        return no_space(os.path.dirname(error.filename or "") or directory, needed_bytes=0)
     return HostError(
         f"{error.filename or directory}: {error.strerror or error}",
         "see that root may write there",

@@ -19,12 +19,11 @@ import typing as t
 
 from ansible_collections.peersys.pki.plugins.module_utils import _host_checks as checks
 from ansible_collections.peersys.pki.plugins.module_utils import _service
-from ansible_collections.peersys.pki.plugins.module_utils._claim import Claim
+from ansible_collections.peersys.pki.plugins.module_utils._claim import CLAIM_PATH, Claim
 from ansible_collections.peersys.pki.plugins.module_utils._credentials import CredentialStore
 from ansible_collections.peersys.pki.plugins.module_utils._file_set import WantedFile
 from ansible_collections.peersys.pki.plugins.module_utils._version_tree import Archive, VersionTree
 
-CLAIM_PATH = "/etc/peersys/claim.json"
 _NOT_MADE = "not made yet"
 _HIDDEN = "(hidden)\n"
 
@@ -65,12 +64,14 @@ class NodeService:
 
     def stop(self) -> Result:
         """Stop the agent and keep everything."""
+        checks.check_service_manager()
         self._claim.check()
         self._stop()
         return self._result(self._tree.current())
 
     def remove(self) -> Result:
         """Remove everything, the claim last."""
+        checks.check_service_manager()
         self._claim.check()
         self._stop()
         for name, is_there, remove in self._removals():

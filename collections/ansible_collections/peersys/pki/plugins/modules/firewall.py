@@ -63,6 +63,18 @@ options:
     description: How long a changed table waits to be confirmed.
     type: int
     default: 60
+  owner:
+    description: The node that the host must belong to, if it belongs to any (see M(peersys.pki.node_service)).
+    type: dict
+    suboptions:
+      name:
+        description: The node's name.
+        type: str
+        required: true
+      trust_domain:
+        description: The topology's trust domain.
+        type: str
+        required: true
   confirm:
     description: Set by the action plugin when it has come through the new table.
     type: bool
@@ -94,6 +106,7 @@ import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.peersys.pki.plugins.module_utils._claim import CLAIM_PATH, Claim
 from ansible_collections.peersys.pki.plugins.module_utils._firewall import Firewall, ssh_ports_found
 from ansible_collections.peersys.pki.plugins.module_utils._host import HostError, explain
 from ansible_collections.peersys.pki.plugins.module_utils._ruleset import Rule, RuleError, ruleset
@@ -106,12 +119,14 @@ def main() -> None:
         "from": {"type": "list", "elements": "str", "required": True},
         "comment": {"type": "str", "default": ""},
     }
+    owner = {name: {"type": "str", "required": True} for name in ("name", "trust_domain")}
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "rules": {"type": "list", "elements": "dict", "default": [], "options": rule},
             "ssh_ports": {"type": "list", "elements": "int", "default": []},
             "trial_seconds": {"type": "int", "default": 60},
+            "owner": {"type": "dict", "options": owner},
             "confirm": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -120,6 +135,9 @@ def main() -> None:
     try:
         if os.geteuid() != 0:
             raise HostError("this needs root", "set ansible_become for this host")
+        if module.params["owner"]:
+            wanted = module.params["owner"]
+            Claim(CLAIM_PATH, wanted["trust_domain"], wanted["name"]).check()
         module.exit_json(**act(module.params, dry_run=module.check_mode))
     except RuleError as error:
         module.fail_json(msg=f"firewall_rules: {error}")

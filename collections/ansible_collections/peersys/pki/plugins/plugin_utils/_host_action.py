@@ -32,6 +32,8 @@ class HostAction(ActionBase):
                 module_name=name, module_args=dict(arguments), task_vars=task_vars
             )
         except AnsibleConnectionFailure as error:
+            if _FULL in str(error):
+                raise AnsibleActionFail(_full(host)) from error
             address = task_vars.get("ansible_host", host)
             raise AnsibleConnectionFailure(
                 f"{host} can't be reached at {address}: {_first_line(error)}. Remedy: see that it "
@@ -57,8 +59,6 @@ class HostAction(ActionBase):
                 self._connection._shell.tmpdir, "archive"
             )
             self._transfer_file(path, remote)  # type: ignore[no-untyped-call]
-        except AnsibleConnectionFailure:
-            raise
         except AnsibleError as error:
             raise AnsibleActionFail(
                 f"{host}: the agent's archive can't be brought to it: {_first_line(error)}. Remedy: "

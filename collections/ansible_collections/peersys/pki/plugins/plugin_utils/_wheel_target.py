@@ -18,8 +18,14 @@ import pathlib
 import typing as t
 import zipfile
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_wheel_filename
+try:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name, parse_wheel_filename
+except ImportError as error:
+    # ansible-core needs it too, so only its own import check is ever without.
+    _missing_package: ImportError | None = error
+else:
+    _missing_package = None
 
 # The oldest C library of any manylinux wheel (PEP 600: manylinux1 is glibc 2.5).
 _OLDEST_GLIBC_MINOR = 5
@@ -65,6 +71,8 @@ def missing_requirements(
     wheels: t.Iterable[pathlib.Path], roots: t.Sequence[str], target: Target
 ) -> list[str]:
     """Return what the roots need on the target and the wheels don't hold."""
+    if _missing_package is not None:
+        raise _missing_package
     needed_by = {_name(wheel): _requirements(wheel) for wheel in wheels}
     waiting = [Requirement(root) for root in roots]
     seen: set[tuple[str, str]] = set()

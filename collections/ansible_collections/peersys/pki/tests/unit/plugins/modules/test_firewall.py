@@ -142,3 +142,15 @@ def test_absent_leaves_nothing(kernel, run_module, tmp_path):
     assert not run_module("firewall", state="absent")["changed"]
     assert (kernel.enabled, kernel.table) == (False, "")
     assert os.listdir(tmp_path) == []
+
+
+def test_host_of_another_topology_is_left_alone(kernel, run_module, tmp_path, monkeypatch):
+    monkeypatch.setattr(firewall, "CLAIM_PATH", str(tmp_path / "claim.json"))
+    (tmp_path / "claim.json").write_text('{"node": "ra1", "trust_domain": "a.example.org"}')
+    own = {"name": "ra1", "trust_domain": "a.example.org"}
+    assert run_module("firewall", rules=RULES, owner=own)["changed"]
+    other = {**own, "trust_domain": "b.example.org"}
+    for state in ("present", "absent"):
+        result = run_module("firewall", state=state, rules=[], owner=other)
+        assert "belongs to node ra1 of a.example.org" in result["msg"]
+    assert len(kernel.loaded) == 1

@@ -17,6 +17,7 @@ from ansible_collections.peersys.pki.plugins.module_utils import (
     _service,
 )
 from ansible_collections.peersys.pki.plugins.module_utils._host import CommandError
+from ansible_collections.peersys.pki.plugins.modules import node_service
 from ansible_collections.peersys.pki.plugins.plugin_utils._release_archive import write_archive
 
 SECRET = "correct horse battery staple"
@@ -75,7 +76,7 @@ def host(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "run_command", host)
     monkeypatch.setattr(_host_checks, "check_service_manager", lambda: None)
     monkeypatch.setattr(_service, "has_user", lambda name: name in host.users)
-    monkeypatch.setattr(_service, "remove_user", lambda name: host.users.remove(name))
+    monkeypatch.setattr(_service, "remove_user", host.users.remove)
     monkeypatch.setattr(_service, "UNIT_DIRECTORY", str(tmp_path / "units"))
     monkeypatch.setattr(_node_service, "CLAIM_PATH", str(tmp_path / "etc/claim.json"))
     (tmp_path / "units").mkdir()
@@ -179,13 +180,19 @@ def test_run_that_was_cut_off_before_the_restart_is_made_up_for(host, arguments,
     assert not run_module("node_service", **arguments)["changed"]
 
 
-def test_half_made_version_is_replaced_with_a_warning(host, arguments, run_module, tmp_path):
+def test_half_made_version_is_replaced_with_a_warning(
+    host, arguments, run_module, tmp_path, monkeypatch
+):
+    warnings = []
+    monkeypatch.setattr(
+        node_service.AnsibleModule, "warn", lambda _self, text: warnings.append(text)
+    )
     run_module("node_service", **arguments)
     os.unlink(tmp_path / "opt/versions/1-abc/inventory.json")
     (tmp_path / "opt/versions/.making-2").mkdir()
     result = run_module("node_service", **arguments)
     assert result["steps"] == ["install", "restart"]
-    assert ".making-2, 1-abc half installed" in str(result["warnings"])
+    assert ".making-2, 1-abc half installed" in str(warnings)
     assert os.listdir(tmp_path / "opt/versions") == ["1-abc"]
 
 
