@@ -93,5 +93,5 @@ docs: $(DEV) ## make the generated pages below docs/reference again
 
 clean: ## remove the environment and every cache (the demo must be down)
 	@test ! -e .local || { echo "The demo is there still: run 'make demo-down' first." >&2; exit 1; }
-	rm -rf .venv .ansible .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .ansible .wheelhouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
