@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from node_agent.cli.failures import ExitStatus
-from node_agent.config import NodeSettings, load_settings
+from node_agent.config import load_settings
 from node_agent.errors import ConfigError
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from node_agent.cli.session import Session
 
@@ -28,7 +29,10 @@ def run(namespace: argparse.Namespace, session: Session) -> int:
 def check_config(namespace: argparse.Namespace, session: Session) -> int:
     """Read the start-up file as ``run`` would, and check what it points to."""
     settings = load_settings(namespace.config)
-    _check_passphrase(settings, where=f"{namespace.config}: passphrase_file")
+    for name in ("passphrase", "store_password", "shared_passphrase"):
+        path = getattr(settings, f"{name}_path")
+        if path is not None:
+            _check_secret(path, where=f"{namespace.config}: {name}_file")
     document = {
         "identity": settings.identity.uri,
         "state_directory": str(settings.state_directory),
@@ -43,10 +47,7 @@ def check_config(namespace: argparse.Namespace, session: Session) -> int:
     return ExitStatus.OK
 
 
-def _check_passphrase(settings: NodeSettings, *, where: str) -> None:
-    path = settings.passphrase_path
-    if path is None:
-        return
+def _check_secret(path: Path, *, where: str) -> None:
     try:
         found = path.stat()
     except OSError as error:
@@ -62,7 +63,7 @@ def _check_passphrase(settings: NodeSettings, *, where: str) -> None:
             remedy=f"chmod 0600 {path}",
         )
     if found.st_size == 0:
-        raise ConfigError(f"{path} is empty", where=where, remedy="write a passphrase into it")
+        raise ConfigError(f"{path} is empty", where=where, remedy="write the secret into it")
 
 
 def _text(address: object) -> str | None:

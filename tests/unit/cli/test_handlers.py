@@ -335,6 +335,32 @@ class TestStartUpFile:
         assert f"{file}: workers: must be from 1 to 64" in run.err
 
     @pytest.mark.parametrize(
+        ("lines", "complaint"),
+        [
+            ({"store_trust_anchors": "/x.pem"}, "is only for a PostgreSQL store"),
+            (
+                {
+                    "store_url": "postgresql://db.example.org/x?sslmode=require",
+                    "store_trust_anchors": "/x.pem",
+                },
+                "says already how to verify",
+            ),
+            (
+                {"store_password_file": "/x", "store_password_credential": "y"},
+                "store_password_file and store_password_credential exclude each other",
+            ),
+            ({"shared_passphrase_credential": "y"}, "the service manager passed none"),
+            ({"shared_passphrase_file": "/nowhere/x"}, "shared_passphrase_file: /nowhere/x"),
+        ],
+    )
+    def test_what_a_shared_store_needs_is_checked(
+        self, peersys: CommandLine, tmp_path: Path, lines: dict[str, str], complaint: str
+    ) -> None:
+        run = peersys("check-config", "--config", self.write(tmp_path, **lines))
+        assert run.status == 2
+        assert complaint in run.err
+
+    @pytest.mark.parametrize(
         ("mode", "content", "complaint"),
         [
             (0o644, "x", "can be read by others"),

@@ -154,6 +154,37 @@ def test_nobody_moves_the_position_of_another_nodes_log(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_nodes_of_one_shared_log_go_on_where_the_other_stopped(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            entries = await va.entries()
+            source = "log:0123456789abcdef#content"
+
+            def batch(*chosen: PublishedEntry, after: int = 0) -> PublishRequest:
+                return PublishRequest(
+                    source=source,
+                    after=after,
+                    position=chosen[-1].position,
+                    authorities=("issuing",),
+                    entries=chosen,
+                )
+
+            first, *rest = entries
+            at = first.position
+            assert (await va.receiver.publish(context("ca1"), batch(first))).position == at
+            wanted = PositionRequest(source=source, authorities=("issuing",))
+            assert (await va.receiver.position(context("ca2"), wanted)).position == at
+            await va.receiver.publish(context("ca2"), batch(*rest, after=at))
+            overtaken = await va.receiver.publish(context("ca1"), batch(*entries))
+            assert overtaken.position == entries[-1].position
+            assert await va.store.last_position() == len(entries)
+            # A peer that is granted another CA can name the log, but not move this position.
+            elsewhere = PositionRequest(source=source, authorities=("other",))
+            assert (await va.receiver.position(context("ca9"), elsewhere)).position == 0
+
+    run(scenario())
+
+
 def test_an_entry_for_a_ca_that_the_batch_does_not_name_is_denied(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with receiving(tmp_path) as va:

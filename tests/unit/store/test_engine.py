@@ -27,6 +27,37 @@ def test_url_of_another_database_is_refused(url: str) -> None:
     assert "sqlite:///" in caught.value.remedy
 
 
+@pytest.mark.parametrize("url", ["postgresql://me:geheim@/x", "postgresql://me@/x?password=geheim"])
+def test_password_in_the_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match="store_password_file") as caught:
+        open_store(url)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", "?sslmode=require", "?sslmode=verify-ca", "?sslmode=disable&channel_binding=require"],
+)
+@pytest.mark.parametrize("host", ["192.0.2.21", "db.example.org", "[2001:db8::1]:5433"])
+def test_server_on_the_network_must_be_verified(host: str, options: str) -> None:
+    with pytest.raises(ConfigError, match="without verifying"):
+        open_store(f"postgresql://me@{host}/x{options}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me@192.0.2.21/x?sslmode=verify-full&sslrootcert=/x.pem",
+        "postgresql://me@192.0.2.21/x?sslmode=require&channel_binding=require",
+        "postgresql://me@127.0.0.1/x",
+        "postgresql://me@/x",
+        "postgresql://me@/x?host=/run/postgresql",
+    ],
+)
+def test_verified_or_local_server_will_do(url: str) -> None:
+    open_store(url)
+
+
 @pytest.mark.parametrize(
     "url", ["sqlite:////nowhere/at/all/x.db", "postgresql://nobody@/none?host=/nowhere/at/all"]
 )
