@@ -109,7 +109,8 @@ class Authorities:
             raise RequestRefused(
                 f"the CA {authority.name!r} has no profile {name!r}",
                 field="profile",
-                remedy=f"use one of {', '.join(authority.spec.profiles) or 'none'}",
+                # Not by name: who asks may be granted some of them only.
+                remedy="ask for the catalogue: it lists what you may use",
             )
         item = self._objects.get("certificate_profiles", name)
         known = self._profiles.get(name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from node_agent.errors import Conflict, NotFound, RequestRefused
 from node_agent.functions.certificate_records import (
     Provenance,
@@ -130,7 +132,9 @@ class AuthorityService:
             request_id=context.request_id,
             digest=context.request_digest,
         )
-        return await self._record_once(authority, change, context.audit_record, asked)
+        answer = await self._record_once(authority, change, context.audit_record, asked)
+        # The log's length counts what this node does for everybody: not a tenant's business.
+        return msgspec.structs.replace(answer, position=0)
 
     async def status(self, context: Context, request: StatusRequest) -> CertificateDescription:
         """Return one certificate. Raises NotFound."""

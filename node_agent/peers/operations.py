@@ -88,8 +88,8 @@ class RevokeRequest(_Message, frozen=True):
 
 
 class RevokeAnswer(_Message, frozen=True):
-    """The status after the request, and the change-log position at which it stands. ``changed`` is
-    False when it was so already.
+    """The status after the request. ``changed`` is False when it was so already. ``position``, the
+    place in the change log, is always 0 for peers: it would count what others ask.
     """
 
     status: str

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from node_agent.errors import AcquireTimeout, CallTimeout, LinkClosed, Unavailable
 from node_agent.peers.envelope import add_via
 from node_agent.wire.codes import Status
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from node_agent.peers.envelope import VerifiedRequest
 
 __all__ = ["Relay"]
+
+log = structlog.get_logger(__name__)
 
 _MAX_ATTEMPTS = 5
 # A CA that lost its last link dials again at once. Longer than that, and the origin does better
@@ -55,7 +59,7 @@ class Relay:
         """
         message = add_via(request, call.link.peer)
         passed = {request.origin.node, call.link.peer.node, *(via.node for via in request.via)}
-        peers = [peer for peer in self._route(request.body.audience) if peer not in passed]
+        peers = [peer for peer in self._way_to(request.body.audience) if peer not in passed]
         if not peers:
             raise Unavailable("there is no way to it from here", retry_after_seconds=30)
         answer = await self._send(peers, call, message)
@@ -65,6 +69,14 @@ class Relay:
                 raise CallTimeout("no answer from upstream in time")
             raise Unavailable("upstream can't serve it now")
         return answer
+
+    def _way_to(self, audience: str) -> Sequence[NodeIdentity]:
+        """Ask ``route``, and keep to ourselves what our roles lack."""
+        try:
+            return self._route(audience)
+        except Unavailable as error:
+            log.info("no way upstream", audience=audience, reason=str(error))
+            return ()
 
     async def _send(
         self, peers: Sequence[NodeIdentity], call: IncomingCall, message: bytes

@@ -93,7 +93,7 @@ class RevocationOutcome(View, frozen=True, kw_only=True):
     revoked_at: int | None
     reason: RevocationReason | None
     position: int = 0
-    """Change-log position at which the status stands."""
+    """Change-log position at which the status stands; 0 where it isn't told."""
 
 
 class CertificateInfo(View, frozen=True, kw_only=True):

@@ -1,0 +1,289 @@
+"""Two tenants with a CA each on one node: neither learns of the other. What is forbidden and what
+doesn't exist get the same answer, for the same work, so that time tells nothing either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from node_agent.peers.envelope import sign_request
+from node_agent.peers.operations import (
+    CATALOGUE,
+    CERTIFY_SIGNER,
+    ENROLL,
+    REVOKE,
+    SEARCH,
+    STATUS,
+    CatalogueRequest,
+    CertifySignerRequest,
+    EnrollRequest,
+    Operation,
+    RevokeRequest,
+    SearchRequest,
+    StatusRequest,
+    serial_octets,
+)
+from node_agent.wire import Status
+from tests.support.event_loop import run
+from tests.support.hostile_requests import csr_for
+from tests.support.own_authority import OwnAuthority, own_authority
+from tests.support.peer_nodes import Meadow, PeerNode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from node_agent.net import RawAnswer
+
+PROFILE = {
+    "subject": [{"attribute": "common_name", "pattern": "[a-z.]+"}],
+    "san": [{"kind": "dns", "minimum": 1}],
+    "validity_days": 30,
+}
+NODE: dict[str, Any] = {
+    "crypto_tokens": [{"name": "offline", "activation": "on_demand"}],
+    "certificate_profiles": [{**PROFILE, "name": name} for name in ("server", "secret", "unused")],
+    "certification_authorities": [
+        {"name": "management", "kind": "management", "subject": "CN=Management"},
+        {"name": "root", "kind": "root", "subject": "CN=Root", "crypto_token": "offline"},
+        *(
+            {
+                "name": name,
+                "kind": "issuing",
+                "issuer": "root",
+                "subject": f"CN={name}",
+                "profiles": profiles,
+            }
+            for name, profiles in (("alpha", ["server"]), ("beta", ["secret", "server"]))
+        ),
+    ],
+}
+VERBS = ["/peer/incoming", "/ra/*", "/protocol/rest"]
+GRANTS = {
+    "alpha1": [*VERBS, "/ca/alpha", "/profile/server", "/profile/unused"],
+    "beta1": [*VERBS, "/ca/beta", "/profile/secret"],
+}
+CSR = csr_for("www.example.org")
+READS = ("certificate", "search", "certificate_by_request", "audit_entries", "objects")
+WRITES = ("record_issuance", "record_status", "record_status_once")
+
+
+class Node:
+    """A CA node as its tenants' RAs reach it; ``work`` is what the store was asked for."""
+
+    def __init__(self, own: OwnAuthority, meadow: Meadow) -> None:
+        self.own = own
+        self.ca = meadow.node("ca1", GRANTS)
+        self.ras = {name: meadow.node(name, {"ca1": ["/peer/**", "/ca/**"]}) for name in GRANTS}
+        self.work: list[str] = []
+        self.ca.held.update(("ca/alpha", "ca/beta", "ca/root", "ca/management"))
+        register: Callable[..., None] = self.ca.dispatcher.register
+        for operation, handler in (
+            (ENROLL, own.service.enroll),
+            (REVOKE, own.service.revoke),
+            (STATUS, own.service.status),
+            (SEARCH, own.service.search),
+            (CATALOGUE, own.service.catalogue),
+            (CERTIFY_SIGNER, own.service.certify_signer),
+        ):
+            register(operation, handler)
+        for name in (*READS, *WRITES):
+            setattr(own.store, name, self._counted(name, getattr(own.store, name)))
+
+    def _counted(
+        self, name: str, method: Callable[..., Awaitable[Any]]
+    ) -> Callable[..., Awaitable[Any]]:
+        async def counted(*arguments: Any, **options: Any) -> Any:
+            self.work.append(name)
+            return await method(*arguments, **options)
+
+        return counted
+
+    async def ask(self, who: str, operation: Operation[Any, Any], request: Any) -> Any:
+        return await self.ras[who].caller.call(
+            operation, request, peers=[self.ca.node], requester="mallory", timeout_seconds=5
+        )
+
+    async def enrol(self, who: str, authority: str, profile: str) -> int:
+        request = EnrollRequest(authority=authority, profile=profile, csr=CSR)
+        await self.ask(who, ENROLL, request)
+        newest = (await self.ask(who, SEARCH, SearchRequest(authority=authority))).certificates[0]
+        return int.from_bytes(newest.serial, "big")
+
+    async def told(
+        self, operation: Operation[Any, Any], request: Any
+    ) -> tuple[int, bytes, list[str], list[bool]]:
+        """Return status and signed payload of alpha's request, and what it cost the CA."""
+        self.work.clear()
+        self.ca.audited.clear()
+        ra = self.ras["alpha1"]
+        request_id = b"i" * 16
+        message = sign_request(
+            ra.holder,
+            method=operation.method,
+            request_id=request_id,
+            audience=operation.audience(request) or self.ca.node.uri,
+            requester="mallory",
+            payload=msgspec.msgpack.encode(request),
+        ).message
+        answer = await self._raw(ra, operation.method, message, request_id)
+        body = msgspec.msgpack.decode(msgspec.msgpack.decode(answer.payload)[0])
+        allowed = [record.allowed for record in self.ca.audited]
+        return int(answer.status), body[3], list(self.work), allowed
+
+    async def _raw(self, ra: PeerNode, method: str, message: bytes, request_id: bytes) -> RawAnswer:
+        (link,) = ra.directory.links(self.ca.node)
+        return await link.call(method, message, request_id=request_id, timeout_seconds=5)
+
+
+@contextlib.asynccontextmanager
+async def a_node(directory: Path) -> AsyncIterator[Node]:
+    async with Meadow() as meadow, own_authority(directory, **NODE) as own:
+        node = Node(own, meadow)
+        for ra in node.ras.values():
+            await meadow.link(node.ca, ra)
+        yield node
+
+
+def about(authority: str, serial: int = 1) -> dict[str, tuple[Operation[Any, Any], Any]]:
+    """Return a request of each kind about ``authority``."""
+    octets = serial_octets(serial)
+    return {
+        "enroll": (ENROLL, EnrollRequest(authority=authority, profile="server", csr=CSR)),
+        "revoke": (REVOKE, RevokeRequest(authority=authority, serial=octets)),
+        "status": (STATUS, StatusRequest(authority=authority, serial=octets)),
+        "search": (SEARCH, SearchRequest(authority=authority)),
+        "signer": (CERTIFY_SIGNER, CertifySignerRequest(authority=authority, csr=CSR)),
+    }
+
+
+@pytest.mark.parametrize("verb", about(""))
+@pytest.mark.parametrize("forbidden", ["beta", "root", "management"])
+def test_a_forbidden_ca_is_as_an_absent_one(tmp_path: Path, verb: str, forbidden: str) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            serial = await node.enrol("beta1", "beta", "secret")
+            said = await node.told(*about(forbidden, serial)[verb])
+            assert said == await node.told(*about("nowhere", serial)[verb])
+            assert said == await node.told(*about("nowhere", 1)[verb])
+            status, _, work, allowed = said
+            assert (status, work, allowed) == (Status.DENIED, [], [False])
+
+    run(scene())
+
+
+def test_a_forbidden_profile_is_as_an_absent_one(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            said = [
+                await node.told(ENROLL, EnrollRequest(authority="alpha", profile=name, csr=CSR))
+                for name in ("secret", "nothing")
+            ]
+            assert said[0] == said[1]
+            assert said[0][0] == Status.DENIED
+
+    run(scene())
+
+
+def test_a_profile_that_a_ca_lacks_names_no_other(tmp_path: Path) -> None:
+    """It is granted everywhere, and used by no CA: the answer lists none that are."""
+
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            request = EnrollRequest(authority="alpha", profile="unused", csr=CSR)
+            status, payload, *_ = await node.told(ENROLL, request)
+            assert status == Status.INVALID
+            assert b"secret" not in payload
+            assert b"server" not in payload
+
+    run(scene())
+
+
+@pytest.mark.parametrize("verb", ["revoke", "status"])
+def test_another_tenants_serial_number_is_as_one_that_never_was(tmp_path: Path, verb: str) -> None:
+    """Asked of the own CA, with the same work."""
+
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            theirs = await node.enrol("beta1", "beta", "secret")
+            absent = theirs ^ 1
+            said = []
+            for serial in (theirs, absent):
+                status, payload, work, allowed = await node.told(*about("alpha", serial)[verb])
+                text = payload.replace(f"{serial:x}".encode(), b"SERIAL")
+                said.append((status, text, work, allowed))
+            assert said[0] == said[1]
+            assert said[0][0] == Status.NOT_FOUND
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"name": "www.example.org"},
+        {"requester": "mallory"},
+        {"profile": "secret"},
+        {"status": "good"},
+        {"expires_before": 4_000_000_000},
+        {"limit": 100_000},
+    ],
+    ids=str,
+)
+def test_no_search_finds_what_is_another_tenants(tmp_path: Path, filters: dict[str, Any]) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            own = await node.enrol("alpha1", "alpha", "server")
+            for _ in range(3):
+                await node.enrol("beta1", "beta", "secret")
+            answer = await node.ask("alpha1", SEARCH, SearchRequest(authority="alpha", **filters))
+            found = {int.from_bytes(item.serial, "big") for item in answer.certificates}
+            assert found <= {own}
+
+    run(scene())
+
+
+def test_a_place_in_another_tenants_list_leads_nowhere(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            for _ in range(3):
+                await node.enrol("beta1", "beta", "secret")
+            theirs = await node.ask("beta1", SEARCH, SearchRequest(authority="beta", limit=1))
+            request = SearchRequest(authority="alpha", after=theirs.after)
+            assert (await node.ask("alpha1", SEARCH, request)).certificates == ()
+
+    run(scene())
+
+
+def test_no_number_tells_how_much_is_done_for_others(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            positions = []
+            for others in (0, 3):
+                for _ in range(others):
+                    await node.enrol("beta1", "beta", "secret")
+                serial = await node.enrol("alpha1", "alpha", "server")
+                operation, request = about("alpha", serial)["revoke"]
+                positions.append((await node.ask("alpha1", operation, request)).position)
+            assert positions == [0, 0]
+
+    run(scene())
+
+
+def test_each_tenants_catalogue_is_its_own(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            offers = {}
+            for name in GRANTS:
+                answer = await node.ask(name, CATALOGUE, CatalogueRequest())
+                offers[name] = [(offer.name, offer.profiles) for offer in answer.authorities]
+            assert offers == {
+                "alpha1": [("alpha", ("server",))],
+                "beta1": [("beta", ("secret",))],
+            }
+
+    run(scene())
