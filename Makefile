@@ -49,9 +49,8 @@ hosts-down: $(DEV) ## remove those hosts, their networks and their files
 	@python -m tools.test_hosts down
 
 acceptance: hosts-needs $(DEV) ## every molecule scenario: deploy shipped inventories on such hosts, break them, look
-	@started=$$(date +%s); \
-	env -u ANSIBLE_REMOTE_TEMP MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.ansible/molecule \
-	    molecule test --all --report --command-borders; status=$$?; \
+	@started=$$(date +%s); rm -rf .ansible/tmp/molecule.*; \
+	env -u ANSIBLE_REMOTE_TEMP molecule test --all --report --command-borders; status=$$?; \
 	echo "acceptance: $$(($$(date +%s) - started)) s"; exit $$status
 
 test: lint types sanity $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
