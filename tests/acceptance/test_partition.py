@@ -41,7 +41,7 @@ def link_is_down(deployment: Deployment) -> bool:
         for peer in deployment.agent(name, "status")["peers"]
         if peer["peer"].endswith((f"/{CA}", f"/{RA}"))
     ]
-    return len(states) == 2 and "up" not in states
+    return "up" not in states
 
 
 def is_cut(deployment: Deployment) -> bool:
