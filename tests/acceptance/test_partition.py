@@ -25,6 +25,8 @@ CUT = ("ca", "service")
 FLOWS_AGAIN_SECONDS = 2.0
 CA, RA, VA = "ca1", "ra1", "va1"
 NOTICED_SECONDS = 120
+# Between two looks.
+LOOK_SECONDS = 0.01
 
 
 @pytest.fixture
@@ -98,4 +100,5 @@ def wait_for_status(
     deadline = time.monotonic() + seconds
     while status_of(va, serial, issuer) is not wanted:
         assert time.monotonic() < deadline, f"the VA didn't say {wanted} within {seconds} s"
+        time.sleep(LOOK_SECONDS)
     return time.monotonic()

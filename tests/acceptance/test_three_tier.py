@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from tests.acceptance.deployment import AUTHORITY, PROFILE
+from tests.acceptance.deployment import AUTHORITY, PROFILE, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,3 +93,48 @@ def test_requesters_in_parallel_get_a_certificate_each(
     issued = requester.issued(AUTHORITY, f"{traffic.label}.example.org")
     assert len(issued) == len(traffic.done)
     assert {certificate["serial"] for certificate in issued} == serials
+
+
+def failed_verify(deployment: Deployment) -> str:
+    """Return what the playbook verify says, which must fail."""
+    done = subprocess.run(
+        [*deployment.play("verify.yml"), "--extra-vars", "verification_wait_seconds=2"],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0, done.stdout
+    return " ".join(done.stdout.split())
+
+
+def test_verify_names_both_hosts_of_a_port_that_must_be_closed(deployment: Deployment) -> None:
+    va1 = deployment.host("va1")
+    va1.check_output("nft delete table inet peersys")
+    try:
+        said = failed_verify(deployment)
+    finally:
+        va1.check_output("systemctl restart peersys-firewall")
+    for source, port in (
+        ("client1", "peer"),
+        ("ra1", "peer"),
+        ("ra1", "status"),
+        ("ca1", "status"),
+    ):
+        assert f"{source} reaches the {port} port of va1 (" in said
+
+
+def test_verify_names_both_ends_of_a_link_that_is_down(deployment: Deployment) -> None:
+    va1 = deployment.host("va1")
+    # The agent runs, and hears nothing.
+    va1.check_output("nft insert rule inet peersys inbound tcp dport 7443 drop")
+    va1.check_output("systemctl restart peersys")
+    try:
+        said = failed_verify(deployment)
+    finally:
+        va1.check_output("systemctl restart peersys-firewall")
+    assert "ca1 has no link with va1" in said
+    assert "va1 has no link with ca1" in said
