@@ -23,6 +23,7 @@ from node_agent.functions.audit_checkpoints import AuditCheckpoints
 from node_agent.functions.authorities import Authorities
 from node_agent.functions.authority import AuthorityService
 from node_agent.functions.certification import Certification
+from node_agent.functions.compared import ComparedStore
 from node_agent.functions.creation import Creation
 from node_agent.functions.crl_issuing import CrlIssuing
 from node_agent.functions.following import StoreFollower
@@ -36,6 +37,7 @@ from node_agent.functions.ports import Ports
 from node_agent.functions.publishers import Publishers
 from node_agent.functions.publishing import Publisher
 from node_agent.functions.publishing_turn import SharedTurn
+from node_agent.functions.range_digests import LeafKeeper
 from node_agent.functions.receiving import SHARED_LOG, Applied, PublicationReceiver
 from node_agent.functions.refreshing import ObjectRefresh
 from node_agent.functions.registration import Registration
@@ -45,6 +47,7 @@ from node_agent.functions.signers import Signers
 from node_agent.functions.status_report import StatusReporter
 from node_agent.functions.tokens import Tokens, read_passphrase, read_secret
 from node_agent.functions.upstreams import Upstreams
+from node_agent.functions.verification import Verification
 from node_agent.log import configure_logging
 from node_agent.objects import CryptoTokenSpec, PublisherSpec
 from node_agent.peers.operations import (
@@ -53,7 +56,10 @@ from node_agent.peers.operations import (
     ENROLL,
     PUBLISH,
     PUBLISH_CONTENT,
+    PUBLISH_DIGESTS,
+    PUBLISH_ENTRIES,
     PUBLISH_POSITION,
+    PUBLISH_REPAIR,
     REVOKE,
     SEARCH,
     STATUS,
@@ -71,7 +77,7 @@ if TYPE_CHECKING:
     from node_agent.policy import RoleSet
     from node_agent.store import Store
     from node_agent.store.records import AuditRecord, CrlRecord
-    from node_agent.web.backends import PeerStatus, PingResult, StatusReport
+    from node_agent.web.backends import PeerStatus, PingResult, PublisherVerification, StatusReport
 
 __all__ = ["Node", "run", "serve"]
 
@@ -137,6 +143,9 @@ class Node:
                 tasks.create_task(self._crls.run(), name="crl-issuing"),
                 tasks.create_task(self._signers.run(), name="signers"),
                 tasks.create_task(self._upstreams.run(), name="upstreams"),
+                tasks.create_task(
+                    self._verification.run(self._publishers.all), name="verification"
+                ),
                 tasks.create_task(keep_watchdog_fed(self._clock), name="watchdog"),
             ]
             if self._is_shared:
@@ -192,6 +201,13 @@ class Node:
     async def ping(self, peer: str) -> PingResult:
         """Measure every live link to a peer."""
         return await self._linking.ping(peer)
+
+    async def verify_publisher(
+        self, name: str, *, repair: bool, recompute: bool
+    ) -> PublisherVerification:
+        """Compare a publisher's peer with this node."""
+        publisher = self._publishers.named(name)
+        return await self._verification.verify(publisher, repair=repair, recompute=recompute)
 
     async def status(self) -> StatusReport:
         """Return the whole node at a glance."""
@@ -282,6 +298,14 @@ class Node:
             clock=self._clock,
         )
         self._publishers = Publishers(self._make_publisher)
+        self._keeper = LeafKeeper(self._store)
+        self._verification = Verification(
+            store=self._store,
+            caller=self._linking,
+            keeper=self._keeper,
+            authority_ids=self._known.ids_by_name,
+            clock=self._clock,
+        )
         register = self._linking.register
         register(ENROLL, self._service.enroll)
         register(REVOKE, self._service.revoke)
@@ -318,6 +342,10 @@ class Node:
         self._linking.register(PUBLISH, receiver.publish)
         self._linking.register(PUBLISH_CONTENT, receiver.content)
         self._linking.register(PUBLISH_POSITION, receiver.position)
+        compared = ComparedStore(self._store, self._known, self._keeper, on_applied=self._applied)
+        self._linking.register(PUBLISH_DIGESTS, compared.digests)
+        self._linking.register(PUBLISH_ENTRIES, compared.entries)
+        self._linking.register(PUBLISH_REPAIR, compared.repair)
 
     def _build_edges(self) -> None:
         self._ports = Ports(self.settings, self._clock)

@@ -83,6 +83,16 @@ def _isolate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _verify_publisher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name of the publisher")
+    parser.add_argument("--repair", action="store_true", help="put right what differs")
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="trust no digest that was made before, on either side (takes longer)",
+    )
+
+
 def _crl(parser: argparse.ArgumentParser) -> None:
     _name(parser)
     _output(parser, "write to FILE instead of standard output")
@@ -290,6 +300,21 @@ _PEER = Group(
     ),
 )
 
+_PUBLISHER = Group(
+    name="publisher",
+    summary="what goes to which VA",
+    commands=(
+        Command(
+            name="verify",
+            summary="compare a publisher's peer with this node, and repair it",
+            description="Exits with 1 when something differs and was not repaired.",
+            handler="publishers:verify",
+            arguments=_verify_publisher,
+            examples=("peersys publisher verify va1", "peersys publisher verify va1 --repair"),
+        ),
+    ),
+)
+
 _CA = Group(
     name="ca",
     summary="certification authorities of the node",
@@ -426,6 +451,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     *_AGENT,
     _NODE,
     _PEER,
+    _PUBLISHER,
     _CA,
     _CERTIFICATE,
     _ROLE,

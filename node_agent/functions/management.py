@@ -44,6 +44,7 @@ from node_agent.web.backends import (
     PingResult,
     PlanResult,
     PlanStep,
+    PublisherVerification,
     RevocationOrder,
     RevocationOutcome,
     StatusReport,
@@ -89,6 +90,12 @@ class Runtime(Protocol):
 
     async def ping(self, peer: str) -> PingResult:
         """Measure every live link to a peer."""
+        ...
+
+    async def verify_publisher(
+        self, name: str, *, repair: bool, recompute: bool
+    ) -> PublisherVerification:
+        """Compare a publisher's peer with this node."""
         ...
 
     async def status(self) -> StatusReport:
@@ -229,6 +236,12 @@ class Management:
     async def ping(self, peer: str) -> PingResult:
         """Measure every live link to a peer."""
         return await self._runtime.ping(peer)
+
+    async def verify_publisher(
+        self, name: str, *, repair: bool, recompute: bool
+    ) -> PublisherVerification:
+        """Compare a publisher's peer with this node, and repair it."""
+        return await self._runtime.verify_publisher(name, repair=repair, recompute=recompute)
 
     async def status(self) -> StatusReport:
         """Return the whole node at a glance."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from node_agent.errors import NotFound
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -24,6 +26,12 @@ class Publishers:
     def all(self) -> Iterable[Publisher]:
         """Return every running publisher by name."""
         return [self._running[name][0] for name in sorted(self._running)]
+
+    def named(self, name: str) -> Publisher:
+        """Return a running publisher. Raises NotFound."""
+        if name not in self._running:
+            raise NotFound(f"there is no publisher {name!r}")
+        return self._running[name][0]
 
     async def configure(
         self, specs: Iterable[PublisherSpec], tasks: asyncio.TaskGroup, *, restart: bool = False

@@ -64,6 +64,8 @@ _RETRY_SECONDS = 0.5
 _RETRY_CAP_SECONDS = 2.0
 # Another node may write to the same store without our hearing of it.
 _LOOK_AGAIN_SECONDS = 1.0
+# A peer with nothing to take in is asked how far it is: it may have been restored.
+_ASK_AGAIN_SECONDS = 10.0
 
 _FILTERED_KINDS = ("certificate", "status", "crl")
 
@@ -79,6 +81,8 @@ class PublisherSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     lag_seconds: float
     state: str
     last_error: str | None
+    verified_at: int | None = None
+    differences: int = 0
 
 
 @dataclass(slots=True)
@@ -136,17 +140,20 @@ class Publisher:
         self._log_name = log_name
         self._turn: Turn = turn or OnlyTurn(store)
         self._told_at = 0.0
+        self._asked_at = 0.0
         self._store = store
         self._caller = caller
         self._changed = changed
         self._authority_ids = authority_ids
         self._clock = clock
-        self._peer = NodeIdentity.parse(spec.peer)
+        self.peer = NodeIdentity.parse(spec.peer)
         self._position = 0
         self._last_position = 0
         self._oldest_waiting_at: float | None = None
         self._state = "connecting"
         self._last_error: str | None = None
+        self._verified_at: int | None = None
+        self._differences = 0
 
     async def run(self) -> None:
         """Publish until cancelled; a failing peer is asked again with a growing pause."""
@@ -183,17 +190,31 @@ class Publisher:
             else 0.0,
             state=self._state,
             last_error=self._last_error,
+            verified_at=self._verified_at,
+            differences=self._differences,
         )
+
+    def verified(self, at: int, differences: int) -> None:
+        """Note what a comparison left different."""
+        self._verified_at, self._differences = at, differences
+
+    async def is_peer_ahead(self) -> bool:
+        """Tell whether the peer has applied more than our log holds: ours is an old copy."""
+        return await self._ask_position() > await self._store.last_position()
+
+    async def _ask_position(self) -> int:
+        request = PositionRequest(source=self._source(), authorities=self.spec.authorities)
+        answer = await self._caller.call(
+            PUBLISH_POSITION, request, peers=[self.peer], timeout_seconds=_CALL_SECONDS
+        )
+        self._asked_at = self._clock.monotonic()
+        return answer.position
 
     async def _resume(self) -> None:
         """Take up where the receiver's committed position says, whatever ours says."""
-        source = self._source()
-        request = PositionRequest(source=source, authorities=self.spec.authorities)
-        answer = await self._caller.call(
-            PUBLISH_POSITION, request, peers=[self._peer], timeout_seconds=_CALL_SECONDS
-        )
+        position = await self._ask_position()
         self._last_position = await self._store.last_position()
-        self._position = min(answer.position, self._last_position)
+        self._position = min(position, self._last_position)
         self._state, self._last_error = "up", None
 
     async def _follow(self) -> None:
@@ -224,6 +245,8 @@ class Publisher:
                     self._oldest_waiting_at = None
                     if await self._changed.wait(seen, _LOOK_AGAIN_SECONDS):
                         await self._clock.sleep(_GATHER_SECONDS)
+                    elif self._clock.monotonic() - self._asked_at >= _ASK_AGAIN_SECONDS:
+                        await self._look_back()
         finally:
             for sent in in_flight:
                 sent.task.cancel()
@@ -241,6 +264,12 @@ class Publisher:
         self._position = batch.position
         if not in_flight or self._clock.monotonic() - self._told_at >= BEAT_SECONDS:
             await self._tell(self._position)
+
+    async def _look_back(self) -> None:
+        """Notice a peer that was restored from an old copy while there was nothing to send."""
+        position = await self._ask_position()
+        if position < self._position:
+            raise NodeAgentError(f"{self.spec.peer} was set back to {position}")
 
     async def _tell(self, position: int) -> None:
         """Let the other nodes of the store know how far the peer is."""
@@ -267,7 +296,7 @@ class Publisher:
             if batch.long_crl is not None:
                 await self._send_ahead(batch.long_crl)
             answer = await self._caller.call(
-                PUBLISH, request, peers=[self._peer], timeout_seconds=_CALL_SECONDS
+                PUBLISH, request, peers=[self.peer], timeout_seconds=_CALL_SECONDS
             )
             return answer.position
 
@@ -282,7 +311,7 @@ class Publisher:
             answer = await self._caller.call(
                 PUBLISH_CONTENT,
                 request,
-                peers=[self._peer],
+                peers=[self.peer],
                 timeout_seconds=_CONTENT_SECONDS,
                 body=body,
             )

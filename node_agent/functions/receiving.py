@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -45,6 +45,7 @@ from node_agent.peers.operations import (
 )
 from node_agent.store.records import (
     CertificateRecord,
+    CertificateStatus,
     ChangeEntry,
     ChangeKind,
     CrlRecord,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from node_agent.peers.dispatcher import Context
     from node_agent.store.api import Writer
 
-__all__ = ["SHARED_LOG", "Applied", "PublicationReceiver"]
+__all__ = ["SHARED_LOG", "Applied", "PublicationReceiver", "read_certificate"]
 
 # What the source of a change log that several nodes share starts with: its random name follows.
 SHARED_LOG = "log:"
@@ -171,7 +172,7 @@ class PublicationReceiver:
             return
         serial = serial_number(entry.serial or b"")
         if isinstance(payload, CertificatePayload):
-            applied.certificates.append(_read_certificate(authority, serial, payload))
+            applied.certificates.append(read_certificate(authority, serial, payload))
         elif isinstance(payload, StatusPayload):
             applied.statuses.append(status_change(authority.authority_id, serial, payload))
 
@@ -236,12 +237,25 @@ def _read_authority(
     return authority
 
 
-def _read_certificate(
-    authority: KnownAuthority, serial: int, payload: CertificatePayload
+def read_certificate(
+    authority: KnownAuthority,
+    serial: int,
+    payload: CertificatePayload,
+    status: StatusChange | None = None,
 ) -> CertificateRecord:
+    """Return a published certificate as a row. Raises ValueError for a wrong fingerprint."""
     if payload.der and hashlib.sha256(payload.der).digest() != payload.fingerprint_sha256:
         raise ValueError("the fingerprint isn't that of the certificate")
-    return certificate_record(authority.authority_id, serial, payload)
+    record = certificate_record(authority.authority_id, serial, payload)
+    if status is None or status.status is CertificateStatus.GOOD:
+        return record
+    return replace(
+        record,
+        status=status.status,
+        revoked_at=status.at,
+        reason=status.reason,
+        invalidity_at=status.invalidity_at,
+    )
 
 
 def _read_crl(authority: KnownAuthority, payload: CrlPayload) -> CrlRecord:

@@ -136,6 +136,9 @@ class StatusReporter:
                     publisher.name: {
                         "position": publisher.position,
                         "lag_entries": publisher.lag_entries,
+                        "lag_seconds": round(publisher.lag_seconds, 3),
+                        "verified_at": publisher.verified_at,
+                        "differences": publisher.differences,
                         "state": publisher.state,
                     }
                     for publisher in self.publishers()
@@ -157,6 +160,11 @@ class StatusReporter:
                 f"publisher {item.name}: {item.last_error or 'is behind'}"
                 for item in self.publishers()
                 if item.state not in ("up", "standby") or item.lag_seconds > _LAG_SECONDS
+            ),
+            *(
+                f"publisher {item.name}: {item.differences} certificates differ at its peer"
+                for item in self.publishers()
+                if item.differences
             ),
             *(
                 f"signer {item.name}: {self._signers.last_error.get(item.name, item.state)}"

@@ -10,7 +10,7 @@ MessagePack integers end at 64 bits, serial numbers at 160: serials travel as bi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -24,7 +24,10 @@ __all__ = [
     "OPERATIONS",
     "PUBLISH",
     "PUBLISH_CONTENT",
+    "PUBLISH_DIGESTS",
+    "PUBLISH_ENTRIES",
     "PUBLISH_POSITION",
+    "PUBLISH_REPAIR",
     "REVOKE",
     "SEARCH",
     "STATUS",
@@ -34,15 +37,23 @@ __all__ = [
     "CertificateAnswer",
     "CertificateDescription",
     "CertifySignerRequest",
+    "ComparedEntry",
     "ContentAnswer",
     "ContentRequest",
+    "DigestsAnswer",
+    "DigestsRequest",
     "EnrollRequest",
+    "EntriesAnswer",
+    "EntriesRequest",
     "Operation",
     "PositionAnswer",
     "PositionRequest",
     "PublishAnswer",
     "PublishRequest",
     "PublishedEntry",
+    "RepairAnswer",
+    "RepairRequest",
+    "RepairedEntry",
     "RevokeAnswer",
     "RevokeRequest",
     "SearchAnswer",
@@ -51,6 +62,10 @@ __all__ = [
     "serial_number",
     "serial_octets",
 ]
+
+
+Prefix = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,3}$")]
+Bucket = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,6 +240,77 @@ class ContentAnswer(_Message, frozen=True):
     held: int
 
 
+class DigestsRequest(_Message, frozen=True):
+    """Ask for the digests below nodes of a CA's digest tree (``functions/range_digests.py``).
+
+    ``content`` names what they are over. Each prefix is up to three hexadecimal digits. ``begins``
+    is set on the first request of a comparison: the tree is then brought up to date;
+    ``recomputes`` has every leaf made anew for it.
+    """
+
+    authority: str
+    authority_id: str
+    content: tuple[str, ...]
+    prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(min_length=1, max_length=1024)]
+    begins: bool = False
+    recomputes: bool = False
+
+
+class DigestsAnswer(_Message, frozen=True):
+    """For each prefix the digests of its sixteen children; and how many entries there are."""
+
+    digests: tuple[bytes, ...]
+    entries: int
+
+
+class EntriesRequest(_Message, frozen=True):
+    """Ask for the entries in some leaves, with a serial above ``after``."""
+
+    authority: str
+    authority_id: str
+    buckets: Annotated[tuple[Bucket, ...], msgspec.Meta(min_length=1, max_length=1024)]
+    after: bytes = b"\0"
+
+
+class ComparedEntry(_Message, frozen=True, array_like=True):
+    """A certificate as two stores compare it."""
+
+    serial: bytes
+    statuses: bytes
+    certificate: bytes
+
+
+class EntriesAnswer(_Message, frozen=True):
+    """Entries in the order of their serials. ``has_more``: ask again behind the last one."""
+
+    entries: tuple[ComparedEntry, ...]
+    has_more: bool
+
+
+class RepairedEntry(_Message, frozen=True):
+    """What a certificate's row must say: payloads as in ``functions/change_payloads.py``."""
+
+    serial: bytes
+    certificate: bytes
+    status: bytes
+
+
+class RepairRequest(_Message, frozen=True):
+    """Rows of ``authority`` that must be made what its CA says, and serials it never issued."""
+
+    authority: str
+    authority_id: str
+    content: tuple[str, ...]
+    entries: tuple[RepairedEntry, ...]
+    surplus: tuple[bytes, ...]
+
+
+class RepairAnswer(_Message, frozen=True):
+    """How many rows are as they must be now."""
+
+    repaired: int
+
+
 class PositionRequest(_Message, frozen=True):
     """Ask up to where the log of ``source`` has been applied."""
 
@@ -370,6 +456,36 @@ PUBLISH_CONTENT: Operation[ContentRequest, ContentAnswer] = Operation(
     changes_state=True,
     audits_allowed=False,
 )
+PUBLISH_DIGESTS: Operation[DigestsRequest, DigestsAnswer] = Operation(
+    "publish.digests",
+    DigestsRequest,
+    DigestsAnswer,
+    lambda r: ("/peer/publish/read", f"/ca/{r.authority}"),
+    lambda r: None,
+    audits_allowed=False,
+)
+PUBLISH_ENTRIES: Operation[EntriesRequest, EntriesAnswer] = Operation(
+    "publish.entries",
+    EntriesRequest,
+    EntriesAnswer,
+    lambda r: ("/peer/publish/read", f"/ca/{r.authority}"),
+    lambda r: None,
+    audits_allowed=False,
+)
+PUBLISH_REPAIR: Operation[RepairRequest, RepairAnswer] = Operation(
+    "publish.repair",
+    RepairRequest,
+    RepairAnswer,
+    # It may take back what a row says, so it takes the right to say everything about it.
+    lambda r: (
+        "/peer/publish/read",
+        "/peer/publish/certificate",
+        "/peer/publish/status",
+        f"/ca/{r.authority}",
+    ),
+    lambda r: None,
+    changes_state=True,
+)
 PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
     "publish.position",
     PositionRequest,
@@ -390,6 +506,9 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         CERTIFY_SIGNER,
         PUBLISH,
         PUBLISH_CONTENT,
+        PUBLISH_DIGESTS,
+        PUBLISH_ENTRIES,
         PUBLISH_POSITION,
+        PUBLISH_REPAIR,
     )
 }

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         CrlHead,
         CrlRecord,
         CrlStart,
+        EntryDigest,
         FollowedEntry,
         IssuanceOutcome,
         KeyRecord,
         ObjectChange,
         ObjectRecord,
+        PendingLeaves,
         PublisherMark,
         RevokedEntry,
         StatusChange,
@@ -93,6 +95,20 @@ class Reader(Protocol):
 
     async def has_uncovered_status(self, authority_id: str, *, delta: bool = False) -> bool:
         """Tell whether a status has changed that the newest full (or delta) CRL may lack."""
+        ...
+
+    async def pending_leaves(self) -> PendingLeaves:
+        """Return which buckets of certificates changed since their digests were made."""
+        ...
+
+    async def leaves(self, authority_id: str) -> list[tuple[int, bytes, bytes, int]]:
+        """Return bucket, digest of statuses, digest of certificates and number of entries."""
+        ...
+
+    async def entry_digests(
+        self, authority_id: str, buckets: Sequence[int], *, after: int, limit: int
+    ) -> list[EntryDigest]:
+        """Return the entries of some buckets with a serial above ``after``, in order."""
         ...
 
     async def count_certificates(self, authority_id: str) -> int:
@@ -211,6 +227,29 @@ class Writer(Reader, Protocol):
         ``entries`` are AUTHORITY change-log entries (authority_id, payload), ``certificates``
         the CA certificates issued by the plan with their change-log payloads.
         """
+        ...
+
+    async def refresh_leaves(self, authority_id: str, buckets: Sequence[int]) -> None:
+        """Make the digests of some buckets of certificates anew."""
+        ...
+
+    async def cover_leaves(self, pending: PendingLeaves) -> None:
+        """Note that the digests are up to date with what ``pending`` listed."""
+        ...
+
+    async def forget_leaves(self) -> None:
+        """Have every digest made anew, also where nothing was noticed to have changed."""
+        ...
+
+    async def apply_repair(
+        self,
+        authority_id: str,
+        records: Sequence[CertificateRecord],
+        *,
+        removed: Sequence[int],
+        audit: AuditRecord,
+    ) -> None:
+        """Make rows what their CA says; remove those of serials that it never issued."""
         ...
 
     async def append_audit(self, records: Sequence[AuditRecord]) -> int:

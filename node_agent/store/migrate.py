@@ -12,7 +12,7 @@ from node_agent.errors import StoreError
 
 __all__ = ["REVISION", "migrate"]
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The newest migration. Kept here, too, so that a start with nothing to do needs no Alembic."""
 
 _LOCK_KEY: Final = 0x7065_6572_7379_7301

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from node_agent.errors import StoreError
 from node_agent.store.audit_chain import AuditHead, AuditVerdict, ChainCheck, decode_body
 from node_agent.store.contents import ContentReader
+from node_agent.store.digests import DigestReader
 from node_agent.store.engine import is_sqlite, reading_engine, translated
 from node_agent.store.prepared import Prepared
 from node_agent.store.records import Ownership
@@ -105,7 +106,7 @@ _heads = Prepared(
 )
 
 
-class StoreReader(SharingReads, ContentReader):
+class StoreReader(SharingReads, ContentReader, DigestReader):
     """A Reader. ``start`` opens it, ``close`` waits for the reads that are under way."""
 
     def __init__(

@@ -19,6 +19,7 @@ __all__ = [
     "CrlHead",
     "CrlRecord",
     "CrlStart",
+    "EntryDigest",
     "FollowedEntry",
     "IssuanceOutcome",
     "KeyRecord",
@@ -27,6 +28,7 @@ __all__ = [
     "ObjectChange",
     "ObjectRecord",
     "Ownership",
+    "PendingLeaves",
     "PublisherMark",
     "RevokedEntry",
     "StatusChange",
@@ -333,3 +335,23 @@ class CertificateQuery:
     limit: int = 100
     after: tuple[int, str, int] | None = None
     """Continue behind this (issued_at, authority_id, serial)."""
+
+
+class EntryDigest(msgspec.Struct, frozen=True, gc=False):
+    """A certificate as two stores compare it: digests of what is said of it, and of itself (empty
+    where only its status is known).
+    """
+
+    serial: int
+    statuses: bytes
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingLeaves:
+    """Which buckets changed since their leaves were made, and how that was known."""
+
+    newest_certificate: int
+    marks: tuple[int, ...]
+    buckets: dict[str, list[int]]
+    has_more: bool

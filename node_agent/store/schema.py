@@ -33,6 +33,9 @@ __all__ = [
     "publisher_positions",
     "source_positions",
     "status_requests",
+    "sync_heads",
+    "sync_leaves",
+    "sync_marks",
     "unpack_serial",
 ]
 
@@ -251,6 +254,33 @@ commit_marks = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
 )
 """The newest batch of each writer: after a connection lost in COMMIT, it says what happened."""
+
+sync_leaves = sa.Table(
+    "sync_leaves",
+    metadata,
+    sa.Column("authority_id", sa.Text, primary_key=True),
+    sa.Column("bucket", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("statuses", sa.LargeBinary, nullable=False),
+    sa.Column("certificates", sa.LargeBinary, nullable=False),
+    sa.Column("entries", sa.BigInteger, nullable=False),
+)
+
+sync_marks = sa.Table(
+    "sync_marks",
+    metadata,
+    sa.Column("id", _Position, primary_key=True),
+    sa.Column("authority_id", sa.Text, nullable=False),
+    sa.Column("bucket", sa.Integer, nullable=False),
+)
+"""Buckets whose leaves are out of date; triggers write them (see ``digests.py``)."""
+
+sync_heads = sa.Table(
+    "sync_heads",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True),
+    sa.Column("certificate_id", sa.BigInteger, nullable=False),
+)
+"""Up to which number of the certificates the leaves are made."""
 
 
 def pack_serial(serial: int) -> bytes:

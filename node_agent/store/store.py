@@ -18,11 +18,13 @@ from node_agent.store.commands import (
 )
 from node_agent.store.committer import GroupCommitter
 from node_agent.store.contents import DropChunks, PutChunks
+from node_agent.store.digests import CoverLeaves, ForgetLeaves, RefreshLeaves
 from node_agent.store.engine import create_private, translated, writing_engine
 from node_agent.store.migrate import migrate
 from node_agent.store.plan import ApplyPlan
 from node_agent.store.published import ApplyPublished
 from node_agent.store.reader import StoreReader
+from node_agent.store.repairs import ApplyRepair
 from node_agent.store.sharing import JoinStore, KeepTurn, TakeTurn
 from node_agent.store.status_once import RecordStatusOnce
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         NodeRecord,
         ObjectChange,
         Ownership,
+        PendingLeaves,
         PublisherMark,
         StatusChange,
         StatusOutcome,
@@ -194,6 +197,31 @@ class Store(StoreReader):
                 owner=self._owner,
                 made_at=made_at,
             )
+        )
+
+    async def refresh_leaves(self, authority_id: str, buckets: Sequence[int]) -> None:
+        """Make the digests of some buckets of certificates anew."""
+        await self._committer.submit(RefreshLeaves(authority_id, buckets))
+
+    async def cover_leaves(self, pending: PendingLeaves) -> None:
+        """Note that the digests are up to date with what ``pending`` listed."""
+        await self._committer.submit(CoverLeaves(pending))
+
+    async def forget_leaves(self) -> None:
+        """Have every digest made anew."""
+        await self._committer.submit(ForgetLeaves())
+
+    async def apply_repair(
+        self,
+        authority_id: str,
+        records: Sequence[CertificateRecord],
+        *,
+        removed: Sequence[int],
+        audit: AuditRecord,
+    ) -> None:
+        """Make rows what their CA says; remove those of serials that it never issued."""
+        await self._committer.submit(
+            ApplyRepair(authority_id=authority_id, records=records, removed=removed, audit=audit)
         )
 
     async def append_audit(self, records: Sequence[AuditRecord]) -> int:

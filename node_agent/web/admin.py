@@ -30,6 +30,7 @@ from node_agent.web.admin_bodies import (
     PeerStatus,
     PingResult,
     PlanResult,
+    PublisherVerification,
     StatusReport,
 )
 from node_agent.web.api import ApiAnswer, ApiCall, ApiSettings, Route, json_answer
@@ -62,6 +63,13 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``dry_run=true``: say what would change, change nothing."""
 
     dry_run: bool = False
+
+
+class VerificationOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``repair``: put right what differs. ``recompute``: trust no digest that was made before."""
+
+    repair: bool = False
+    recompute: bool = False
 
 
 class CrlChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -199,6 +207,15 @@ def _observation_routes(api: _AdminApi) -> list[Route]:
         _get("/v1/peers", "list_peers", "Connectors and peers", list[PeerStatus], api.peers),
         Route(
             method="POST",
+            path="/v1/publishers/{name}/verification",
+            name="verify_publisher",
+            summary="Compare what a publisher's peer holds with this node, and repair it",
+            handle=api.verify_publisher,
+            body=VerificationOrder,
+            answer=PublisherVerification,
+        ),
+        Route(
+            method="POST",
             path="/v1/peers/{peer}/ping",
             name="ping_peer",
             summary="Measure each live link to a connector's or node's name, or a node URI",
@@ -330,6 +347,14 @@ class _AdminApi:
 
     async def peers(self, call: ApiCall) -> ApiAnswer:
         return json_answer(await self.backend.peers())
+
+    async def verify_publisher(self, call: ApiCall) -> ApiAnswer:
+        order = call.body(VerificationOrder)
+        return json_answer(
+            await self.backend.verify_publisher(
+                call.path["name"], repair=order.repair, recompute=order.recompute
+            )
+        )
 
     async def ping(self, call: ApiCall) -> ApiAnswer:
         return json_answer(await self.backend.ping(call.path["peer"]))

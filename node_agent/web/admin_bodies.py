@@ -15,6 +15,7 @@ __all__ = [
     "AuditItem",
     "AuditSelection",
     "AuditVerification",
+    "AuthorityComparison",
     "AuthorityStatus",
     "CrlView",
     "LocalCaller",
@@ -28,6 +29,7 @@ __all__ = [
     "PlanResult",
     "PlanStep",
     "PublisherStatus",
+    "PublisherVerification",
     "ServiceUrls",
     "SignerStatus",
     "StatusReport",
@@ -143,7 +145,9 @@ class PingResult(View, frozen=True, kw_only=True):
 
 
 class PublisherStatus(View, frozen=True, kw_only=True):
-    """How far a publisher's peer is behind this node's change log."""
+    """How far a publisher's peer is behind this node's change log. ``differences`` is what the
+    comparison at ``verified_at`` found and didn't put right.
+    """
 
     name: str
     peer: str
@@ -153,6 +157,31 @@ class PublisherStatus(View, frozen=True, kw_only=True):
     lag_seconds: float
     state: str
     last_error: str | None
+    verified_at: int | None = None
+    differences: int = 0
+
+
+class AuthorityComparison(View, frozen=True, kw_only=True):
+    """How a publisher's peer differs from this node for one CA. ``entries`` is how many
+    certificates there are here; ``repaired`` how many rows of the peer were put right.
+    """
+
+    authority: str
+    entries: int
+    missing: int
+    changed: int
+    surplus: int
+    repaired: int
+
+
+class PublisherVerification(View, frozen=True, kw_only=True):
+    """What a comparison of a publisher's peer with this node found, ``at`` which time."""
+
+    publisher: str
+    peer: str
+    authorities: tuple[AuthorityComparison, ...]
+    seconds: float
+    at: int
 
 
 class SignerStatus(View, frozen=True, kw_only=True):

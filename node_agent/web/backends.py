@@ -20,6 +20,7 @@ from node_agent.web.admin_bodies import (
     AuditItem,
     AuditSelection,
     AuditVerification,
+    AuthorityComparison,
     AuthorityStatus,
     CrlView,
     LocalCaller,
@@ -33,6 +34,7 @@ from node_agent.web.admin_bodies import (
     PlanResult,
     PlanStep,
     PublisherStatus,
+    PublisherVerification,
     ServiceUrls,
     SignerStatus,
     StatusReport,
@@ -73,6 +75,7 @@ __all__ = [
     "AuditItem",
     "AuditSelection",
     "AuditVerification",
+    "AuthorityComparison",
     "AuthorityStatus",
     "CachedResponse",
     "Catalogue",
@@ -103,6 +106,7 @@ __all__ = [
     "PlanStep",
     "Problem",
     "PublisherStatus",
+    "PublisherVerification",
     "RegistrationBackend",
     "Requester",
     "RevocationOrder",
@@ -188,6 +192,16 @@ class ManagementBackend(Protocol):
         """Measure every live link to a connector's name, node name or node URI.
 
         Raises NotFound for an unknown peer, Unavailable for one without a live link.
+        """
+        ...
+
+    async def verify_publisher(
+        self, name: str, *, repair: bool, recompute: bool
+    ) -> PublisherVerification:
+        """Compare a publisher's peer with this node, and with ``repair`` put right what differs.
+
+        Raises NotFound for an unknown publisher, Conflict for one of CRLs alone, Unavailable while
+        the peer isn't reached.
         """
         ...
 

@@ -184,7 +184,19 @@ def test_every_resource_of_every_operation_is_known() -> None:
         ),
         "ra.enroll": EnrollRequest(authority="x", profile="y", csr=b""),
     }
-    defaults = {"authority": "x", "serial": 1, "csr": b"", "source": "s", "authorities": ("x",)}
+    defaults = {
+        "authority": "x",
+        "serial": 1,
+        "csr": b"",
+        "source": "s",
+        "authorities": ("x",),
+        "authority_id": "",
+        "content": ("status",),
+        "prefixes": ("",),
+        "buckets": (1,),
+        "entries": (),
+        "surplus": (),
+    }
     for method, operation in OPERATIONS.items():
         fields = operation.request_type.__struct_fields__
         request = special.get(method) or operation.request_type(

@@ -14,6 +14,7 @@ from node_agent.web.backends import (
     AuditItem,
     AuditSelection,
     AuditVerification,
+    AuthorityComparison,
     CertificateFilter,
     CertificateInfo,
     CrlView,
@@ -27,6 +28,7 @@ from node_agent.web.backends import (
     PingResult,
     PlanResult,
     PlanStep,
+    PublisherVerification,
     RevocationOrder,
     RevocationOutcome,
     ServiceUrls,
@@ -131,6 +133,18 @@ class MemoryManagement:
         if peer != "spiffe://test.example/node/ra1":
             raise NotFound(f"no peer {peer}")
         return PingResult(round_trip_ms=(0.5,))
+
+    async def verify_publisher(
+        self, name: str, *, repair: bool, recompute: bool
+    ) -> PublisherVerification:
+        if name != "va1":
+            raise NotFound(f"no publisher {name}")
+        found = AuthorityComparison(
+            authority="issuing", entries=3, missing=1, changed=0, surplus=0, repaired=int(repair)
+        )
+        return PublisherVerification(
+            publisher=name, peer=NODE, authorities=(found,), seconds=0.1, at=1
+        )
 
     async def status(self) -> StatusReport:
         if self.fault is not None:

@@ -1,0 +1,138 @@
+"""The VA's side of a comparison: say what is here, by digests, and let its CA put it right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from node_agent.errors import PolicyDenied, RequestRefused
+from node_agent.functions.change_payloads import (
+    CertificatePayload,
+    StatusPayload,
+    decode,
+    status_change,
+)
+from node_agent.functions.range_digests import DigestTree, LeafKeeper, read_tree
+from node_agent.functions.receiving import Applied, read_certificate
+from node_agent.peers.codec import UNREADABLE
+from node_agent.peers.operations import (
+    ComparedEntry,
+    DigestsAnswer,
+    DigestsRequest,
+    EntriesAnswer,
+    EntriesRequest,
+    RepairAnswer,
+    RepairedEntry,
+    RepairRequest,
+    serial_number,
+    serial_octets,
+)
+from node_agent.store.records import CertificateStatus, StatusChange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
+    from node_agent.peers.context import Context
+    from node_agent.store.api import Writer
+    from node_agent.store.records import CertificateRecord
+
+__all__ = ["ComparedStore"]
+
+_ENTRIES_AT_ONCE: Final = 10_000
+_MOST_TREES: Final = 4
+"""Comparisons that may be under way at once without making their trees again: 2.2 MiB each."""
+
+
+class ComparedStore:
+    """Handles PUBLISH_DIGESTS, PUBLISH_ENTRIES and PUBLISH_REPAIR."""
+
+    def __init__(
+        self,
+        store: Writer,
+        known: KnownAuthorities,
+        keeper: LeafKeeper,
+        *,
+        on_applied: Callable[[Applied], None],
+    ) -> None:
+        self._store = store
+        self._known = known
+        self._keeper = keeper
+        self._on_applied = on_applied
+        self._trees: dict[tuple[str, tuple[str, ...]], DigestTree] = {}
+
+    async def digests(self, context: Context, request: DigestsRequest) -> DigestsAnswer:
+        """Answer the digests below some nodes. Raises PolicyDenied for a CA it doesn't name."""
+        self._authority(request.authority, request.authority_id)
+        key = (request.authority_id, tuple(sorted(request.content)))
+        tree = None if request.begins else self._trees.get(key)
+        if tree is None:
+            if request.recomputes:
+                await self._keeper.forget()
+            await self._keeper.refresh()
+            tree = await read_tree(self._store, request.authority_id, request.content)
+            self._trees.pop(key, None)
+            self._trees[key] = tree
+            while len(self._trees) > _MOST_TREES:
+                del self._trees[next(iter(self._trees))]
+        digests = tuple(tree.children(prefix) for prefix in request.prefixes)
+        return DigestsAnswer(digests=digests, entries=tree.entries)
+
+    async def entries(self, context: Context, request: EntriesRequest) -> EntriesAnswer:
+        """Answer what is in some leaves."""
+        self._authority(request.authority, request.authority_id)
+        found = await self._store.entry_digests(
+            request.authority_id,
+            request.buckets,
+            after=serial_number(request.after),
+            limit=_ENTRIES_AT_ONCE,
+        )
+        entries = tuple(
+            ComparedEntry(
+                serial=serial_octets(item.serial),
+                statuses=item.statuses,
+                certificate=item.certificate,
+            )
+            for item in found
+        )
+        return EntriesAnswer(entries=entries, has_more=len(entries) == _ENTRIES_AT_ONCE)
+
+    async def repair(self, context: Context, request: RepairRequest) -> RepairAnswer:
+        """Make rows what the CA says. Raises RequestRefused for what can't be read."""
+        authority = self._authority(request.authority, request.authority_id)
+        try:
+            records = [_record(authority, entry) for entry in request.entries]
+            surplus = [serial_number(serial) for serial in request.surplus]
+        except (*UNREADABLE, ValueError) as error:
+            raise RequestRefused("a repaired entry can't be read", field="entries") from error
+        if "certificate" in request.content and not all(record.der for record in records):
+            raise RequestRefused("a repaired entry lacks its certificate", field="entries")
+        await self._store.apply_repair(
+            authority.authority_id, records, removed=surplus, audit=context.audit_record
+        )
+        applied = Applied(certificates=records)
+        applied.statuses = [_gone(authority, serial) for serial in surplus]
+        self._on_applied(applied)
+        return RepairAnswer(repaired=len(records) + len(surplus))
+
+    def _authority(self, name: str, identifier: str) -> KnownAuthority:
+        authority = self._known.get(identifier)
+        if authority is None or authority.name != name:
+            raise PolicyDenied(f"{identifier} isn't the CA {name}", rule="publish")
+        return authority
+
+
+def _record(authority: KnownAuthority, entry: RepairedEntry) -> CertificateRecord:
+    serial = serial_number(entry.serial)
+    payload = decode("certificate", entry.certificate)
+    assert isinstance(payload, CertificatePayload)
+    status = decode("status", entry.status)
+    assert isinstance(status, StatusPayload)
+    change = status_change(authority.authority_id, serial, status)
+    return read_certificate(authority, serial, payload, change)
+
+
+def _gone(authority: KnownAuthority, serial: int) -> StatusChange:
+    """Say that what is known of a serial has changed, to whoever keeps answers about it."""
+    return StatusChange(
+        authority_id=authority.authority_id, serial=serial, status=CertificateStatus.GOOD, at=0
+    )

@@ -1,0 +1,343 @@
+"""The CA's side of a comparison: find out where a peer's rows differ from ours, and put them right.
+
+From the root of the two trees downward, then entry by entry in the leaves that differ. What is
+still on its way to the peer isn't a difference: whatever the change log says behind the peer's
+position is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from node_agent.errors import Conflict, NodeAgentError, Unavailable
+from node_agent.functions.change_payloads import (
+    certificate_payload,
+    encode,
+    status_only,
+    status_payload,
+)
+from node_agent.functions.range_digests import DEPTH, DIGEST_OCTETS, FANOUT, LeafKeeper, read_tree
+from node_agent.peers.operations import (
+    PUBLISH_DIGESTS,
+    PUBLISH_ENTRIES,
+    PUBLISH_REPAIR,
+    ComparedEntry,
+    DigestsRequest,
+    EntriesRequest,
+    RepairedEntry,
+    RepairRequest,
+    serial_number,
+    serial_octets,
+)
+from node_agent.store.records import StatusChange
+from node_agent.web.backends import AuthorityComparison, PublisherVerification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from node_agent.clock import Clock
+    from node_agent.functions.peer_calls import PeerCalls
+    from node_agent.functions.publishing import Publisher
+    from node_agent.peers.operations import Operation
+    from node_agent.store.api import Writer
+    from node_agent.store.records import CertificateRecord
+
+__all__ = ["Verification"]
+
+log = structlog.get_logger(__name__)
+
+AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
+
+_FIRST_AFTER_SECONDS: Final = 60.0
+_EVERY_SECONDS: Final = 3600.0
+_CALL_SECONDS: Final = 240.0
+_PREFIXES_AT_ONCE: Final = 512
+_BUCKETS_AT_ONCE: Final = 128
+_ENTRIES_AT_ONCE: Final = 10_000
+_REPAIRS_AT_ONCE: Final = 200
+_CHANGES_AT_ONCE: Final = 1000
+
+
+@dataclass(slots=True)
+class _Differences:
+    missing: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    surplus: list[int] = field(default_factory=list)
+
+    def without(self, serials: set[int]) -> _Differences:
+        """Leave out what is on its way."""
+        return _Differences(
+            *(
+                [serial for serial in found if serial not in serials]
+                for found in (self.missing, self.changed, self.surplus)
+            )
+        )
+
+
+class Verification:
+    """Compares one publisher's peer with this node."""
+
+    def __init__(
+        self,
+        *,
+        store: Writer,
+        caller: PeerCalls,
+        keeper: LeafKeeper,
+        authority_ids: Callable[[], Mapping[str, str]],
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._caller = caller
+        self._keeper = keeper
+        self._authority_ids = authority_ids
+        self._clock = clock
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def verify(
+        self, publisher: Publisher, *, repair: bool, recompute: bool = False
+    ) -> PublisherVerification:
+        """Compare, and with ``repair`` put right what differs.
+
+        Raises Unavailable while the peer isn't followed, Conflict for a publisher of CRLs alone.
+        """
+        spec = publisher.spec
+        content = tuple(kind for kind in spec.content if kind != "crl")
+        if not content:
+            raise Conflict(f"the publisher {spec.name!r} sends only CRLs: nothing can be compared")
+        if publisher.snapshot().state != "up":
+            raise Unavailable(f"{spec.peer} isn't reached now", retry_after_seconds=5)
+        async with self._locks.setdefault(spec.name, asyncio.Lock()):
+            began = self._clock.monotonic()
+            if recompute:
+                await self._keeper.forget()
+            await self._keeper.refresh()
+            ids = self._authority_ids()
+            found = [
+                await _Comparison(self, publisher, name, ids[name], content, recompute).run(repair)
+                for name in spec.authorities
+                if name in ids
+            ]
+            result = PublisherVerification(
+                publisher=spec.name,
+                peer=spec.peer,
+                authorities=tuple(found),
+                seconds=round(self._clock.monotonic() - began, 3),
+                at=int(self._clock.now()),
+            )
+        left = sum(one.missing + one.changed + one.surplus - one.repaired for one in found)
+        publisher.verified(result.at, left)
+        return result
+
+    async def run(self, publishers: Callable[[], Iterable[Publisher]]) -> None:
+        """Compare and repair every publisher's peer, each hour; the first time after a minute."""
+        pause = _FIRST_AFTER_SECONDS
+        while True:
+            await self._clock.sleep(pause)
+            pause = _EVERY_SECONDS
+            for publisher in publishers():
+                if set(publisher.spec.content) <= {"crl"} or publisher.snapshot().state != "up":
+                    continue
+                try:
+                    await self.verify(publisher, repair=True)
+                except (NodeAgentError, TimeoutError) as error:
+                    name = publisher.spec.name
+                    log.warning("peer not compared", publisher=name, reason=str(error))
+
+    async def on_its_way(self, authority_id: str, position: int) -> set[int]:
+        """Return the serials of which the log speaks behind ``position``."""
+        serials: set[int] = set()
+        while True:
+            entries = await self._store.changes(
+                position, limit=_CHANGES_AT_ONCE, authority_ids=[authority_id]
+            )
+            serials.update(entry.serial for entry in entries if entry.serial is not None)
+            if len(entries) < _CHANGES_AT_ONCE:
+                return serials
+            position = entries[-1].position
+
+    @property
+    def store(self) -> Writer:
+        """The CA's store."""
+        return self._store
+
+    async def ask(
+        self, publisher: Publisher, operation: Operation[Any, AnswerT], request: msgspec.Struct
+    ) -> AnswerT:
+        """Ask the publisher's peer."""
+        return await self._caller.call(
+            operation, request, peers=[publisher.peer], timeout_seconds=_CALL_SECONDS
+        )
+
+
+class _Comparison:
+    """One CA of one publisher."""
+
+    def __init__(
+        self,
+        whole: Verification,
+        publisher: Publisher,
+        name: str,
+        authority_id: str,
+        content: tuple[str, ...],
+        recompute: bool,
+    ) -> None:
+        self._whole = whole
+        self._store = whole.store
+        self._publisher = publisher
+        self._name = name
+        self._id = authority_id
+        self._content = content
+        self._recompute = recompute
+
+    async def run(self, repair: bool) -> AuthorityComparison:
+        position = self._publisher.snapshot().position
+        tree = await read_tree(self._store, self._id, self._content)
+        prefixes = [""]
+        for level in range(DEPTH):
+            prefixes = await self._differing(tree.children, prefixes, begins=level == 0)
+            if not prefixes:
+                break
+        found = _Differences()
+        buckets = [int(prefix, 16) for prefix in prefixes]
+        for start in range(0, len(buckets), _BUCKETS_AT_ONCE):
+            await self._compare(buckets[start : start + _BUCKETS_AT_ONCE], found)
+        if buckets:
+            found = found.without(await self._whole.on_its_way(self._id, position))
+        repaired = await self._repair(found) if repair else 0
+        if found.missing or found.changed or found.surplus:
+            log.warning(
+                "peer differs",
+                publisher=self._publisher.spec.name,
+                authority=self._name,
+                missing=len(found.missing),
+                changed=len(found.changed),
+                surplus=len(found.surplus),
+                repaired=repaired,
+            )
+        return AuthorityComparison(
+            authority=self._name,
+            entries=tree.entries,
+            missing=len(found.missing),
+            changed=len(found.changed),
+            surplus=len(found.surplus),
+            repaired=repaired,
+        )
+
+    async def _differing(
+        self, ours: Callable[[str], bytes], prefixes: Sequence[str], *, begins: bool
+    ) -> list[str]:
+        """Return the children that differ, of nodes that do."""
+        differing: list[str] = []
+        for start in range(0, len(prefixes), _PREFIXES_AT_ONCE):
+            some = tuple(prefixes[start : start + _PREFIXES_AT_ONCE])
+            request = DigestsRequest(
+                authority=self._name,
+                authority_id=self._id,
+                content=self._content,
+                prefixes=some,
+                begins=begins,
+                recomputes=begins and self._recompute,
+            )
+            answer = await self._whole.ask(self._publisher, PUBLISH_DIGESTS, request)
+            for prefix, theirs in zip(some, answer.digests, strict=True):
+                differing += (
+                    f"{prefix}{child:x}"
+                    for child in range(FANOUT)
+                    if _part(ours(prefix), child) != _part(theirs, child)
+                )
+        return differing
+
+    async def _compare(self, buckets: Sequence[int], found: _Differences) -> None:
+        """Add what differs in some leaves to ``found``."""
+        theirs = {serial_number(item.serial): item async for item in self._their_entries(buckets)}
+        after = 0
+        while True:
+            ours = await self._store.entry_digests(
+                self._id, buckets, after=after, limit=_ENTRIES_AT_ONCE
+            )
+            for entry in ours:
+                other = theirs.pop(entry.serial, None)
+                if other is None:
+                    found.missing.append(entry.serial)
+                elif self._is_other(entry.statuses, entry.certificate, other):
+                    found.changed.append(entry.serial)
+            if len(ours) < _ENTRIES_AT_ONCE:
+                break
+            after = ours[-1].serial
+        found.surplus += theirs
+
+    def _is_other(self, statuses: bytes, certificate: bytes, other: ComparedEntry) -> bool:
+        if "status" in self._content and statuses != other.statuses:
+            return True
+        return "certificate" in self._content and certificate != other.certificate
+
+    async def _their_entries(self, buckets: Sequence[int]) -> Any:
+        after = b"\0"
+        while True:
+            request = EntriesRequest(
+                authority=self._name, authority_id=self._id, buckets=tuple(buckets), after=after
+            )
+            answer = await self._whole.ask(self._publisher, PUBLISH_ENTRIES, request)
+            for entry in answer.entries:
+                yield entry
+            if not answer.has_more:
+                return
+            after = answer.entries[-1].serial
+
+    async def _repair(self, found: _Differences) -> int:
+        repaired = 0
+        wrong = [*found.missing, *found.changed]
+        surplus = found.surplus
+        if surplus and await self._publisher.is_peer_ahead():
+            log.error(
+                "the peer knows a newer log than ours: was this store restored from an old copy? "
+                "What only the peer has is left there",
+                publisher=self._publisher.spec.name,
+            )
+            surplus = []
+        while wrong or surplus:
+            some, wrong = wrong[:_REPAIRS_AT_ONCE], wrong[_REPAIRS_AT_ONCE:]
+            gone, surplus = surplus[:_REPAIRS_AT_ONCE], surplus[_REPAIRS_AT_ONCE:]
+            request = RepairRequest(
+                authority=self._name,
+                authority_id=self._id,
+                content=self._content,
+                entries=tuple([entry async for entry in self._entries(some)]),
+                surplus=tuple(serial_octets(serial) for serial in gone),
+            )
+            answer = await self._whole.ask(self._publisher, PUBLISH_REPAIR, request)
+            repaired += answer.repaired
+        return repaired
+
+    async def _entries(self, serials: Iterable[int]) -> Any:
+        for serial in serials:
+            record = await self._store.certificate(self._id, serial)
+            if record is not None:
+                yield self._entry(record)
+
+    def _entry(self, record: CertificateRecord) -> RepairedEntry:
+        payload = certificate_payload(record)
+        if "certificate" not in self._content:
+            payload = status_only(payload)
+        change = StatusChange(
+            authority_id=record.authority_id,
+            serial=record.serial,
+            status=record.status,
+            at=record.revoked_at or record.issued_at,
+            reason=record.reason,
+            invalidity_at=record.invalidity_at,
+        )
+        return RepairedEntry(
+            serial=serial_octets(record.serial),
+            certificate=encode(payload),
+            status=encode(status_payload(change)),
+        )
+
+
+def _part(digests: bytes, child: int) -> bytes:
+    return digests[child * DIGEST_OCTETS : (child + 1) * DIGEST_OCTETS]

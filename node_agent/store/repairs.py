@@ -1,0 +1,85 @@
+"""The write that makes a VA's rows what their CA says they are (docs/why/sync.md).
+
+Other than a published status, which only ever moves forward, a repair may take back what the row
+says: a row that was tampered with, or comes from an old copy, has no history worth keeping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from node_agent.store.records import StatusChange
+from node_agent.store.schema import certificate_names, certificates, pack_serial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from node_agent.store.records import AuditRecord, CertificateRecord
+    from node_agent.store.transaction import Needs, Transaction
+
+__all__ = ["ApplyRepair"]
+
+_CONTENT: Final = (
+    *("not_before", "not_after", "issued_at", "profile", "subject", "fingerprint_sha256", "der"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyRepair:
+    """``records`` as they must be; ``removed`` are serials that the CA never issued."""
+
+    authority_id: str
+    records: Sequence[CertificateRecord]
+    removed: Sequence[int]
+    audit: AuditRecord
+
+    @property
+    def weight(self) -> int:
+        """Return about how many rows are written."""
+        return 2 * (len(self.records) + len(self.removed)) + 1
+
+    def needs(self, needs: Needs) -> None:
+        """Look at every certificate that is spoken of."""
+        for serial in (*(record.serial for record in self.records), *self.removed):
+            needs.certificates.add((self.authority_id, pack_serial(serial)))
+
+    def stage(self, transaction: Transaction) -> None:
+        """Stage additions; change and remove what is there."""
+        for record in self.records:
+            stored = transaction.certificate(self.authority_id, record.serial)
+            if stored is None:
+                transaction.add_certificate(record, 0, from_upstream=True)
+                continue
+            values = {name: getattr(record, name) for name in _CONTENT}
+            if not record.der:
+                # Without the certificate nothing is known of it but this.
+                values = {"fingerprint_sha256": record.fingerprint_sha256, "der": b""}
+            transaction.connection.execute(
+                certificates.update().where(certificates.c.id == stored.number).values(values)
+            )
+            transaction.set_status(stored, _status_of(record))
+        for serial in self.removed:
+            stored = transaction.certificate(self.authority_id, serial)
+            if stored is not None:
+                _remove(transaction, stored.number)
+        transaction.append_audit(self.audit)
+
+
+def _remove(transaction: Transaction, number: int) -> None:
+    names = certificate_names.c.certificate_id == number
+    transaction.connection.execute(sa.delete(certificate_names).where(names))
+    transaction.connection.execute(sa.delete(certificates).where(certificates.c.id == number))
+
+
+def _status_of(record: CertificateRecord) -> StatusChange:
+    return StatusChange(
+        authority_id=record.authority_id,
+        serial=record.serial,
+        status=record.status,
+        at=record.revoked_at or record.issued_at,
+        reason=record.reason,
+        invalidity_at=record.invalidity_at,
+    )

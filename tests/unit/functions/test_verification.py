@@ -1,0 +1,328 @@
+"""A VA whose rows were lost, changed or added to is found out and put right by its CA."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from node_agent.clock import SystemClock
+from node_agent.errors import Conflict
+from node_agent.functions.compared import ComparedStore
+from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.publishing import Publisher
+from node_agent.functions.range_digests import LeafKeeper
+from node_agent.functions.receiving import Applied, PublicationReceiver
+from node_agent.functions.signal import ChangeSignal
+from node_agent.functions.verification import Verification
+from node_agent.objects import PublisherSpec
+from node_agent.peers.operations import (
+    PUBLISH,
+    PUBLISH_DIGESTS,
+    PUBLISH_ENTRIES,
+    PUBLISH_POSITION,
+    PUBLISH_REPAIR,
+    EnrollRequest,
+    Operation,
+)
+from node_agent.store import Store, open_store
+from node_agent.store.records import CertificateStatus
+from node_agent.web.backends import RevocationOrder
+from tests.support.csrs import csr_der
+from tests.support.event_loop import run
+from tests.support.own_authority import NODE, OwnAuthority, context, own_authority
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import msgspec
+
+    from node_agent.web.backends import AuthorityComparison
+
+
+@dataclasses.dataclass
+class ToVa:
+    """Carries calls to the VA's handlers, and counts the octets of what is asked and answered."""
+
+    receiver: PublicationReceiver
+    compared: ComparedStore
+    asked: list[str] = dataclasses.field(default_factory=list)
+    holds_back: bool = False
+
+    async def call(self, operation: Operation[Any, Any], request: msgspec.Struct, **_: Any) -> Any:
+        """Hand the request over as if it had come over a link of ca1."""
+        await asyncio.sleep(0)
+        self.asked.append(operation.method)
+        if self.holds_back and operation is PUBLISH:
+            await asyncio.Event().wait()
+        handlers: dict[Any, Any] = {
+            PUBLISH: self.receiver.publish,
+            PUBLISH_POSITION: self.receiver.position,
+            PUBLISH_DIGESTS: self.compared.digests,
+            PUBLISH_ENTRIES: self.compared.entries,
+            PUBLISH_REPAIR: self.compared.repair,
+        }
+        method = next(key.method for key in handlers if key is operation)
+        assert method == operation.method
+        return await next(h for key, h in handlers.items() if key is operation)(
+            context("ca1"), request
+        )
+
+
+@dataclasses.dataclass
+class Pair:
+    """A CA, its VA, and the publisher between them."""
+
+    own: OwnAuthority
+    va: Store
+    calls: ToVa
+    publisher: Publisher
+    verification: Verification
+    applied: list[Applied]
+
+    async def issue(self, count: int) -> list[int]:
+        """Issue certificates; return their serials."""
+        from cryptography import x509
+
+        serials = []
+        for _ in range(count):
+            number = len(self.calls.asked) * 1000 + len(serials) + 1
+            csr = csr_der(names=[f"dns:{number}.example.org"])
+            request = EnrollRequest(authority="issuing", profile="server", csr=csr)
+            answer = await self.own.service.enroll(context(number=number), request)
+            serials.append(x509.load_der_x509_certificate(answer.chain[0]).serial_number)
+        return serials
+
+    async def caught_up(self) -> None:
+        """Wait until the publisher has nothing left to send."""
+        while True:
+            now = self.publisher.snapshot()
+            if now.state == "up" and now.position >= await self.own.store.last_position():
+                return
+            await self.own.changed.wait(self.own.changed.count, 0.02)
+
+    async def compare(self, *, repair: bool = False, **options: bool) -> AuthorityComparison:
+        """Compare the two; return what was found for the issuing CA."""
+        found = await self.verification.verify(self.publisher, repair=repair, **options)
+        (one,) = found.authorities
+        return one
+
+    def by_hand(self, statement: str, *values: object) -> None:
+        """Change the VA's rows past everything."""
+        with self.va._writing.begin() as connection:
+            assert connection.exec_driver_sql(statement, values).rowcount
+
+    async def settled(self) -> None:
+        """Assert that nothing differs any more."""
+        again = await self.compare()
+        assert (again.missing, again.changed, again.surplus) == (0, 0, 0)
+
+
+@asynccontextmanager
+async def pair(directory: Path, **spec: Any) -> AsyncIterator[Pair]:
+    """Yield a CA that has issued ten certificates and revoked one, and a VA that knows them."""
+    (directory / "va").mkdir()
+    async with (
+        own_authority(directory) as own,
+        open_store(f"sqlite:///{directory / 'va' / 'store.sqlite3'}") as va,
+        asyncio.TaskGroup() as tasks,
+    ):
+        known, applied = KnownAuthorities(), list[Applied]()
+        receiver = PublicationReceiver(
+            va, known, clock=SystemClock(), changed=ChangeSignal(), on_applied=applied.append
+        )
+        compared = ComparedStore(va, known, LeafKeeper(va), on_applied=applied.append)
+        calls = ToVa(receiver, compared)
+        publisher = Publisher(
+            PublisherSpec(
+                name="va1",
+                peer="spiffe://test.example/node/va1",
+                authorities=("issuing",),
+                **spec,
+            ),
+            log_name=NODE.uri,
+            store=own.store,
+            caller=calls,  # type: ignore[arg-type]
+            changed=own.changed,
+            authority_ids=own.known.ids_by_name,
+            clock=SystemClock(),
+        )
+        verification = Verification(
+            store=own.store,
+            caller=calls,  # type: ignore[arg-type]
+            keeper=LeafKeeper(own.store),
+            authority_ids=own.known.ids_by_name,
+            clock=SystemClock(),
+        )
+        task = tasks.create_task(publisher.run())
+        it = Pair(own, va, calls, publisher, verification, applied)
+        serials = await it.issue(10)
+        order = RevocationOrder(reason="superseded")
+        await own.service.revoke_locally("issuing", serials[0], order, caller="local")
+        await it.caught_up()
+        yield it
+        task.cancel()
+
+
+def test_two_that_agree_are_told_apart_by_one_question(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            before = len(it.calls.asked)
+            found = await it.compare()
+            assert (found.missing, found.changed, found.surplus, found.repaired) == (0, 0, 0, 0)
+            assert found.entries == 10
+            assert it.calls.asked[before:].count("publish.digests") == 1
+            assert "publish.entries" not in it.calls.asked
+
+    run(scenario())
+
+
+TAMPERED = {
+    "lost": ("DELETE FROM certificates WHERE id = 4", "missing"),
+    "un-revoked": (
+        "UPDATE certificates SET status = 'good', revoked_at = NULL, reason = NULL "
+        "WHERE status = 'revoked'",
+        "changed",
+    ),
+    "revoked": (
+        "UPDATE certificates SET status = 'revoked', revoked_at = 5 WHERE id = 4",
+        "changed",
+    ),
+    "another time": ("UPDATE certificates SET revoked_at = 5 WHERE status = 'revoked'", "changed"),
+    "another reason": ("UPDATE certificates SET reason = 1 WHERE status = 'revoked'", "changed"),
+    "another certificate": ("UPDATE certificates SET der = x'3000' WHERE id = 4", "changed"),
+    "no certificate": ("UPDATE certificates SET der = x'' WHERE id = 4", "changed"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_what_was_tampered_with_is_found_and_put_right(tmp_path: Path, what: str) -> None:
+    async def scenario() -> None:
+        statement, kind = TAMPERED[what]
+        async with pair(tmp_path) as it:
+            it.by_hand(statement)
+            found = await it.compare()
+            assert {name: getattr(found, name) for name in ("missing", "changed", "surplus")} == {
+                **{"missing": 0, "changed": 0, "surplus": 0},
+                kind: 1,
+            }
+            assert found.repaired == 0
+            assert (await it.compare(repair=True)).repaired == 1
+            await it.settled()
+            assert it.applied[-1].certificates
+
+    run(scenario())
+
+
+def test_what_the_ca_never_issued_is_removed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            serial = bytes.fromhex("11" * 20)
+            it.by_hand("UPDATE certificates SET serial = ? WHERE id = 4", serial)
+            found = await it.compare(repair=True)
+            assert (found.missing, found.changed, found.surplus, found.repaired) == (1, 0, 1, 2)
+            number = int.from_bytes(serial, "big")
+            assert await it.va.certificate(it.own.authority_id(), number) is None
+            assert it.applied[-1].statuses[0].serial == number
+            await it.settled()
+
+    run(scenario())
+
+
+def test_a_va_that_lost_everything_is_filled_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            it.by_hand("DELETE FROM certificates")
+            found = await it.compare(repair=True)
+            assert (found.missing, found.repaired) == (10, 10)
+            await it.settled()
+
+    run(scenario())
+
+
+def test_tampering_past_the_triggers_is_found_by_recomputing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            await it.compare()
+            it.by_hand("UPDATE certificates SET status = 'revoked', revoked_at = 5 WHERE id = 4")
+            with it.va._writing.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM sync_marks")
+            assert (await it.compare()).changed == 0
+            assert (await it.compare(recompute=True, repair=True)).repaired == 1
+            await it.settled()
+
+    run(scenario())
+
+
+def test_what_is_on_its_way_is_no_difference(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            it.calls.holds_back = True
+            await it.issue(3)
+            found = await it.compare(repair=True)
+            assert (found.entries, found.missing, found.repaired) == (13, 0, 0)
+
+    run(scenario())
+
+
+def test_a_status_only_va_is_compared_by_statuses(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path, content=("status",)) as it:
+            await it.settled()
+            it.by_hand("DELETE FROM certificates WHERE status = 'revoked'")
+            assert (await it.compare(repair=True)).repaired == 1
+            await it.settled()
+            rows = [
+                await it.va.certificate(it.own.authority_id(), entry.serial or 0)
+                for entry in await it.own.store.changes(0, limit=100)
+                if entry.kind == "status"
+            ]
+            assert [row.status for row in rows if row] == [CertificateStatus.REVOKED]
+            assert [row.der for row in rows if row] == [b""]
+
+    run(scenario())
+
+
+def test_a_publisher_of_crls_alone_has_nothing_to_compare(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path, content=("crl",)) as it:
+            with pytest.raises(Conflict, match="only CRLs"):
+                await it.compare()
+
+    run(scenario())
+
+
+def test_a_ca_that_was_restored_from_an_old_copy_removes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            it.by_hand("UPDATE source_positions SET position = position + 1000")
+            it.by_hand("UPDATE certificates SET serial = ? WHERE id = 4", b"\x11" * 20)
+            found = await it.compare(repair=True)
+            assert (found.missing, found.surplus, found.repaired) == (1, 1, 1)
+
+    run(scenario())
+
+
+def test_a_va_that_was_set_back_is_sent_what_it_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.functions.publishing._ASK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("node_agent.functions.publishing._LOOK_AGAIN_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            last = await it.own.store.last_position()
+            with it.va._writing.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM certificates WHERE id > 5")
+                connection.exec_driver_sql("UPDATE source_positions SET position = position - 7")
+            source = it.publisher._source()
+            while await it.va.source_position(source) < last:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await it.caught_up()
+            await it.settled()
+
+    run(scenario())
