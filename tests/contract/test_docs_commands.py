@@ -59,8 +59,9 @@ class Checkout:
         self.environment = {
             "HOME": str(home),
             "LC_ALL": "C.UTF-8",
-            # The environment is the one that runs this test: it must not be made anew from here.
-            "MAKEFLAGS": "-o .venv/.installed-demo -o .venv/.installed-dev",
+            # The environment is the one that runs this test. Made anew from here, its programs
+            # would begin with the path of this directory.
+            "MAKEFLAGS": " -- DEMO= DEV=",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "PEERSYS_LOCAL_NETWORK": network,
             "PEERSYS_LOCAL_ROOT": str(directory / ".local"),
