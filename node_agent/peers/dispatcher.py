@@ -29,6 +29,7 @@ from node_agent.peers.envelope import (
     sign_answer,
 )
 from node_agent.peers.operations import OPERATIONS, Operation
+from node_agent.peers.restraint import Restraint
 from node_agent.policy import Decision, RoleSet
 from node_agent.wire.codes import Status
 
@@ -86,6 +87,7 @@ class Dispatcher:
         self._trail = AuditTrail(audit)
         self._roles = roles or RoleSet()
         self._holds_audience = holds_audience
+        self._restraint = Restraint(identity.clock)
         self._registered: dict[str, _Registered] = {
             method: _Registered.of(operation, _not_here) for method, operation in OPERATIONS.items()
         }
@@ -219,6 +221,8 @@ class Dispatcher:
             await self._trail.add(record)
         except NodeAgentError as error:
             return problem_of(error)
+        if len(case.chain) == 1:
+            await self._identity.clock.sleep(self._restraint.after_denial(case.peer.node))
         return DENIED
 
     def _signed(self, case: Case, status: Status, payload: bytes) -> RawAnswer:
