@@ -20,6 +20,7 @@ from node_agent.peers.operations import (
     RevokeRequest,
     SearchRequest,
     StatusRequest,
+    serial_octets,
 )
 from node_agent.wire import Status
 from node_agent.wire.codes import Code
@@ -61,7 +62,7 @@ def betas(tenants: Chain, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     csr = make_csr(tmp_path_factory.mktemp("beta"), "secret.beta.example.org")
     status, answer = tenants.rest("beta").enroll(csr, authority="other", profile="private")
     assert status == 201, answer
-    return bytes.fromhex(answer["serial"])
+    return serial_octets(int(answer["serial"], 16))
 
 
 @pytest.fixture(scope="module")
