@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,10 +11,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from node_agent.errors import PolicyDenied
+from node_agent.peers.envelope import sign_request
 from node_agent.peers.operations import CERTIFY_SIGNER, CertifySignerRequest
+from node_agent.wire import Status
 from tests.support.hostile_peer import HostilePeer
 from tests.support.hostile_requests import CSR, FOR_RAS_ONLY, OUT_OF_SCOPE, ask
 from tests.support.processes import wait_until
+from tests.support.scope_table import Try, tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,3 +61,34 @@ def test_everything_else_is_denied_and_logged(
     (entry,) = denied_since()
     assert entry["action"] == operation.method
     assert entry["chain"] == "mallory via va1"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in tries() if (case.operation, case.authority) != (CERTIFY_SIGNER, "issuing")],
+    ids=str,
+)
+def test_no_verb_of_any_protocol_is_open_to_it(
+    va: HostilePeer, denied_since: Denials, case: Try
+) -> None:
+    with pytest.raises(PolicyDenied):
+        ask(va, case.operation, case.request(b"\1"), requester="mallory")
+    assert [entry["chain"] for entry in denied_since()] == ["mallory via va1"]
+
+
+@pytest.mark.parametrize("method", ["node.apply", "objects.put", "token.export", "ca.sign", "x"])
+def test_there_is_no_operation_that_manages_a_ca(
+    va: HostilePeer, denied_since: Denials, method: str
+) -> None:
+    request_id = secrets.token_bytes(16)
+    message = sign_request(
+        va.holder,
+        method=method,
+        request_id=request_id,
+        audience=va.upstream.uri,
+        requester="",
+        payload=b"\x80",
+    ).message
+    assert va.send(method, message, request_id=request_id).status == Status.DENIED
+    (entry,) = denied_since()
+    assert (entry["action"], entry["detail"]["method"]) == ("unknown", method)
