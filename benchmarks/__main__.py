@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import bench_enrolment, bench_flood, bench_hop, bench_ocsp, bench_publishing
+from benchmarks import (
+    bench_chain,
+    bench_enrolment,
+    bench_flood,
+    bench_hop,
+    bench_ocsp,
+    bench_publishing,
+)
 from benchmarks.machine import describe_machine, library_versions
 from benchmarks.measure import Benchmark, Outcome, RunSettings, judge, run_benchmark
 from benchmarks.programs import PROGRAMS, missing_programs, program_version
@@ -26,6 +33,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
         bench_enrolment.ENROLMENT,
+        bench_chain.CHAIN,
         bench_flood.FLOOD,
         bench_hop.HOP,
         bench_ocsp.CACHED,
