@@ -55,6 +55,7 @@ class ListenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     peer: str | None = None
     rest: str | None = None
     status: str | None = None
+    metrics: str | None = None
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,6 +99,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str
     store_password_path: Path | None = None
     shared_passphrase_path: Path | None = None
+    metrics_address: Address | None = None
 
     @property
     def admin_socket(self) -> Path:
@@ -137,6 +139,7 @@ def _validate(config: NodeConfig, path: Path) -> NodeSettings:
         peer_address=_listen_address(config.listen.peer, f"{path}: listen.peer"),
         rest_address=_listen_address(config.listen.rest, f"{path}: listen.rest"),
         status_address=_listen_address(config.listen.status, f"{path}: listen.status"),
+        metrics_address=_listen_address(config.listen.metrics, f"{path}: listen.metrics"),
         admin_group=config.admin_group,
         workers=config.workers,
         log_level=config.log_level,

@@ -24,6 +24,7 @@ from node_agent.functions.authorities import Authorities
 from node_agent.functions.authority import AuthorityService
 from node_agent.functions.certification import Certification
 from node_agent.functions.compared import ComparedStore
+from node_agent.functions.counting import counted
 from node_agent.functions.creation import Creation
 from node_agent.functions.crl_issuing import CrlIssuing
 from node_agent.functions.following import StoreFollower
@@ -49,7 +50,8 @@ from node_agent.functions.tokens import Tokens, read_passphrase, read_secret
 from node_agent.functions.upstreams import Upstreams
 from node_agent.functions.verification import Verification
 from node_agent.log import configure_logging
-from node_agent.objects import CryptoTokenSpec, PublisherSpec
+from node_agent.metrics import Metrics
+from node_agent.objects import CryptoTokenSpec, PublisherSpec, SignerSpec
 from node_agent.peers.operations import (
     CATALOGUE,
     CERTIFY_SIGNER,
@@ -100,6 +102,7 @@ class Node:
         self._opened = AsyncExitStack()
         self._changed = ChangeSignal()
         self._known = KnownAuthorities()
+        self._metrics = Metrics()
 
     async def open(self) -> None:
         """Open store and keys and load every object.
@@ -111,6 +114,7 @@ class Node:
         shared_path = self.settings.shared_passphrase_path
         shared_passphrase = None if shared_path is None else read_passphrase(shared_path)
         self._store = await self._opened.enter_async_context(self._make_store())
+        self._store.observe_commits(self._metrics.observer())
         self._reader = await self._opened.enter_async_context(self._store.reader())
         if self._is_shared:
             await self._store.join(shares_passphrase=shared_passphrase is not None)
@@ -208,6 +212,12 @@ class Node:
         """Compare a publisher's peer with this node."""
         publisher = self._publishers.named(name)
         return await self._verification.verify(publisher, repair=repair, recompute=recompute)
+
+    def metrics(self) -> bytes:
+        """Return the node's metrics in the text format of Prometheus."""
+        self._reporter.measure(self._metrics)
+        self._metrics.set_ocsp(self._responder.answers)
+        return self._metrics.text()
 
     async def status(self) -> StatusReport:
         """Return the whole node at a glance."""
@@ -307,12 +317,14 @@ class Node:
             clock=self._clock,
         )
         register = self._linking.register
-        register(ENROLL, self._service.enroll)
-        register(REVOKE, self._service.revoke)
+        register(ENROLL, counted(self._metrics, ENROLL, self._service.enroll))
+        register(REVOKE, counted(self._metrics, REVOKE, self._service.revoke))
         register(STATUS, self._service.status)
         register(SEARCH, self._service.search)
         register(CATALOGUE, self._service.catalogue)
-        register(CERTIFY_SIGNER, self._service.certify_signer)
+        register(
+            CERTIFY_SIGNER, counted(self._metrics, CERTIFY_SIGNER, self._service.certify_signer)
+        )
 
     def _build_validation(self) -> None:
         self._signers = Signers(
@@ -331,8 +343,9 @@ class Node:
             pool=self._pool,
             clock=self._clock,
             health=lambda: self._reporter.health(),
+            lag_seconds=self._lag_seconds,
         )
-        receiver = PublicationReceiver(
+        self._receiver = receiver = PublicationReceiver(
             self._store,
             self._known,
             clock=self._clock,
@@ -430,6 +443,7 @@ class Node:
         await self._linking.configure()
         await self._follow_publishers()
         await self._ports.open_status(self._responder)
+        await self._ports.open_metrics(self.metrics)
         await self._ports.open_admin(self._management)
 
     async def _load_crls(self) -> None:
@@ -519,7 +533,18 @@ class Node:
         for crl in applied.crls:
             self._crl_made(crl)
 
+    def _lag_seconds(self) -> float | None:
+        """Return how old what is known of the CAs with a signer here may be."""
+        names = {spec.authority for spec in self._objects.specs("signers", SignerSpec)}
+        names -= {item.name for item in self._objects.all("certification_authorities")}
+        fresh_at = self._receiver.fresh_at
+        if not names <= fresh_at.keys():
+            return None
+        now = self._clock.now()
+        return max((now - fresh_at[name] for name in names), default=0.0)
+
     async def _audit(self, record: AuditRecord) -> None:
+        self._metrics.audit.labels("allowed" if record.allowed else "denied").inc()
         await self._store.append_audit([record])
 
 

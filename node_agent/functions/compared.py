@@ -104,8 +104,6 @@ class ComparedStore:
             surplus = [serial_number(serial) for serial in request.surplus]
         except (*UNREADABLE, ValueError) as error:
             raise RequestRefused("a repaired entry can't be read", field="entries") from error
-        if "certificate" in request.content and not all(record.der for record in records):
-            raise RequestRefused("a repaired entry lacks its certificate", field="entries")
         await self._store.apply_repair(
             authority.authority_id, records, removed=surplus, audit=context.audit_record
         )

@@ -98,6 +98,10 @@ class Runtime(Protocol):
         """Compare a publisher's peer with this node."""
         ...
 
+    def metrics(self) -> bytes:
+        """Return the node's metrics."""
+        ...
+
     async def status(self) -> StatusReport:
         """Return the whole node at a glance."""
         ...
@@ -242,6 +246,10 @@ class Management:
     ) -> PublisherVerification:
         """Compare a publisher's peer with this node, and repair it."""
         return await self._runtime.verify_publisher(name, repair=repair, recompute=recompute)
+
+    def metrics(self) -> bytes:
+        """Return the node's metrics in the text format of Prometheus."""
+        return self._runtime.metrics()
 
     async def status(self) -> StatusReport:
         """Return the whole node at a glance."""

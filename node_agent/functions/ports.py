@@ -15,6 +15,7 @@ from node_agent.web.backends import (
     StatusBackend,
 )
 from node_agent.web.listen import bind_tcp
+from node_agent.web.metrics_port import metrics_app
 from node_agent.web.registration import registration_app
 from node_agent.web.serve import HttpServer
 from node_agent.web.status_server import StatusServer
@@ -23,6 +24,7 @@ from node_agent.web.unix_socket import AdminGate, bind_admin_socket, group_id
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from node_agent.clock import Clock
     from node_agent.config import Address, NodeSettings
@@ -66,6 +68,13 @@ class Ports:
         if address is not None:
             await self._open.enter_async_context(StatusServer(backend, bind_tcp(address)))
             log.info("status port open", address=str(address))
+
+    async def open_metrics(self, read: Callable[[], bytes]) -> None:
+        """Open the metrics port, if there is one."""
+        address = self._settings.metrics_address
+        if address is not None:
+            await self._open.enter_async_context(HttpServer(metrics_app(read), bind_tcp(address)))
+            log.info("metrics port open", address=str(address))
 
     async def open_rest(self, backend: RegistrationBackend, context: ssl.SSLContext | None) -> None:
         """Open the REST port once there is a certificate for it; afterwards put a new one in

@@ -202,8 +202,10 @@ class Publisher:
         """Tell whether the peer has applied more than our log holds: ours is an old copy."""
         return await self._ask_position() > await self._store.last_position()
 
-    async def _ask_position(self) -> int:
-        request = PositionRequest(source=self._source(), authorities=self.spec.authorities)
+    async def _ask_position(self, *, is_current: bool = False) -> int:
+        request = PositionRequest(
+            source=self._source(), authorities=self.spec.authorities, is_current=is_current
+        )
         answer = await self._caller.call(
             PUBLISH_POSITION, request, peers=[self.peer], timeout_seconds=_CALL_SECONDS
         )
@@ -215,6 +217,8 @@ class Publisher:
         position = await self._ask_position()
         self._last_position = await self._store.last_position()
         self._position = min(position, self._last_position)
+        # Tell it, as soon as that is so, that it is up to date.
+        self._asked_at = float("-inf")
         self._state, self._last_error = "up", None
 
     async def _follow(self) -> None:
@@ -267,7 +271,7 @@ class Publisher:
 
     async def _look_back(self) -> None:
         """Notice a peer that was restored from an old copy while there was nothing to send."""
-        position = await self._ask_position()
+        position = await self._ask_position(is_current=True)
         if position < self._position:
             raise NodeAgentError(f"{self.spec.peer} was set back to {position}")
 

@@ -102,10 +102,14 @@ class PublicationReceiver:
         self._moved = ChangeSignal()
         self._contents = ContentReceiver(store, known)
         self.content = self._contents.receive
+        self.fresh_at: dict[str, float] = {}
+        """By CA name, up to when everything that its CA did is known here."""
 
     async def position(self, context: Context, request: PositionRequest) -> PositionAnswer:
         """Answer the committed position of a source."""
         source = _filed_as(context, request)
+        if request.is_current:
+            self._note_fresh(request.authorities, self._clock.now())
         return PositionAnswer(position=await self._store.source_position(source))
 
     async def publish(self, context: Context, request: PublishRequest) -> PublishAnswer:
@@ -121,10 +125,16 @@ class PublicationReceiver:
             await self._learn(applied.authorities)
             await self._check_long_crls(applied)
             position = await self._commit(source, request, applied)
+        if request.entries:
+            self._note_fresh(request.authorities, request.entries[-1].at)
         self._moved.announce()
         self._changed.announce()
         self._on_applied(applied)
         return PublishAnswer(position=position)
+
+    def _note_fresh(self, authorities: Sequence[str], at: float) -> None:
+        for name in authorities:
+            self.fresh_at[name] = max(self.fresh_at.get(name, 0.0), at)
 
     async def _check_long_crls(self, applied: Applied) -> None:
         """Leave out lists that newer ones have replaced here; let the others prove themselves."""

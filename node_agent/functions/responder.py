@@ -68,6 +68,7 @@ class Responder:
         pool: SigningPool,
         clock: Clock,
         health: Callable[[], HealthWord],
+        lag_seconds: Callable[[], float | None] = lambda: 0.0,
     ) -> None:
         self._store = store
         self._known = known
@@ -75,6 +76,11 @@ class Responder:
         self._pool = pool
         self._clock = clock
         self._health = health
+        self._lag_seconds = lag_seconds
+        self.answers = dict.fromkeys(
+            ("kept", "signed", "malformed", "unauthorized", "try_later"), 0
+        )
+        """How many answers there were of each kind."""
         self._cache = ResponseCache()
         self._crls: dict[tuple[str, bool], Download] = {}
         # Moves with every new CRL: what was read from the store before is not kept after.
@@ -92,6 +98,7 @@ class Responder:
         assert answer.expires_at is not None
         life = answer.expires_at - answer.last_modified
         if answer.expires_at - self._clock.now() > life * _REFRESH_PART:
+            self.answers["kept"] += 1
             return kept
         return None
 
@@ -103,8 +110,10 @@ class Responder:
         try:
             request = parse_request(request_der)
         except RequestRefused:
+            self.answers["malformed"] += 1
             return OcspAnswer(der=error_response(OcspError.MALFORMED_REQUEST))
         if self._signings >= _MOST_SIGNINGS:
+            self.answers["try_later"] += 1
             raise Unavailable("too many answers are being signed", retry_after_seconds=1)
         self._signings += 1
         try:
@@ -114,6 +123,7 @@ class Responder:
             kept = self._cache.get(request_der)
             if kept is not None and (kept.answer.expires_at or 0) > self._clock.now():
                 return kept.answer
+            self.answers["try_later"] += 1
             raise Unavailable("the answer can't be made now", retry_after_seconds=5) from error
         finally:
             self._signings -= 1
@@ -153,6 +163,10 @@ class Responder:
         """Return the node's health in one word."""
         return Health(status=self._health())
 
+    def lag_seconds(self) -> float | None:
+        """Return how old what is known of the CAs with a signer here may be; None: unknown."""
+        return self._lag_seconds()
+
     def applied(self, change: Applied) -> None:
         """Drop every answer that ``change`` makes untrue."""
         for certificate in change.certificates:
@@ -183,6 +197,7 @@ class Responder:
         signer = None if authority is None else self._signers.active(authority.name)
         if authority is None or signer is None:
             # RFC 5019 section 2.2.3: not able to answer for this issuer with authority.
+            self.answers["unauthorized"] += 1
             return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
         keys = frozenset((authority.authority_id, item.serial) for item in request.cert_ids)
         making = _Making(keys)
@@ -203,11 +218,13 @@ class Responder:
         for cert_id in request.cert_ids:
             status = await self._status(authority, active, cert_id, now)
             if status is None:
+                self.answers["unauthorized"] += 1
                 return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
             statuses.append(status)
         signer = active.signer
         data = prepare_response(signer, statuses, produced_at=now, nonce=request.nonce)
         der = complete_response(signer, data, await self._pool.sign(signer.key, data))
+        self.answers["signed"] += 1
         if request.nonce is not None:
             return OcspAnswer(der=der)
         return OcspAnswer(

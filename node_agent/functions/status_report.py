@@ -13,6 +13,7 @@ from node_agent.functions.node_objects import (
     SignerState,
     decode_state,
 )
+from node_agent.identity import NodeIdentity
 from node_agent.objects import CertificationAuthoritySpec, SignerSpec
 from node_agent.web.backends import (
     AuthorityStatus,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
     from node_agent.functions.publishing import Publisher
     from node_agent.functions.signers import Signers
+    from node_agent.metrics import Metrics
     from node_agent.store.api import Reader
     from node_agent.web.bodies import HealthWord
 
@@ -116,6 +118,21 @@ class StatusReporter:
                 not_after=None if certificate is None else _not_after(certificate),
                 serial=None if certificate is None else f"{certificate.serial_number:x}",
             )
+
+    def measure(self, metrics: Metrics) -> None:
+        """Set what is a state and not a count."""
+        metrics.set_health(self.health() == "ok")
+        metrics.set_publishers(
+            (item.name, item.lag_entries, item.lag_seconds, item.state == "up", item.differences)
+            for item in self.publishers()
+        )
+        metrics.set_links(
+            (NodeIdentity.parse(peer.peer).name, peer.direction, peer.connections)
+            for peer in self._peers()
+        )
+        metrics.set_signers(
+            (item.name, item.not_after) for item in self.signers() if item.not_after is not None
+        )
 
     def live_states(self, kind: str) -> Mapping[str, dict[str, object]]:
         """Return what the running parts say of the objects of ``kind``, by name."""

@@ -312,10 +312,13 @@ class RepairAnswer(_Message, frozen=True):
 
 
 class PositionRequest(_Message, frozen=True):
-    """Ask up to where the log of ``source`` has been applied."""
+    """Ask up to where the log of ``source`` has been applied. ``is_current``: the asker has sent
+    everything, so the receiver may say that it is up to date.
+    """
 
     source: str
     authorities: tuple[str, ...]
+    is_current: bool = False
 
 
 class PositionAnswer(_Message, frozen=True):

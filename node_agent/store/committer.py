@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -30,7 +31,7 @@ from node_agent.store.marks import CommitMarks, Fate
 from node_agent.store.transaction import Needs, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import sqlalchemy as sa
 
@@ -105,6 +106,7 @@ class GroupCommitter:
         self._thread: threading.Thread | None = None
         self._has_begun = False
         self._had_company = False
+        self.on_commit: Callable[[float], None] = lambda seconds: None
 
     def start(self) -> None:
         """Start the thread."""
@@ -207,6 +209,11 @@ class GroupCommitter:
             _fail(batch, error, is_unknown=fate is Fate.UNKNOWN)
 
     def _attempt(self, batch: Sequence[_Entry]) -> None:
+        began = time.perf_counter()
+        self._write(batch)
+        self.on_commit(time.perf_counter() - began)
+
+    def _write(self, batch: Sequence[_Entry]) -> None:
         self._marks.begin()
         self._has_begun = False
         with self._engine.begin() as connection:

@@ -97,6 +97,10 @@ class Store(StoreReader):
             await super().close()
             self._writing.dispose()
 
+    def observe_commits(self, observer: Callable[[float], None]) -> None:
+        """Tell ``observer``, in the writer's thread, how many seconds each transaction took."""
+        self._committer.on_commit = observer
+
     def reader(self) -> StoreReader:
         """Return a reader of this database: connections and a type that can't write.
 

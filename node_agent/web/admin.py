@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from node_agent.metrics import MEDIA_TYPE
 from node_agent.objects import KINDS, NodeSpecification, ObjectSpec
 from node_agent.web.admin_bodies import (
     AccessExplanation,
@@ -204,6 +205,9 @@ def _observation_routes(api: _AdminApi) -> list[Route]:
     return [
         _get("/v1/health", "health", "The agent answers", NodeHealth, api.health),
         _get("/v1/status", "status", "The whole node at a glance", StatusReport, api.status),
+        _get(
+            "/v1/metrics", "metrics", "Metrics in the text format of Prometheus", None, api.metrics
+        ),
         _get("/v1/peers", "list_peers", "Connectors and peers", list[PeerStatus], api.peers),
         Route(
             method="POST",
@@ -344,6 +348,9 @@ class _AdminApi:
 
     async def status(self, call: ApiCall) -> ApiAnswer:
         return json_answer(await self.backend.status())
+
+    async def metrics(self, call: ApiCall) -> ApiAnswer:
+        return ApiAnswer(self.backend.metrics(), media_type=MEDIA_TYPE)
 
     async def peers(self, call: ApiCall) -> ApiAnswer:
         return json_answer(await self.backend.peers())

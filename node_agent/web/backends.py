@@ -205,6 +205,10 @@ class ManagementBackend(Protocol):
         """
         ...
 
+    def metrics(self) -> bytes:
+        """Return the node's metrics in the text format of Prometheus."""
+        ...
+
     async def status(self) -> StatusReport:
         """Return the whole node at a glance."""
         ...
@@ -340,4 +344,8 @@ class StatusBackend(Protocol):
 
     def health(self) -> Health:
         """Return at once. Status ``failed`` is answered with 503."""
+        ...
+
+    def lag_seconds(self) -> float | None:
+        """Return how old the newest of what is known of each served CA may be; None: unknown."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ __all__ = ["OCSP_TARGETS", "StatusRequest", "StatusRoutes"]
 
 _log = structlog.get_logger(__name__)
 OCSP_TARGETS = frozenset({b"/", b"/ocsp", b"/ocsp/"})
+_MAX_LAG = re.compile(rb"(?:max_lag_seconds=(\d{1,6}))?")
+_DEFAULT_MAX_LAG_SECONDS = 60
 _READ_METHODS = frozenset({b"GET", b"HEAD"})
 
 
@@ -97,9 +100,11 @@ class StatusRoutes:
         return der
 
     async def _file(self, request: StatusRequest, second: int) -> Answer:
-        path = request.target.partition(b"?")[0]
+        path, _, query = request.target.partition(b"?")
         if path in OCSP_TARGETS:
             return _not_allowed(b"POST")
+        if path == b"/health/fresh" and request.method in _READ_METHODS:
+            return self._freshness(query)
         is_known, download = await self._find(path.decode("latin-1"))
         if not is_known and path != b"/health":
             return problem_answer(HTTPStatus.NOT_FOUND, "not-found", "there is no such path here")
@@ -126,6 +131,21 @@ class StatusRoutes:
         if found is None and authority.endswith("-delta"):
             found = await self._backend.crl(authority.removesuffix("-delta"), True)
         return True, found
+
+    def _freshness(self, query: bytes) -> Answer:
+        """Answer a load balancer: 200 while what is served is new enough, else 503."""
+        match = _MAX_LAG.fullmatch(query)
+        if match is None:
+            detail = "write max_lag_seconds=<number>"
+            return problem_answer(HTTPStatus.BAD_REQUEST, "bad-query", detail)
+        most = int(match[1] or _DEFAULT_MAX_LAG_SECONDS)
+        lag = self._backend.lag_seconds()
+        is_fresh = lag is not None and lag <= most and self._backend.health().status != "failed"
+        body = msgspec.json.encode(
+            {"fresh": is_fresh, "lag_seconds": None if lag is None else round(lag, 1)}
+        )
+        status = HTTPStatus.OK if is_fresh else HTTPStatus.SERVICE_UNAVAILABLE
+        return plain_answer(body, content_type=b"application/json", status=status)
 
     def _health(self) -> Answer:
         health = self._backend.health()

@@ -38,6 +38,9 @@ class FixedStatus:
     async def issuer_certificate(self, authority: str) -> Download | None:
         return None
 
+    def lag_seconds(self) -> float | None:
+        return 0.0
+
     def health(self) -> Health:
         return Health(status="ok")
 

@@ -37,6 +37,7 @@ class MemoryStatus:
         self.gate = asyncio.Event()
         self.gate.set()
         self.word: Health = Health(status="ok")
+        self.lag: float | None = 0.0
         self.crls: dict[tuple[str, bool], Download] = {}
         der = self.authority.crl(revoked=[77]).public_bytes(Encoding.DER)
         self.put_crl("issuing", der)
@@ -90,6 +91,9 @@ class MemoryStatus:
 
     def health(self) -> Health:
         return self.word
+
+    def lag_seconds(self) -> float | None:
+        return self.lag
 
     def _answer(self, request_der: bytes, *, has_nonce: bool) -> OcspAnswer:
         now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)

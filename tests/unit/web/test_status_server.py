@@ -200,6 +200,35 @@ def test_crl_and_its_delta_and_the_ca_certificate_are_files() -> None:
     assert x509.load_der_x509_certificate(answer.body) == backend.authority.certificate
 
 
+@pytest.mark.parametrize(
+    ("lag", "query", "status"),
+    [
+        (0.0, "", 200),
+        (59.9, "", 200),
+        (60.1, "", 503),
+        (60.1, "?max_lag_seconds=61", 200),
+        (0.5, "?max_lag_seconds=0", 503),
+        (None, "", 503),
+        (None, "?max_lag_seconds=999999", 503),
+        (0.0, "?max_lag_seconds=", 400),
+        (0.0, "?max_lag_seconds=-1", 400),
+        (0.0, "?max_lag_seconds=1e3", 400),
+        (0.0, "?max_lag_seconds=1&max_lag_seconds=2", 400),
+        (0.0, "?else=1", 400),
+    ],
+)
+def test_a_stale_va_says_so_to_its_load_balancer(
+    lag: float | None, query: str, status: int
+) -> None:
+    backend = MemoryStatus()
+    backend.lag = lag
+    answer = exchange(backend, "GET", f"/health/fresh{query}")
+    assert answer.status == status
+    if status != 400:
+        assert answer.json == {"fresh": status == 200, "lag_seconds": lag}
+    assert exchange(backend, "POST", "/health/fresh").status in (404, 405)
+
+
 def test_health_is_503_only_when_failed() -> None:
     backend = MemoryStatus()
     assert exchange(backend, "GET", "/health").json == {"status": "ok"}
