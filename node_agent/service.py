@@ -290,6 +290,7 @@ class Node:
         self._build_authority()
         self._build_validation()
         self._build_edges()
+        self._build_management()
 
     def _build_authority(self) -> None:
         self._crls = CrlIssuing(
@@ -384,6 +385,8 @@ class Node:
             following=lambda: self._follower.last_error,
             clock=self._clock,
         )
+
+    def _build_management(self) -> None:
         self._checkpoints = AuditCheckpoints(
             self.settings.state_directory / "audit-checkpoints.jsonl",
             store=self._store,
