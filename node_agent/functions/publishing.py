@@ -107,6 +107,7 @@ class _Batch:
 class _InFlight:
     position: int
     task: asyncio.Task[int]
+    oldest_at: float | None
 
 
 def source_name(log_name: str, spec: PublisherSpec, authority_ids: Mapping[str, str]) -> str:
@@ -237,7 +238,8 @@ class Publisher:
                             await self._settle(in_flight)
                         if batch.entries or in_flight:
                             told = read
-                            in_flight.append(_InFlight(read, self._send(batch)))
+                            oldest_at = batch.entries[0].at if batch.entries else None
+                            in_flight.append(_InFlight(read, self._send(batch), oldest_at))
                         else:
                             self._position = read
                         if batch.long_crl is not None and in_flight:
@@ -266,6 +268,10 @@ class Publisher:
                 f"{self.spec.peer} committed up to {committed}, not {batch.position}"
             )
         self._position = batch.position
+        # What is the oldest that waits now moves on with every batch, however many follow.
+        self._oldest_waiting_at = next(
+            (sent.oldest_at for sent in in_flight if sent.oldest_at is not None), None
+        )
         if not in_flight or self._clock.monotonic() - self._told_at >= BEAT_SECONDS:
             await self._tell(self._position)
 

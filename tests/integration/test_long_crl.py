@@ -32,12 +32,12 @@ ENTRIES = 150_000
 GROWTH_KIB = 48 * 1024
 
 
-def fill(agent: Agent, authority_id: str) -> None:
+def fill(agent: Agent, authority_id: str, entries: int = ENTRIES) -> None:
     """Put revoked certificates into the store of an agent that is stopped."""
 
     async def main() -> None:
         async with open_store(f"sqlite:///{agent.directory / 'state' / 'store.sqlite3'}") as store:
-            await put_certificates(store, authority_id, ENTRIES)
+            await put_certificates(store, authority_id, entries)
 
     asyncio.run(main())
 
@@ -116,3 +116,35 @@ def test_a_long_crl_reaches_the_va_and_its_clients(own_topology: Start) -> None:
         )
         assert peak_kib(topology.ca) - before["ca1"] < GROWTH_KIB
         assert peak_kib(topology.va) - before["va1"] < GROWTH_KIB
+
+
+def is_up(agent: Agent, other: Agent) -> bool:
+    peers = agent.admin.get("/v1/peers")
+    return any(peer["peer"] == other.identity and peer["state"] == "up" for peer in peers)
+
+
+def test_a_long_crl_of_the_management_ca_ends_links(own_topology: Start) -> None:
+    """The list that the links themselves are checked against may be a long one, too."""
+    with own_topology() as topology:
+        path = "/v1/objects/certification_authorities/management"
+        identifier = topology.ca.admin.get(path)["state"]["authority_id"]
+        topology.ca.stop()
+        fill(topology.ca, identifier, entries=10_000)
+        topology.start_agent(topology.ca)
+        topology.wait_healthy()
+        assert is_up(topology.ca, topology.ra)
+        issued = topology.ca.admin.get("/v1/certificates?authority=management&limit=1000")
+        serial = next(
+            item["serial"]
+            for item in issued
+            if item["status"] == "good" and topology.ra.identity in item["names"]
+        )
+        topology.ca.admin.post(
+            f"/v1/certificates/management/{serial}/revocation", {"reason": "keyCompromise"}
+        )
+        wait_until(
+            lambda: not is_up(topology.ca, topology.ra),
+            timeout_seconds=10,
+            what="the CA dropped the revoked node",
+        )
+        assert is_up(topology.ca, topology.va)

@@ -337,3 +337,20 @@ def test_another_set_of_cas_or_content_starts_from_the_beginning() -> None:
     assert source() == source()
     assert source().startswith(f"{NODE.uri}#")
     assert len({source(), source(authorities=("a", "b")), source(content=("crl",))}) == 3
+
+
+def test_lag_is_the_age_of_what_waits_and_not_of_what_waited(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path) as it:
+            await it.issue(1)
+            await it.caught_up()
+            it.own.clock.advance(3600)
+            await it.issue(2)
+            await it.caught_up()
+            now = it.publisher.snapshot()
+            assert (now.lag_entries, now.lag_seconds) == (0, 0.0)
+            assert it.publisher._oldest_waiting_at is None or (
+                it.publisher._oldest_waiting_at >= it.own.clock.now() - 1
+            )
+
+    run(scenario())
