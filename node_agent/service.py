@@ -29,6 +29,7 @@ from node_agent.functions.creation import Creation
 from node_agent.functions.crl_issuing import CrlIssuing
 from node_agent.functions.following import StoreFollower
 from node_agent.functions.identities import Identities
+from node_agent.functions.kept_state import KeptState
 from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.linking import Linking
 from node_agent.functions.management import Management
@@ -223,31 +224,6 @@ class Node:
         """Return the whole node at a glance."""
         return await self._reporter.report()
 
-    def status_changed(self, authority_id: str, serial: int) -> None:
-        """Drop what is kept about a certificate: some node has changed its status."""
-        self._responder.drop(authority_id, serial)
-
-    def status_listed(self, authority_id: str) -> None:
-        """See to it that a CA's next CRL is made, should the node that is about to do it end."""
-        name = self._own_name(authority_id)
-        if name is not None:
-            self._crls.revoked_elsewhere(name)
-
-    async def crl_changed(self, authority_id: str) -> None:
-        """Take over a CRL that some node has made or received."""
-        self._responder.drop_crl(authority_id)
-        name = self._own_name(authority_id)
-        if name is not None:
-            self._crls.made_elsewhere(name)
-        await self._learn_newest_crl(authority_id)
-
-    async def everything_changed(self) -> None:
-        """Drop all that is kept of what the store holds."""
-        self._responder.forget()
-        for authority in tuple(self._known.all()):
-            self.status_listed(authority.authority_id)
-            await self.crl_changed(authority.authority_id)
-
     @property
     def _is_shared(self) -> bool:
         """Whether other nodes may use the same store."""
@@ -433,7 +409,13 @@ class Node:
         )
         self._follower = StoreFollower(
             self._reader,
-            follower=self,
+            follower=KeptState(
+                objects=self._objects,
+                known=self._known,
+                responder=self._responder,
+                crls=self._crls,
+                learn_crl=self._learn_newest_crl,
+            ),
             refresh=self._management.refresh,
             changed=self._changed,
             clock=self._clock,
@@ -459,12 +441,6 @@ class Node:
         crl = await self._store.latest_crl(authority_id)
         if crl is not None:
             await self._learn_crl(crl)
-
-    def _own_name(self, authority_id: str) -> str | None:
-        known = self._known.get(authority_id)
-        if known is None or self._objects.find("certification_authorities", known.name) is None:
-            return None
-        return known.name
 
     async def _follow_authorities(self, steps: Sequence[Step]) -> None:
         self._authorities.announce()

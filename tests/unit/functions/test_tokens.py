@@ -11,7 +11,10 @@ from node_agent.functions.tokens import Tokens, read_passphrase
 from node_agent.objects import CryptoTokenSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from node_agent.store.records import KeyRecord
 
 PASSPHRASE = b"correct horse battery staple"
 
@@ -81,3 +84,49 @@ def test_a_token_that_is_not_specified_is_unknown() -> None:
     tokens.configure([CryptoTokenSpec(name="a")])
     with pytest.raises(NotFound):
         tokens.shared("b")
+
+
+SHARED = b"a passphrase that nodes share"
+
+
+def tokens_of(
+    node: str, records: Iterable[KeyRecord] = (), *, shared: bytes | None = SHARED
+) -> Tokens:
+    """Return the tokens of ``node``, whose own passphrase is made of its name."""
+    own = node.encode().ljust(20, b".")
+    tokens = Tokens(own, records, node=node, shared_passphrase=shared)
+    tokens.configure([CryptoTokenSpec(name="default")])
+    return tokens
+
+
+def test_what_is_shared_opens_at_each_node_and_what_is_its_own_at_one() -> None:
+    one = tokens_of("ca1")
+    own = one.own("default").generate("authenticator-peer", "ec-p256", created_at=0)
+    common = one.shared("default").generate("authority-issuing", "ec-p256", created_at=0)
+    assert (own.node, common.node) == ("ca1", "")
+    assert one.labels("default") == ["authenticator-peer", "authority-issuing"]
+    tokens_of("ca1", [own, common]).verify()
+    tokens_of("ca2", [common]).verify()
+    with pytest.raises(TokenError, match="shared passphrase opens none of the keys of token"):
+        tokens_of("ca2", [common], shared=b"another shared passphrase").verify()
+    with pytest.raises(TokenError, match="shared_passphrase_file"):
+        tokens_of("ca2", [common], shared=None).verify()
+
+
+def test_a_node_that_was_alone_shares_by_sharing_its_passphrase() -> None:
+    alone = tokens_of("ca1", shared=None)
+    common = alone.shared("default").generate("authority-issuing", "ec-p256", created_at=0)
+    tokens_of("ca2", [common], shared=b"ca1".ljust(20, b".")).verify()
+
+
+def test_keys_of_another_node_are_taken_in_and_tried_until_they_open() -> None:
+    common = tokens_of("ca1").shared("default").generate("key", "ec-p256", created_at=0)
+    two = tokens_of("ca2")
+    two.learn([common, common])
+    two.verify_new()
+    assert two.shared("default").labels == ["key"]
+    wrong = tokens_of("ca3", shared=b"another shared passphrase")
+    wrong.learn([common])
+    for _ in range(2):
+        with pytest.raises(TokenError):
+            wrong.verify_new()
