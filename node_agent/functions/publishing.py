@@ -221,6 +221,20 @@ class Publisher:
         # Tell it, as soon as that is so, that it is up to date.
         self._asked_at = float("-inf")
         self._state, self._last_error = "up", None
+        self._warn_of_newer_log(position)
+
+    def _warn_of_newer_log(self, position: int) -> None:
+        """Say that the peer knows more of our log than we do: our store is an old copy.
+
+        It takes in nothing below its position, so what we record there reaches it only by the
+        comparisons (``verification.py``), which then remove nothing.
+        """
+        if position > self._last_position:
+            self._last_error = (
+                f"{self.spec.peer} has applied {position} entries of this log, which has "
+                f"{self._last_position}: was this store restored from an old copy?"
+            )
+            log.error("peer knows a newer log", publisher=self.spec.name, reason=self._last_error)
 
     async def _follow(self) -> None:
         """Send what follows the position, wait for more, and so on, until something fails."""
@@ -280,6 +294,8 @@ class Publisher:
         position = await self._ask_position(is_current=True)
         if position < self._position:
             raise NodeAgentError(f"{self.spec.peer} was set back to {position}")
+        self._last_error = None
+        self._warn_of_newer_log(position)
 
     async def _tell(self, position: int) -> None:
         """Let the other nodes of the store know how far the peer is."""

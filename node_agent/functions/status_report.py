@@ -176,7 +176,9 @@ class StatusReporter:
             *(
                 f"publisher {item.name}: {item.last_error or 'is behind'}"
                 for item in self.publishers()
-                if item.state not in ("up", "standby") or item.lag_seconds > _LAG_SECONDS
+                if item.state not in ("up", "standby")
+                or item.last_error
+                or item.lag_seconds > _LAG_SECONDS
             ),
             *(
                 f"publisher {item.name}: {item.differences} certificates differ at its peer"

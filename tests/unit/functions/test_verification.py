@@ -326,3 +326,19 @@ def test_a_va_that_was_set_back_is_sent_what_it_lost(
             await it.settled()
 
     run(scenario())
+
+
+def test_a_ca_that_was_restored_from_an_old_copy_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.functions.publishing._ASK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("node_agent.functions.publishing._LOOK_AGAIN_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            it.by_hand("UPDATE source_positions SET position = position + 1000")
+            while it.publisher.snapshot().last_error is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert "restored from an old copy" in (it.publisher.snapshot().last_error or "")
+
+    run(scenario())
