@@ -112,7 +112,8 @@ def test_host_whose_address_changed_is_named_with_the_old_one(site: Site) -> Non
 def test_wrong_sudo_password_is_told(site: Site, victim: Host) -> None:
     victim.check_output(SUDO_WITH_PASSWORD)
     try:
-        login = "--extra-vars=ansible_user=cautious"
+        # A connection of its own: the kept one is the other user's.
+        login = '--extra-vars={"ansible_user": "cautious", "ansible_control_path": "none"}'
         wrong = site.refused(login, "--extra-vars=ansible_become_password=wrong")
         assert f"{VICTIM}: Incorrect sudo password" in wrong
         assert f"{VICTIM}: Missing sudo password" in site.refused(login)
