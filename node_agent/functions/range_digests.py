@@ -27,7 +27,8 @@ DIGEST_OCTETS: Final = 32
 
 _EMPTY: Final = bytes(DIGEST_OCTETS)
 _EMPTY_NODE: Final = bytes(DIGEST_OCTETS * FANOUT)
-_BUCKETS_AT_ONCE: Final = 256
+# Some 2,000 rows to read and hash in the writer: other writes wait no longer than for 20 ms.
+_BUCKETS_AT_ONCE: Final = 64
 
 
 class DigestTree:
