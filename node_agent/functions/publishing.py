@@ -149,6 +149,8 @@ class Publisher:
         self._clock = clock
         self.peer = NodeIdentity.parse(spec.peer)
         self._position = 0
+        # Ours lies ahead of it where nothing in between was for the peer.
+        self._acknowledged = 0
         self._last_position = 0
         self._oldest_waiting_at: float | None = None
         self._state = "connecting"
@@ -215,7 +217,7 @@ class Publisher:
 
     async def _resume(self) -> None:
         """Take up where the receiver's committed position says, whatever ours says."""
-        position = await self._ask_position()
+        position = self._acknowledged = await self._ask_position()
         self._last_position = await self._store.last_position()
         self._position = min(position, self._last_position)
         # Tell it, as soon as that is so, that it is up to date.
@@ -281,7 +283,7 @@ class Publisher:
             raise NodeAgentError(
                 f"{self.spec.peer} committed up to {committed}, not {batch.position}"
             )
-        self._position = batch.position
+        self._position = self._acknowledged = batch.position
         # What is the oldest that waits now moves on with every batch, however many follow.
         self._oldest_waiting_at = next(
             (sent.oldest_at for sent in in_flight if sent.oldest_at is not None), None
@@ -292,8 +294,10 @@ class Publisher:
     async def _look_back(self) -> None:
         """Notice a peer that was restored from an old copy while there was nothing to send."""
         position = await self._ask_position(is_current=True)
-        if position < self._position:
-            raise NodeAgentError(f"{self.spec.peer} was set back to {position}")
+        if position < self._acknowledged:
+            raise NodeAgentError(
+                f"{self.spec.peer} was set back from {self._acknowledged} to {position}"
+            )
         self._last_error = None
         self._warn_of_newer_log(position)
 

@@ -23,7 +23,6 @@ NOT_IN_GROUP = {
     "firewall": "asks the kernel",
     "node_process": "starts the agent",
     "node_service": "installs and starts the agent",
-    "postgresql_server": "makes a database server",
     "port_probe": "connects to ports, as a client",
     "postgresql_server": "runs on a host without an agent",
     "revocation": "asks an RA over the network, as a client",

@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 _LINK = re.compile(r"\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 # Not every inventory: pages name those that the reader writes.
-_FOLDERS = "node_agent|tests|docs|tools|collections|playbooks|inventories/(?:local|three_tier|high_availability)"
+_FOLDERS = (
+    "node_agent|tests|docs|tools|collections|playbooks|"
+    "inventories/(?:local|three_tier|high_availability)"
+)
 _FILE = re.compile(rf"`((?:{_FOLDERS})/[\w./*-]+)`")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from node_agent.clock import SystemClock
 from node_agent.errors import LinkClosed
+from node_agent.functions import publishing as publishing_module
 from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.publishing import Publisher, source_name
 from node_agent.functions.receiving import Applied, PublicationReceiver
@@ -50,6 +51,7 @@ class ToReceiver:
     batches: list[PublishRequest] = field(default_factory=list)
     contents: list[ContentRequest] = field(default_factory=list)
     cut_after: int = 0
+    asked: int = 0
 
     async def _cut_body(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Pass on a body; with ``cut_after``, only so many octets of it, once."""
@@ -90,6 +92,7 @@ class ToReceiver:
             assert isinstance(request, PublishRequest)
             self.batches.append(request)
             return await self.receiver.publish(context("ca1"), request)
+        self.asked += 1
         return await self.receiver.position(context("ca1"), request)  # type: ignore[arg-type]
 
 
@@ -217,6 +220,25 @@ def test_crl_only_publishes_no_status(tmp_path: Path) -> None:
             await it.caught_up()
             assert await it.va.certificate(it.own.authority_id(), serial) is None
             assert await it.va.latest_crl(it.own.authority_id()) is not None
+
+    run(scenario())
+
+
+def test_peer_that_was_not_told_of_entries_of_others_is_not_taken_for_set_back(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(publishing_module, "_LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(publishing_module, "_ASK_AGAIN_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=("crl",)) as it:
+            await it.issue(1)
+            await it.caught_up()
+            asked = it.calls.asked
+            while it.calls.asked < asked + 3:
+                await asyncio.sleep(0.01)
+                assert it.publisher.snapshot().last_error is None
+            assert it.publisher.snapshot().state == "up"
 
     run(scenario())
 

@@ -36,6 +36,8 @@ _EXPECTED = {
     "LintFailed": 422,
     "NotFound": 404,
     "Conflict": 409,
+    "Outdated": 409,
+    "Superseded": 409,
     "TokenError": 503,
     "RemoteError": 502,
 }
