@@ -25,7 +25,10 @@ LATER_PACKAGES = ("curl", "libfaketime", "openssl", "postgresql", "procps")
 
 FILES_BEFORE_LATER_PACKAGES = {
     # The package is there, as on a host prepared by its owner; clusters are made by the playbooks.
-    "etc/postgresql-common/createcluster.conf": "create_main_cluster = false\n",
+    # This file takes the place of Debian's, so it says again what holds there.
+    "etc/postgresql-common/createcluster.conf": (
+        "create_main_cluster = false\nadd_include_dir = 'conf.d'\n"
+    ),
     "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
 }
 FILES = {
