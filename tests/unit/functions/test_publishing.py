@@ -232,6 +232,7 @@ def test_peer_that_was_not_told_of_entries_of_others_is_not_taken_for_set_back(
 
     async def scenario() -> None:
         async with publishing(tmp_path, content=("crl",)) as it:
+            await it.caught_up()
             await it.issue(1)
             await it.caught_up()
             asked = it.calls.asked
