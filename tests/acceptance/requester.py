@@ -43,8 +43,8 @@ class Requester:
     """Asks RAs, the next one whenever one doesn't answer."""
 
     urls: list[str]
-    token: str
-    trust_anchors: str
+    token: str = field(repr=False)
+    trust_anchors: str = field(repr=False)
     first: int = 0
     _connections: dict[str, http.client.HTTPSConnection] = field(default_factory=dict)
 

@@ -74,7 +74,7 @@ def test_no_secret_is_in_the_journal(deployment: Deployment) -> None:
 
 def test_agents_come_back_after_a_crash(deployment: Deployment, requester: Requester) -> None:
     for name in deployment.nodes:
-        deployment.host(name).check_output("systemctl kill --signal=SIGKILL peersys")
+        deployment.host(name).check_output("systemctl kill --kill-whom=main --signal=KILL peersys")
     enrolled = requester.enrol(
         "crash.example.org",
         authority=AUTHORITY,
