@@ -19,7 +19,7 @@ from tools.test_hosts.host_processes import HostProcesses, cut_power, find_proce
 from tools.test_hosts.inventory_writer import write_inventory
 from tools.test_hosts.keys import ensure_key
 from tools.test_hosts.mounts import unmount_below
-from tools.test_hosts.network import ensure_network, load_rules, remove_network
+from tools.test_hosts.network import ensure_network, load_rules, pull_cable, remove_network
 from tools.test_hosts.progress import report
 from tools.test_hosts.state import (
     existing_lab,
@@ -170,6 +170,7 @@ def _extended(present: Lab, wanted: Lab) -> Lab:
 def _kill(chosen: list[Host], places: Places) -> None:
     for host in chosen:
         forget_connections(places, str(host.address))
+        pull_cable(host.name, places)
     cut_power(places, [host.name for host in chosen])
     for host in chosen:
         hosts.unmount(host.name, places)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tools.test_hosts.commands import run, succeeds
+from tools.test_hosts.commands import run
 from tools.test_hosts.model import controller_address, router_address
 from tools.test_hosts.router import ruleset
 
@@ -82,6 +82,11 @@ def _lay_out(zone: Zone, cable: str, places: Places) -> None:
     run("ip", "-n", router, "-batch", "-", given="\n".join(outside))
 
 
-def is_up(places: Places) -> bool:
-    """Return whether the controller's namespace is there."""
-    return succeeds("ip", "-n", places.controller_namespace, "link")
+def pull_cable(name: str, places: Places) -> None:
+    """Take a host off its network, so that its end isn't told to anybody.
+
+    The kernel closes the connections of processes that end; a host without power closes none.
+    """
+    cable = f"vb-{name}"
+    if cable in _interfaces(places.controller_namespace):
+        run("ip", "-n", places.controller_namespace, "link", "set", cable, "down")
