@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -135,10 +135,12 @@ def _write_object(
     if record is None:
         transaction.connection.execute(objects.delete().where(same))
     else:
+        # What the next change of the same object in this plan finds.
+        record = replace(record, generation=_generation(before, record))
         values = {
             "spec": record.spec,
             "state": record.state,
-            "generation": _generation(before, record),
+            "generation": record.generation,
             "updated_at": record.updated_at or transaction.now,
         }
         statement = (
