@@ -183,7 +183,7 @@ def test_firewall_that_would_shut_the_controller_out_is_taken_back(
     wrong = json.dumps({"firewall_ssh_ports": [2222], "firewall_trial_seconds": 15})
     assert "goes back to the one before it" in site.refused(f"--extra-vars={wrong}")
     deadline = time.monotonic() + 60
-    while victim.run("nft list table inet peersys").stdout != table:
+    while victim.run("nft list table inet peersys").stdout.rstrip() != table:
         assert time.monotonic() < deadline
     assert not victim.file("/run/peersys-firewall-before.nft").exists
 
