@@ -31,11 +31,19 @@ _COPY_TYPES: Final = {"BIGINT": "int8", "INTEGER": "int4", "SMALLINT": "int2", "
 
 
 class Lookup:
-    """``SELECT columns WHERE group = ? AND value IN (...)``, both columns of one index."""
+    """``SELECT columns WHERE value IN (...)``, with ``AND group = ?`` where a group is named; the
+    columns of one index.
+    """
 
-    def __init__(self, table: sa.Table, columns: Sequence[str], group: str, value: str) -> None:
-        self.head = f"SELECT {', '.join(columns)} FROM {table.name} WHERE {group} = "  # noqa: S608
-        self.value = value
+    def __init__(
+        self, table: sa.Table, columns: Sequence[str], value: str, *, group: str | None = None
+    ) -> None:
+        self.head = f"SELECT {', '.join(columns)} FROM {table.name} WHERE {value} "  # noqa: S608
+        self._group = group
+
+    def tail(self, mark: str) -> str:
+        """Return what follows the values; ``mark`` is how the driver writes a bound value."""
+        return "" if self._group is None else f" AND {self._group} = {mark}"
 
 
 class Bulk(ABC):
@@ -61,9 +69,11 @@ class Bulk(ABC):
 
     @abstractmethod
     def lookup(
-        self, connection: sa.Connection, query: Lookup, group: str, values: Sequence[bytes]
+        self, connection: sa.Connection, query: Lookup, values: Sequence[bytes], *group: str
     ) -> Iterable[Sequence[Any]]:
-        """Return the rows of ``query`` where its group column and one of the values match."""
+        """Return the rows of ``query`` where one of the values matches, and the group if it has
+        one.
+        """
 
 
 class SqliteBulk(Bulk):
@@ -72,16 +82,16 @@ class SqliteBulk(Bulk):
     mark = "?"
 
     def lookup(
-        self, connection: sa.Connection, query: Lookup, group: str, values: Sequence[bytes]
+        self, connection: sa.Connection, query: Lookup, values: Sequence[bytes], *group: str
     ) -> Iterable[Sequence[Any]]:
-        """Return the rows of ``query`` where its group column and one of the values match."""
+        """Return the rows that match."""
         for start in range(0, len(values), _LOOKUP_LIMIT):
             chunk = list(values[start : start + _LOOKUP_LIMIT])
             size = 1 << (len(chunk) - 1).bit_length()
             chunk += [chunk[-1]] * (size - len(chunk))
             marks = ",".join("?" * size)
-            statement = f"{query.head}? AND {query.value} IN ({marks})"
-            yield from connection.exec_driver_sql(statement, (group, *chunk)).all()
+            statement = f"{query.head}IN ({marks}){query.tail(self.mark)}"
+            yield from connection.exec_driver_sql(statement, (*chunk, *group)).all()
 
 
 class PostgresqlBulk(Bulk):
@@ -103,11 +113,11 @@ class PostgresqlBulk(Bulk):
                     copy.write_row(row)
 
     def lookup(
-        self, connection: sa.Connection, query: Lookup, group: str, values: Sequence[bytes]
+        self, connection: sa.Connection, query: Lookup, values: Sequence[bytes], *group: str
     ) -> Iterable[Sequence[Any]]:
-        """Return the rows of ``query`` where its group column and one of the values match."""
-        statement = f"{query.head}%s AND {query.value} = ANY(%s::bytea[])"
-        return connection.exec_driver_sql(statement, (group, list(values))).all()
+        """Return the rows that match."""
+        statement = f"{query.head}= ANY(%s::bytea[]){query.tail(self.mark)}"
+        return connection.exec_driver_sql(statement, (list(values), *group)).all()
 
 
 def bulk_for(dialect: str) -> Bulk:

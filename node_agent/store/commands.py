@@ -90,12 +90,12 @@ class RecordIssuance(_Light):
     def needs(self, needs: Needs) -> None:
         """Look at what the request id was answered with."""
         if self.certificate.request_id:
-            needs.requests.add((self.certificate.origin, self.certificate.request_id))
+            needs.requests.add(self.certificate.request_id)
 
     def stage(self, transaction: Transaction) -> IssuanceOutcome:
         """Stage all of it, or return the stored certificate of a repeated request."""
         record = self.certificate
-        known = transaction.request(record.origin, record.request_id) if record.request_id else None
+        known = transaction.request(record) if record.request_id else None
         if known is not None:
             if known.certificate.request_digest != record.request_digest:
                 raise Conflict("the request id was used for another request")

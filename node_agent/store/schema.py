@@ -91,7 +91,7 @@ certificates = sa.Table(
     sa.Column("fingerprint_sha256", sa.LargeBinary, nullable=False),
     sa.Column("der", sa.LargeBinary, nullable=False),
     sa.Index("certificates_by_serial", "authority_id", "serial", unique=True),
-    sa.Index("certificates_by_request", "origin", "request_id", unique=True),
+    sa.Index("certificates_by_request", "request_id", "origin", unique=True),
     sa.Index("certificates_by_age", "issued_at", "authority_id", "serial"),
     sa.Index("certificates_by_authority_age", "authority_id", "issued_at", "serial"),
     sa.Index(

@@ -45,19 +45,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Needs", "StoredCertificate", "StoredRequest", "Transaction"]
 
-RequestKey = tuple[str, bytes]
 CertificateKey = tuple[str, bytes]
 """authority_id and packed serial."""
 
 _STATUS_COLUMNS: Final = (
     *("status", "revoked_at", "reason", "invalidity_at", "status_changed_at"),
 )
-_by_request = Lookup(certificates, ("id", "origin", "request_id"), "origin", "request_id")
+_by_request = Lookup(certificates, ("id", "origin", "request_id"), "request_id")
 _by_serial = Lookup(
     certificates,
     ("id", "authority_id", "serial", "status", "position", "length(der)"),
-    "authority_id",
     "serial",
+    group="authority_id",
 )
 _HEADS: Final = ("certificate_id", "position", "audit_sequence", "audit_hash", "revision")
 _CONTENT: Final = tuple(
@@ -75,7 +74,7 @@ _by_number = Prepared(sa.select(certificates).where(certificates.c.id == sa.bind
 class Needs:
     """What a batch is going to look at, collected so that it is read in a few statements."""
 
-    requests: set[RequestKey] = field(default_factory=set)
+    requests: set[bytes] = field(default_factory=set)
     certificates: set[CertificateKey] = field(default_factory=set)
 
 
@@ -114,7 +113,7 @@ class Transaction:
         self.audit_sequence: int = heads[2]
         self._audit_hash: bytes = bytes(heads[3])
         self.revision: int = heads[4]
-        self._requests: dict[RequestKey, StoredRequest] = {}
+        self._requests: dict[bytes, dict[str, StoredRequest]] = {}
         self._certificates: dict[CertificateKey, StoredCertificate] = {}
         self._new_certificates: list[tuple[Any, ...]] = []
         self._new_names: list[tuple[str, int]] = []
@@ -126,25 +125,32 @@ class Transaction:
 
     def load(self, needs: Needs) -> None:
         """Read what the batch said it needs."""
-        for origin, ids in _grouped(needs.requests):
-            for number, _, request_id in self.bulk.lookup(
-                self.connection, _by_request, origin, ids
-            ):
-                row = _by_number.one(self.connection, number=number)
-                self._requests[origin, bytes(request_id)] = StoredRequest(
-                    certificate_record(row), position_of(row)
-                )
+        for number, origin, request_id in (
+            self.bulk.lookup(self.connection, _by_request, list(needs.requests))
+            if needs.requests
+            else ()
+        ):
+            row = _by_number.one(self.connection, number=number)
+            request = StoredRequest(certificate_record(row), position_of(row))
+            self._requests.setdefault(bytes(request_id), {})[origin] = request
         for authority_id, serials in _grouped(needs.certificates):
             for number, _, serial, status, position, octets in self.bulk.lookup(
-                self.connection, _by_serial, authority_id, serials
+                self.connection, _by_serial, serials, authority_id
             ):
                 self._certificates[authority_id, bytes(serial)] = StoredCertificate(
                     number, CertificateStatus(status), position, has_content=octets > 0
                 )
 
-    def request(self, origin: str, request_id: bytes) -> StoredRequest | None:
-        """Return what a request id that was asked for in ``Needs`` was answered with."""
-        return self._requests.get((origin, request_id))
+    def request(self, asked: CertificateRecord) -> StoredRequest | None:
+        """Return what the request id of ``asked``, named in ``Needs``, was answered with.
+
+        That is, what its origin got for it; or what another origin got for the same request: a
+        client whose RA died asks another one. What else other origins use the id for is their own
+        business, and never told.
+        """
+        answered = self._requests.get(asked.request_id, {})
+        own = answered.get(asked.origin)
+        return own or next((one for one in answered.values() if _is_same(one, asked)), None)
 
     def certificate(self, authority_id: str, serial: int) -> StoredCertificate | None:
         """Return a certificate that was asked for in ``Needs``, or was staged before."""
@@ -167,7 +173,7 @@ class Transaction:
         self._certificates[record.authority_id, row[2]] = stored
         if record.request_id and not from_upstream:
             request = StoredRequest(record, position)
-            self._requests[record.origin, record.request_id] = request
+            self._requests.setdefault(record.request_id, {})[record.origin] = request
 
     def fill_certificate(self, stored: StoredCertificate, record: CertificateRecord) -> None:
         """Stage the content of a certificate of which only the status was known."""
@@ -248,6 +254,11 @@ def _put_status_position(connection: sa.Connection, authority_id: str, position:
     if done.rowcount == 0:
         values = {"number": 0, "status_position": position, "full_covers": 0, "delta_covers": 0}
         connection.execute(crl_numbers.insert().values(authority_id=authority_id, **values))
+
+
+def _is_same(stored: StoredRequest, asked: CertificateRecord) -> bool:
+    known = stored.certificate
+    return (known.authority_id, known.request_digest) == (asked.authority_id, asked.request_digest)
 
 
 def _grouped(keys: Iterable[tuple[str, bytes]]) -> Iterable[tuple[str, list[bytes]]]:

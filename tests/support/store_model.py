@@ -96,7 +96,16 @@ class IssueCertificate:
         """Repeat, refuse or add."""
         record = self.record
         key = (record.authority_id, record.serial)
-        known = model.requests.get((record.origin, record.request_id))
+        known = model.requests.get((record.origin, record.request_id)) or next(
+            (
+                (other, position)
+                for (_, request_id), (other, position) in model.requests.items()
+                if request_id == record.request_id
+                and other[0] == record.authority_id
+                and model.certificates[other].request_digest == record.request_digest
+            ),
+            None,
+        )
         if known is not None:
             stored = model.certificates[known[0]]
             if stored.request_digest != record.request_digest:

@@ -62,6 +62,53 @@ def test_repeated_request_id_returns_the_stored_certificate(store_url: str) -> N
     run(scenario())
 
 
+def test_request_that_comes_over_another_ra_is_a_repeat(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            first = certificate(1)
+            same = {"request_id": first.request_id, "request_digest": first.request_digest}
+            over_another = certificate(2, origin="spiffe://pki.test/node/ra2", **same)
+            await store.record_issuance(first, b"first", audit())
+            outcome = await store.record_issuance(over_another, b"again", audit())
+            assert (outcome.certificate, outcome.repeated, outcome.position) == (first, True, 1)
+            assert await store.last_position() == 1
+
+    run(scenario())
+
+
+def test_requests_over_two_ras_at_once_come_to_one_certificate(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            first = certificate(1)
+            same = {"request_id": first.request_id, "request_digest": first.request_digest}
+            over_another = certificate(2, origin="spiffe://pki.test/node/ra2", **same)
+            outcomes = await asyncio.gather(
+                *(store.record_issuance(one, b"", audit()) for one in (first, over_another))
+            )
+            assert outcomes[0].certificate == outcomes[1].certificate
+            assert await store.last_position() == 1
+
+    run(scenario())
+
+
+def test_request_id_that_another_ra_used_for_something_else_tells_nothing(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            first = certificate(1)
+            other = certificate(2, origin="spiffe://pki.test/node/ra2", request_id=first.request_id)
+            elsewhere = certificate(
+                3,
+                origin="spiffe://pki.test/node/ra3",
+                authority_id="b" * 32,
+                request_id=first.request_id,
+                request_digest=first.request_digest,
+            )
+            for record in (first, other, elsewhere):
+                assert not (await store.record_issuance(record, b"", audit())).repeated
+
+    run(scenario())
+
+
 def test_request_id_reused_for_another_request_is_refused(store_url: str) -> None:
     async def scenario() -> None:
         async with open_store(store_url) as store:

@@ -77,7 +77,7 @@ def _create_certificates() -> None:
 def _index_certificates() -> None:
     table = "certificates"
     op.create_index("certificates_by_serial", table, ["authority_id", "serial"], unique=True)
-    op.create_index("certificates_by_request", table, ["origin", "request_id"], unique=True)
+    op.create_index("certificates_by_request", table, ["request_id", "origin"], unique=True)
     op.create_index("certificates_by_age", table, ["issued_at", "authority_id", "serial"])
     op.create_index("certificates_by_authority_age", table, ["authority_id", "issued_at", "serial"])
     op.create_index(
