@@ -26,7 +26,6 @@ READ = {
     backends.PingResult: {"round_trip_ms"},
     backends.IssuedCertificate: {"certificate", "chain", "serial"},
     backends.CertificateInfo: {"status", "profile"},
-    backends.RevocationOutcome: {"position"},
     backends.Problem: {"detail", "title", "field", "remedy"},
 }
 

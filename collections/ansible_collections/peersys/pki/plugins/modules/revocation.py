@@ -85,11 +85,6 @@ status:
   returned: success
   type: str
   sample: revoked
-position:
-  description: Place in the CA's change log; every VA that has reached it knows. None when nothing changed.
-  returned: success
-  type: int
-  sample: 42
 """
 
 import typing as t
@@ -145,7 +140,7 @@ def order(
     serial, wanted = serial_of(params["serial"]), params["state"]
     path = certificate_path(params["authority"], serial)
     present = client.get(path)["status"]
-    result = {"serial": serial, "status": wanted, "position": None}
+    result = {"serial": serial, "status": wanted}
     if present == wanted:
         return {**result, "changed": False, "diff": []}
     if present == "revoked":
@@ -154,9 +149,7 @@ def order(
             "Enrol a new certificate"
         )
     if not dry_run:
-        result["position"] = client.post(f"{path}/revocation", {"reason": reason(params)})[
-            "position"
-        ]
+        client.post(f"{path}/revocation", {"reason": reason(params)})
     header = f"{params['authority']}/{serial}"
     difference = {"before_header": header, "after_header": header}
     return {
