@@ -77,6 +77,19 @@ def test_a_repeated_request_id_returns_the_certificate_even_when_the_profile_has
     run(scenario())
 
 
+def test_a_request_that_comes_over_another_ra_returns_the_certificate(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            request = enrol_request()
+            first = await own.service.enroll(context("ra1", number=1), request)
+            again = await own.service.enroll(context("ra2", number=1), request)
+            assert (again.repeated, again.chain) == (True, first.chain)
+            other = await own.service.enroll(context("ra2", number=1, content=b"other"), request)
+            assert not other.repeated
+
+    run(scenario())
+
+
 def test_a_request_id_used_for_something_else_is_a_conflict(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with own_authority(tmp_path) as own:
