@@ -19,7 +19,13 @@ from tools.test_hosts.host_processes import HostProcesses, cut_power, find_proce
 from tools.test_hosts.inventory_writer import write_inventory
 from tools.test_hosts.keys import ensure_key
 from tools.test_hosts.mounts import unmount_below
-from tools.test_hosts.network import ensure_network, load_rules, pull_cable, remove_network
+from tools.test_hosts.network import (
+    ensure_network,
+    load_rules,
+    pull_cable,
+    remove_cable,
+    remove_network,
+)
 from tools.test_hosts.progress import report
 from tools.test_hosts.state import (
     existing_lab,
@@ -173,6 +179,7 @@ def _kill(chosen: list[Host], places: Places) -> None:
         pull_cable(host.name, places)
     cut_power(places, [host.name for host in chosen])
     for host in chosen:
+        remove_cable(host.name, places)
         hosts.unmount(host.name, places)
         report(f"{host.name}: without power")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tools.test_hosts.commands import run
+from tools.test_hosts.commands import run, succeeds
 from tools.test_hosts.model import controller_address, router_address
 from tools.test_hosts.router import ruleset
 
@@ -90,3 +90,11 @@ def pull_cable(name: str, places: Places) -> None:
     cable = f"vb-{name}"
     if cable in _interfaces(places.controller_namespace):
         run("ip", "-n", places.controller_namespace, "link", "set", cable, "down")
+
+
+def remove_cable(name: str, places: Places) -> None:
+    """Remove what is left of the cable of a host without power.
+
+    The kernel removes it some time after the host's end, and the next boot needs the name.
+    """
+    succeeds("ip", "-n", places.controller_namespace, "link", "delete", f"vb-{name}")
