@@ -48,9 +48,9 @@ hosts: hosts-needs $(DEV) ## boot the hosts of INVENTORY (inventories/three_tier
 hosts-down: $(DEV) ## remove those hosts, their networks and their files
 	@python -m tools.test_hosts down
 
-acceptance: hosts-needs $(DEV) ## every molecule scenario: deploy shipped inventories on such hosts, break them, look
+acceptance: hosts-needs $(DEV) ## molecule scenarios on such hosts, all or SCENARIOS="partition three_tier"
 	@started=$$(date +%s); rm -rf .ansible/tmp/molecule.*; \
-	env -u ANSIBLE_REMOTE_TEMP molecule test --all --report --command-borders; status=$$?; \
+	env -u ANSIBLE_REMOTE_TEMP molecule test $(or $(SCENARIOS:%=-s %),--all) --report --command-borders; status=$$?; \
 	echo "acceptance: $$(($$(date +%s) - started)) s"; exit $$status
 
 test: lint types sanity $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
