@@ -36,6 +36,8 @@ WAL_CHECKPOINT_PAGES: Final = 8000
 _LOST_CLIENT: Final = (
     "-c idle_in_transaction_session_timeout=5s",
     *("-c tcp_keepalives_idle=5", "-c tcp_keepalives_interval=2", "-c tcp_keepalives_count=3"),
+    # Keep-alives rest while an answer waits to be acknowledged; this counts then.
+    "-c tcp_user_timeout=10000",
 )
 """A node that loses its power or its network in the middle of a transaction holds the lock that the
 other nodes wait for; the server ends its session after this time. Between two statements of ours
