@@ -13,6 +13,7 @@ end of the restart: a run that was cut off in between is made up for by the next
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import typing as t
@@ -167,11 +168,11 @@ class NodeService:
         yield service.unit, os.path.exists(service.path), service.remove
         yield "versions", self._tree.exists(), self._tree.remove
         has_user = _service.has_user(user)
-        yield f"user {user}", has_user, lambda: _service.remove_user(user)
+        yield f"user {user}", has_user, functools.partial(_service.remove_user, user)
         for path in self._params["directories"]:
-            yield path, os.path.exists(path), lambda path=path: shutil.rmtree(path)  # type: ignore[misc]
+            yield path, os.path.exists(path), functools.partial(shutil.rmtree, path)
         for path in self._configuration():
-            yield path, True, lambda path=path: _delete(path)  # type: ignore[misc]
+            yield path, True, functools.partial(_delete, path)
         yield "claim", self._claim.is_made(), self._claim.remove
 
     def _configuration(self) -> t.List[str]:

@@ -58,7 +58,7 @@ class HostAction(ActionBase):
             remote: str = self._connection._shell.join_path(
                 self._connection._shell.tmpdir, "archive"
             )
-            self._transfer_file(path, remote)  # type: ignore[no-untyped-call]
+            self._transfer_file(path, remote)  # type: ignore[no-untyped-call]  # Ansible's own
         except AnsibleError as error:
             raise AnsibleActionFail(
                 f"{host}: the agent's archive can't be brought to it: {_first_line(error)}. Remedy: "
