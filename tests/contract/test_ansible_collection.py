@@ -12,8 +12,13 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
     CERTIFICATE_PROFILE,
     MANAGEMENT_CA,
 )
-from ansible_collections.peersys.pki.plugins.plugin_utils import _topology_model, _topology_reader
+from ansible_collections.peersys.pki.plugins.plugin_utils import (
+    _topology_model,
+    _topology_reader,
+    _topology_tenants,
+)
 from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
 REPOSITORY = Path(__file__).parents[2]
 COLLECTION = REPOSITORY / "collections/ansible_collections/peersys/pki"
@@ -31,6 +36,7 @@ NOT_IN_GROUP = {
 }
 """Modules that have no admin socket to set, and why."""
 TOPOLOGIES = sorted((REPOSITORY / "inventories").glob("*/topology.yml"))
+TENANTS = sorted((REPOSITORY / "inventories").glob("*/tenants/*.yml"))
 
 
 def read_yaml(path: Path) -> Any:
@@ -72,6 +78,15 @@ def schema() -> Any:
 @pytest.mark.parametrize("path", TOPOLOGIES, ids=lambda path: path.parent.name)
 def test_shipped_topologies_follow_the_schema(path: Path, schema: Any) -> None:
     Draft202012Validator(schema).validate(read_yaml(path))
+
+
+@pytest.mark.parametrize("path", TENANTS, ids=lambda path: path.stem)
+def test_shipped_tenants_follow_their_schema(path: Path, schema: Any) -> None:
+    text = (REPOSITORY / "docs/reference/tenant.schema.json").read_text(encoding="utf-8")
+    of_tenants = json.loads(text)
+    assert set(of_tenants["properties"]) == set(_topology_tenants.TENANT_KEYS)
+    whole = Registry().with_resource("topology.schema.json", Resource.from_contents(schema))
+    Draft202012Validator(of_tenants, registry=whole).validate(read_yaml(path))
 
 
 def test_schema_has_exactly_the_keys_that_the_plugin_knows(schema: Any) -> None:

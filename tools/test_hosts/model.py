@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -82,12 +82,18 @@ class Lab:
         raise LabError(f"{host.name}: {host.address} is in no network of the zone {host.zone}")
 
     def merged(self, other: Lab) -> Lab:
-        """Return both as one lab. Raises LabError where they contradict each other."""
+        """Return both as one lab. Raises LabError where they contradict each other.
+
+        A zone may dial whatever one of the two says: the hosts' own firewalls hold more closely.
+        """
         zones = {zone.name: zone for zone in self.zones}
         hosts = {host.name: host for host in self.hosts}
         for zone in other.zones:
-            if zones.setdefault(zone.name, zone) != zone:
+            known = zones.get(zone.name, zone)
+            if known.networks != zone.networks:
                 raise LabError(f"two descriptions of the zone {zone.name} differ")
+            dials = tuple(dict.fromkeys((*known.dials, *zone.dials)))
+            zones[zone.name] = replace(zone, dials=dials)
         for host in other.hosts:
             if hosts.setdefault(host.name, host) != host:
                 raise LabError(

@@ -95,16 +95,27 @@ def test_two_inventories_that_claim_one_name_are_refused() -> None:
 
 
 def test_zones_that_changed_are_refused() -> None:
-    other = Lab((replace(INNER, dials=()), OUTER), (NEAR,))
+    other = Lab((replace(INNER, networks=(*INNER.networks, *OUTER.networks)), OUTER), (NEAR,))
     with pytest.raises(LabError, match="two descriptions of the zone inner differ"):
         SMALL.merged(other)
 
 
+def test_a_zone_may_dial_what_either_inventory_says() -> None:
+    other = Lab((replace(INNER, dials=()), replace(OUTER, dials=("inner",))), (NEAR,))
+    for merged in (SMALL.merged(other), other.merged(SMALL)):
+        assert {zone.name: zone.dials for zone in merged.zones} == {
+            "inner": INNER.dials,
+            "outer": ("inner",),
+        }
+
+
 def test_the_shipped_inventories_make_one_lab() -> None:
-    lab = read_inventories(["inventories/three_tier", "inventories/high_availability"])
-    assert [host.name for host in lab.hosts] == (
-        ["ca1", "ca2", "client1", "db1", "ra1", "ra2", "va1", "va2"]
-    )
+    names = ("three_tier", "high_availability", "ra_chaining", "multi_tenant")
+    lab = read_inventories([f"inventories/{name}" for name in names])
+    assert {host.name for host in lab.hosts} == {
+        *("ca1", "ca2", "client1", "db1", "proxy1", "ra-alpha", "ra-beta"),
+        *("ra1", "ra2", "va1", "va2"),
+    }
     assert lab.zone("ca").dials == ("service",)
     assert lab.zone("service").dials == ()
     assert lab.host("ra2").address == IPv4Address("198.51.100.12")

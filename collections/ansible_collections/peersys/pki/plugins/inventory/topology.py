@@ -12,8 +12,10 @@ description:
   - That is connectors, peer roles on both ends, publishers, OCSP signers, authenticators, the addresses in certificates,
     the rules of each firewall, and what is tried to prove them.
   - A topology that can't work is refused before anything is touched, with file, line and key.
-  - The groups are C(peersys_nodes) and one for each function, C(postgresql_store) and one for each store,
-    C(peersys_hosts) for both, C(firewalled_hosts) when zones have networks, and C(peersys_clients).
+  - Each file C(tenants/<tenant>.yml) beside the topology is a part of it, that of one tenant. Tenants share CA nodes, proxies and VAs,
+    and nothing of one may name what is another's.
+  - The groups are C(peersys_nodes) and one for each function, C(postgresql_store) and one for each store, C(tenant_<tenant>) for each tenant's
+    nodes, C(peersys_hosts) for all of these, C(firewalled_hosts) when zones have networks, and C(peersys_clients).
 version_added: 0.1.0
 author:
   - Peersys contributors (@peersys)
@@ -59,6 +61,7 @@ links:
   - {from: ca1, to: va1}
 """
 
+import dataclasses
 import pathlib
 import typing as t
 
@@ -68,15 +71,19 @@ from ansible.template import trust_as_template
 from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Document,
     TopologyRefused,
-    read_document,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     FUNCTIONS,
     Host,
     Topology,
+    tenant_group,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_reader import read_topology
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_rules import check_topology
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenants import (
+    is_tenant_file,
+    read_with_tenants,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_variables import host_variables
 
 _TEMPLATED = ("trust_domain", "zones", "nodes", "stores", "clients")
@@ -98,16 +105,18 @@ class InventoryModule(BaseInventoryPlugin):
     NAME = "peersys.pki.topology"
 
     def verify_file(self, path: str) -> bool:
-        """Return whether the file is named as a topology."""
+        """Return whether the file is named as a topology, or is a tenant's beside one."""
         known: bool = super().verify_file(path)  # type: ignore[no-untyped-call]
-        return known and path.endswith(_ENDINGS)
+        return known and (path.endswith(_ENDINGS) or is_tenant_file(pathlib.Path(path)))
 
     def parse(self, inventory: t.Any, loader: t.Any, path: str, cache: bool = True) -> None:
         """Fill the inventory. Raises AnsibleParserError with every fault of the file."""
         super().parse(inventory, loader, path, cache)
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        if is_tenant_file(pathlib.Path(path)):
+            # It is read together with its topology, in whatever order Ansible comes to them.
+            return
         try:
-            document = self._templated(read_document(path, text))
+            document = self._templated(read_with_tenants(pathlib.Path(path)))
             topology = read_topology(document)
             check_topology(document, topology)
         except TopologyRefused as error:
@@ -121,7 +130,7 @@ class InventoryModule(BaseInventoryPlugin):
             key: self._resolved(part) if key in _TEMPLATED else part
             for key, part in document.value.items()
         }
-        return Document(document.file, value, document.lines)
+        return dataclasses.replace(document, value=value)
 
     def _resolved(self, value: t.Any) -> t.Any:
         if isinstance(value, dict):
@@ -140,7 +149,7 @@ def _fill(inventory: t.Any, document: Document, topology: Topology) -> None:
         for group in _groups_of(topology, host):
             inventory.add_group(group)
             inventory.add_host(host.name, group=group)
-        declared_at = f"{document.file}:{document.line(host.path)}: {'.'.join(host.path)}"
+        declared_at = f"{document.place(host.path)}: {'.'.join(host.path)}"
         variables = {**host_variables(topology, host), "peersys_declared_at": declared_at}
         for key, value in variables.items():
             inventory.set_variable(host.name, key, value)
@@ -159,5 +168,8 @@ def _groups_of(topology: Topology, host: Host) -> t.Iterator[str]:
         return
     node = topology.nodes[name]
     yield from ("peersys_nodes", *node.functions)
+    tenant = topology.tenant_of(host.path)
+    if tenant is not None:
+        yield tenant_group(tenant)
     if node.store is not None:
         yield topology.stores[node.store].group

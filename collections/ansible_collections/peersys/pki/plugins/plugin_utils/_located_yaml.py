@@ -35,21 +35,34 @@ class TopologyRefused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """``value`` is plain data; ``lines`` has the line of each key and list item by its path."""
+    """``value`` is plain data; ``lines`` has the line of each key and list item by its path.
+
+    ``parts`` are keys and list items that stand in files of their own: file, and path there.
+    """
 
     file: str
     value: t.Any
     lines: dict[Path, int]
+    parts: dict[Path, tuple[str, Path]] = dataclasses.field(default_factory=dict)
 
-    def line(self, path: Path) -> int:
-        """Return the line of ``path``, or of the nearest key above it when it is missing."""
+    def place(self, path: Path) -> str:
+        """Return file and line of ``path``, or of the nearest key above it when it is missing."""
+        file, _ = self.written(path)
         while path not in self.lines:
             path = path[:-1]
-        return self.lines[path]
+        return f"{file}:{self.lines[path]}"
+
+    def written(self, path: Path) -> tuple[str, Path]:
+        """Return the file in which ``path`` is written, and its path there."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.parts:
+                file, own = self.parts[path[:length]]
+                return file, (*own, *path[length:])
+        return self.file, path
 
     def located(self, fault: Fault) -> str:
         """Return the fault as ``file:line: key: message. remedy``."""
-        parts = [f"{self.file}:{self.line(fault.path)}", shown(fault.path), fault.message]
+        parts = [self.place(fault.path), shown(self.written(fault.path)[1]), fault.message]
         text = ": ".join(part for part in parts if part)
         return f"{text}. {fault.remedy}" if fault.remedy else text
 

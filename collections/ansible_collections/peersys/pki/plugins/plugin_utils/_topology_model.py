@@ -37,10 +37,14 @@ class Endpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Zone:
-    """A security zone: which others its hosts may connect to, and which addresses it has."""
+    """A security zone: which others its hosts may connect to, and which addresses it has.
+
+    ``dials`` has those too that say so of themselves by ``dialled_by``.
+    """
 
     name: str
     dials: tuple[str, ...]
+    dialled_by: tuple[str, ...]
     networks: tuple[Network, ...]
 
     def may_reach(self, zone: str) -> bool:
@@ -169,6 +173,12 @@ class Topology:
     authorities: dict[str, Authority]
     profiles: dict[str, dict[str, t.Any]]
     links: tuple[Link, ...]
+    # Who brought what: (section, name) or ("links", index) -> tenant.
+    tenants: dict[tuple[str | int, ...], str]
+
+    def tenant_of(self, path: tuple[str | int, ...]) -> str | None:
+        """Return the tenant that brought a part of the topology, None for what is everybody's."""
+        return self.tenants.get(path[:2])
 
     def identity(self, node: str) -> str:
         """Return the node's SPIFFE-form identity."""
@@ -229,6 +239,11 @@ class Topology:
     def links_to(self, node: str) -> list[Link]:
         """Return the links that the node accepts."""
         return [link for link in self.links if link.target == node]
+
+
+def tenant_group(tenant: str) -> str:
+    """Return the inventory group of a tenant's nodes."""
+    return f"tenant_{tenant.replace('-', '_')}"
 
 
 def is_ip_address(text: str) -> bool:

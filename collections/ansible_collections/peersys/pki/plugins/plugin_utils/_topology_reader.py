@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
 import typing as t
@@ -36,6 +37,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
     Topology,
     Zone,
 )
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenants import tenants_in
 from ansible_collections.peersys.pki.plugins.plugin_utils._typed_document import (
     TypedDocument,
     one_of,
@@ -52,9 +54,8 @@ TOP_KEYS = (
     "authorities",
     "profiles",
     "links",
-    "tenants",
 )
-ZONE_KEYS = ("dials", "networks")
+ZONE_KEYS = ("dials", "dialled_by", "networks")
 NODE_KEYS = (
     "zone",
     "address",
@@ -88,15 +89,9 @@ class _Reader(TypedDocument):
     def topology(self) -> Topology:
         top = self.typed((), self.document.value, dict)
         self.known_keys((), top, TOP_KEYS)
-        if top.get("tenants"):
-            # Ignoring them would look like isolation that isn't there.
-            self.refuse(("tenants",), "tenants can't be laid out yet", "Leave it empty")
         return Topology(
             trust_domain=self.trust_domain(top),
-            zones={
-                name: self.zone(("zones", name), name, zone or {})
-                for name, zone in self.section("zones", _OBJECT_NAME).items()
-            },
+            zones=self.zones(),
             nodes={
                 name: self.node(("nodes", name), name, node)
                 for name, node in self.section("nodes", _NODE_NAME).items()
@@ -122,6 +117,7 @@ class _Reader(TypedDocument):
                 self.link(index, link)
                 for index, link in enumerate(self.typed(("links",), top.get("links", []), list))
             ),
+            tenants=tenants_in(self.document),
         )
 
     def section(self, key: str, names: re.Pattern[str]) -> dict[str, t.Any]:
@@ -142,12 +138,28 @@ class _Reader(TypedDocument):
             self.refuse(("trust_domain",), f"{text!r} is no trust domain", remedy)
         return text
 
+    def zones(self) -> dict[str, Zone]:
+        found = {
+            name: self.zone(("zones", name), name, zone or {})
+            for name, zone in self.section("zones", _OBJECT_NAME).items()
+        }
+        for name, zone in found.items():
+            for index, dialling in enumerate(zone.dialled_by):
+                if dialling not in found:
+                    path = ("zones", name, "dialled_by", index)
+                    self.refuse(path, f"unknown zone {dialling!r}", "Add it to zones")
+        return {
+            name: dataclasses.replace(zone, dials=(*zone.dials, *_diallers_words(found, zone)))
+            for name, zone in found.items()
+        }
+
     def zone(self, path: Path, name: str, raw: dict[str, t.Any]) -> Zone:
         self.known_keys(path, raw, ZONE_KEYS)
         networks = (*path, "networks")
         return Zone(
             name=name,
             dials=tuple(self.texts((*path, "dials"), raw.get("dials"))),
+            dialled_by=tuple(self.texts((*path, "dialled_by"), raw.get("dialled_by"))),
             networks=tuple(
                 self.network((*networks, index), text)
                 for index, text in enumerate(self.texts(networks, raw.get("networks")))
@@ -285,3 +297,10 @@ class _Reader(TypedDocument):
             if authorities is None
             else tuple(self.texts((*path, "authorities"), authorities)),
         )
+
+
+def _diallers_words(zones: dict[str, Zone], zone: Zone) -> t.Iterator[str]:
+    """Yield the zones that say of themselves that this one dials them."""
+    for name, other in zones.items():
+        if zone.name in other.dialled_by and name not in zone.dials:
+            yield name

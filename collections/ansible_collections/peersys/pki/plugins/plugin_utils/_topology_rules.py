@@ -28,6 +28,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
     Topology,
     is_ip_address,
 )
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenant_rules import TENANT_RULES
 
 Faults = t.Iterator[Fault]
 
@@ -280,5 +281,6 @@ _DIRECTIONS = (
     _functions_have_ports,
     _everyone_has_a_ca,
     *CHAIN_RULES,
+    *TENANT_RULES,
     *ADDRESS_RULES,
 )

@@ -14,6 +14,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
     Node,
     Store,
     Topology,
+    tenant_group,
 )
 
 Variables = dict[str, t.Any]
@@ -48,7 +49,9 @@ def secrets_of(topology: Topology, node: Node) -> list[Variables]:
     """Return which secrets a node needs, and where a playbook would put them."""
     found = [_secrets("host_vars", node.name, "node_passphrase")]
     if node.has("registration_authority"):
-        found.append(_secrets("group_vars", "registration_authority", "verification_token"))
+        tenant = topology.tenant_of(("nodes", node.name))
+        group = "registration_authority" if tenant is None else tenant_group(tenant)
+        found.append(_secrets("group_vars", group, "verification_token"))
     if node.store is not None:
         group = topology.stores[node.store].group
         found.append(_secrets("group_vars", group, "node_store_password", "node_shared_passphrase"))

@@ -145,10 +145,10 @@ REFUSALS = {
         "  management: {node: ca1, subject: CN=M}\nlinks:",
         "27: authorities.management: the Management CA has this name already",
     ),
-    "tenants, which would be ignored": (
-        "links:",
-        "tenants: {a: {}}\nlinks:",
-        "27: tenants: tenants can't be laid out yet. Leave it empty",
+    "unknown zone that is to dial": (
+        "outer: {}",
+        "outer: {dialled_by: [nowhere]}",
+        "5: zones.outer.dialled_by[0]: unknown zone 'nowhere'. Add it to zones",
     ),
     "unknown top key": ("links:", "linkz:", "27: linkz: unknown key. Did you mean links?"),
     "unknown key of a node": (
