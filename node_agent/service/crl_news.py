@@ -1,0 +1,71 @@
+"""A new CRL, made here or received: it is served, and it is in force for the node's own links."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from node_agent.errors import NodeAgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from node_agent.functions.identities import Identities
+    from node_agent.functions.responder import Responder
+    from node_agent.service.foundation import Foundation
+    from node_agent.store.records import CrlRecord
+
+__all__ = ["CrlNews"]
+
+log = structlog.get_logger(__name__)
+
+
+class CrlNews:
+    """``spawn`` runs a coroutine beside the others, under a name."""
+
+    def __init__(
+        self,
+        base: Foundation,
+        *,
+        identities: Identities,
+        responder: Responder,
+        spawn: Callable[[Coroutine[Any, Any, None], str], None],
+    ) -> None:
+        self._base = base
+        self._identities = identities
+        self._responder = responder
+        self._spawn = spawn
+
+    async def load(self) -> None:
+        """Take up the newest CRLs of our trust anchors: what a peer told us survives a restart."""
+        self._identities.configure(self._base.objects)
+        for authority in self._base.known.all():
+            await self.learn_newest(authority.authority_id)
+
+    async def learn_newest(self, authority_id: str) -> None:
+        """Put the newest CRL of a CA that the store has in force for our links."""
+        crl = await self._base.store.latest_crl(authority_id)
+        if crl is not None:
+            await self._learn(crl)
+
+    def made(self, crl: CrlRecord) -> None:
+        """There is a newer CRL of a CA."""
+        self._responder.drop_crl(crl.authority_id)
+        if crl.content is None:
+            self._identities.learn_crl(crl.der, self._base.objects)
+        else:
+            self._spawn(self._learn(crl), "learn-crl")
+
+    async def _learn(self, crl: CrlRecord) -> None:
+        """Put a CRL in force for our links. A long one is read only where it is one of theirs."""
+        base = self._base
+        authority = base.known.get(crl.authority_id)
+        if crl.content is not None and not (
+            authority and self._identities.trusts(authority.certificate, base.objects)
+        ):
+            return
+        try:
+            self._identities.learn_crl(await base.store.crl_der(crl), base.objects)
+        except NodeAgentError as error:
+            log.warning("CRL not in force for links", reason=str(error))

@@ -1,0 +1,65 @@
+"""The parts at the node's edge: its ports, what requesters may ask, and its report of itself."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from node_agent.functions.ports import Ports
+from node_agent.functions.registration import Registration
+from node_agent.functions.status_report import StatusReporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node_agent.service.foundation import Foundation
+    from node_agent.service.issuing import IssuingParts
+    from node_agent.service.links import LinkParts
+    from node_agent.service.validation import ValidationParts
+
+__all__ = ["EdgeParts"]
+
+
+class EdgeParts:
+    """``following`` says why other nodes' changes can't be followed, where that is so."""
+
+    def __init__(
+        self,
+        base: Foundation,
+        links: LinkParts,
+        validation: ValidationParts,
+        issuing: IssuingParts,
+        *,
+        following: Callable[[], str | None],
+    ) -> None:
+        self._base = base
+        self._identities = links.identities
+        self.ports = Ports(base.settings, base.clock)
+        self.registration = Registration(
+            objects=base.objects,
+            roles=lambda: links.linking.roles,
+            caller=links.linking,
+            upstreams=links.upstreams,
+            audit=base.audit,
+            clock=base.clock,
+        )
+        self.reporter = StatusReporter(
+            settings=base.settings,
+            version=version("peersys"),
+            objects=base.objects,
+            known=base.known,
+            store=base.reader,
+            signers=validation.signers,
+            crls=issuing.crls,
+            publishers=issuing.publishers.all,
+            peers=links.linking.peers,
+            urls=self.ports.urls,
+            following=following,
+            clock=base.clock,
+        )
+
+    async def follow_identities(self) -> None:
+        """Put certificates as they now are in force, at the REST port too."""
+        self._identities.configure(self._base.objects)
+        context = self._identities.rest_context(self._base.objects)
+        await self.ports.open_rest(self.registration, context)

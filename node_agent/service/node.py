@@ -1,0 +1,212 @@
+"""One node: its parts joined, run, and told of each other's news.
+
+A node is opened (store, keys, objects), serves until it is told to stop, and is closed in the
+reverse order. What a change of objects means for the running parts is in ``follow``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from node_agent.clock import Clock, SystemClock
+from node_agent.objects import PublisherSpec
+from node_agent.sd_notify import keep_watchdog_fed, notify_ready, notify_stopping
+from node_agent.service.administration import AdministrationParts
+from node_agent.service.crl_news import CrlNews
+from node_agent.service.edges import EdgeParts
+from node_agent.service.foundation import open_foundation
+from node_agent.service.issuing import IssuingParts
+from node_agent.service.links import LinkParts
+from node_agent.service.validation import ValidationParts
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from node_agent.config import NodeSettings
+    from node_agent.functions.plan import Step
+    from node_agent.net.backend import Network
+    from node_agent.policy import RoleSet
+    from node_agent.web.backends import PeerStatus, PingResult, PublisherVerification, StatusReport
+
+__all__ = ["Node"]
+
+
+class Node:
+    """One node. ``open`` it, ``serve`` with it, ``close`` it."""
+
+    def __init__(
+        self, settings: NodeSettings, *, clock: Clock | None = None, network: Network | None = None
+    ) -> None:
+        self.settings = settings
+        self._clock = clock or SystemClock()
+        self._network = network
+        self._opened = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Open store and keys and load every object.
+
+        Raises ConfigError, StoreError; TokenError when the passphrase isn't there or isn't right.
+        """
+        self._base = await open_foundation(self.settings, clock=self._clock, opened=self._opened)
+        self._build()
+        await self._news.load()
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Run every part until ``stop`` is set. An unexpected failure of any part ends the node:
+        whoever supervises it starts it again in a known state.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            running = [
+                tasks.create_task(task, name=name) for name, task in self._standing().items()
+            ]
+            try:
+                await self._start()
+                notify_ready(f"serving as {self.settings.identity}")
+                await stop.wait()
+                notify_stopping()
+            finally:
+                await self._edges.ports.close()
+                await self._issuing.publishers.close()
+                await self._links.linking.close()
+                await self._administration.checkpoints.write()
+                for task in running:
+                    task.cancel()
+
+    async def close(self) -> None:
+        """Close store, keys and workers."""
+        await self._opened.aclose()
+
+    @property
+    def roles(self) -> RoleSet:
+        """The role set in force."""
+        return self._links.linking.roles
+
+    async def follow(self, steps: Sequence[Step], *, elsewhere: bool = False) -> None:
+        """Make the running parts what the committed objects now say. ``elsewhere``: another node of
+        the store has changed them, and does what is to be done once.
+        """
+        kinds = {step.kind for step in steps}
+        if "crypto_tokens" in kinds:
+            self._base.configure_tokens()
+        if kinds & {"peer_roles", "requesters"}:
+            self._links.linking.replace_roles()
+            self._edges.registration.configure()
+        if "certification_authorities" in kinds:
+            await self._follow_authorities(() if elsewhere else steps)
+        if kinds & {"authenticators", "requesters", "crypto_tokens"}:
+            await self._edges.follow_identities()
+        if kinds & {"peer_connectors", "authenticators"}:
+            await self._links.linking.configure()
+        if kinds & {"publishers", "certification_authorities"}:
+            await self._follow_publishers(restart="certification_authorities" in kinds)
+        if "signers" in kinds:
+            self._validation.signers.configure()
+        self._base.changed.announce()
+
+    def peers(self) -> list[PeerStatus]:
+        """Return every connector and every incoming peer."""
+        return self._links.linking.peers()
+
+    async def ping(self, peer: str) -> PingResult:
+        """Measure every live link to a peer."""
+        return await self._links.linking.ping(peer)
+
+    async def verify_publisher(
+        self, name: str, *, repair: bool, recompute: bool
+    ) -> PublisherVerification:
+        """Compare a publisher's peer with this node."""
+        publisher = self._issuing.publishers.named(name)
+        return await self._issuing.verification.verify(
+            publisher, repair=repair, recompute=recompute
+        )
+
+    def metrics(self) -> bytes:
+        """Return the node's metrics in the text format of Prometheus."""
+        metrics = self._base.metrics
+        self._edges.reporter.measure(metrics)
+        metrics.set_ocsp(self._validation.responder.answers)
+        return metrics.text()
+
+    async def status(self) -> StatusReport:
+        """Return the whole node at a glance."""
+        return await self._edges.reporter.report()
+
+    def _build(self) -> None:
+        base = self._base
+        self._links = LinkParts(base, on_link=self._link_changed, network=self._network)
+        self._validation = ValidationParts(
+            base,
+            self._links,
+            on_crl=lambda crl: self._news.made(crl),
+            health=lambda: self._edges.reporter.health(),
+        )
+        self._news = CrlNews(
+            base,
+            identities=self._links.identities,
+            responder=self._validation.responder,
+            spawn=self._spawn,
+        )
+        self._issuing = IssuingParts(
+            base,
+            self._links,
+            self._validation.keeper,
+            on_crl=self._news.made,
+            on_status=self._validation.status_changed,
+        )
+        self._edges = EdgeParts(
+            base,
+            self._links,
+            self._validation,
+            self._issuing,
+            following=lambda: self._follower.last_error,
+        )
+        self._administration = AdministrationParts(
+            base, self._links, self._issuing, reporter=self._edges.reporter, runtime=self
+        )
+        self._follower = self._administration.follower(self._validation, self._news)
+
+    def _standing(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return what runs for as long as the node serves, by name."""
+        issuing = self._issuing
+        standing = {
+            "audit-checkpoints": self._administration.checkpoints.run(),
+            "crl-issuing": issuing.crls.run(),
+            "signers": self._validation.signers.run(),
+            "upstreams": self._links.upstreams.run(),
+            "verification": issuing.verification.run(issuing.publishers.all),
+            "watchdog": keep_watchdog_fed(self._clock),
+        }
+        if self._base.is_shared:
+            standing["store-follower"] = self._follower.run()
+        return standing
+
+    async def _start(self) -> None:
+        ports = self._edges.ports
+        self._validation.signers.configure()
+        await self._edges.follow_identities()
+        await self._links.linking.configure()
+        await self._follow_publishers()
+        await ports.open_status(self._validation.responder)
+        await ports.open_metrics(self.metrics)
+        await ports.open_admin(self._administration.management)
+
+    async def _follow_authorities(self, steps: Sequence[Step]) -> None:
+        self._issuing.authorities.announce()
+        self._validation.responder.forget()
+        for step in steps:
+            if step.kind == "certification_authorities" and step.after is not None:
+                await self._issuing.crls.make_if_due(step.name)
+
+    async def _follow_publishers(self, *, restart: bool = False) -> None:
+        specs = self._base.objects.specs("publishers", PublisherSpec)
+        await self._issuing.publishers.configure(specs, self._tasks, restart=restart)
+
+    def _link_changed(self) -> None:
+        self._validation.signers.wake()
+        self._links.upstreams.wake()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.create_task(work, name=name)
