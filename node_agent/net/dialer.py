@@ -78,4 +78,8 @@ async def _connect(
         raise HandshakeError(f"TLS failed: {getattr(error, 'reason', None) or error}") from error
     except OSError as error:
         raise ConnectError(f"{sockaddr[0]}:{sockaddr[1]}: {error.strerror or error}") from error
+    except BaseException:
+        # Cancelled with the TLS handshake just done: asyncio would wait for the peer's leave.
+        protocol.abort()
+        raise
     return await protocol.greeted()

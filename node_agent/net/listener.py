@@ -135,6 +135,10 @@ class TlsListener:
             link = await protocol.greeted()
         except (OSError, HandshakeError) as error:
             log.warning("peer refused", remote=remote, reason=str(error) or type(error).__name__)
+        except BaseException:
+            # Cancelled with the TLS handshake just done: asyncio would wait for the peer's leave.
+            protocol.abort()
+            raise
         else:
             log.info("link up", peer=str(link.peer.node), id=link.connection_id, remote=remote)
             self._on_link(link)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from node_agent.errors import LinkClosed
+from node_agent.errors import HandshakeError, LinkClosed, NetworkError
 from node_agent.net import LinkState, NetSettings, RawAnswer
 from node_agent.wire import Status, WireSettings
 from tests.support.event_loop import run
@@ -18,9 +18,10 @@ from tests.support.links import REQUEST_ID, Ends, linked, until
 from tests.support.network import Relay
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from node_agent.net import IncomingCall, Link
+    from node_agent.net.tls import PeerIdentity
 
 IMPATIENT = NetSettings(
     wire=WireSettings(
@@ -302,3 +303,42 @@ def test_links_that_come_and_go_leave_no_tasks_and_no_links_behind() -> None:
     from node_agent.net.link import Link
 
     assert not [found for found in gc.get_objects() if isinstance(found, Link)]
+
+
+@pytest.mark.parametrize("leaving", ["listener", "dialler"])
+def test_an_end_that_leaves_as_tls_is_done_cuts_the_connection(
+    leaving: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cut asyncio waits up to half a minute for a goodbye that may never come."""
+
+    async def scenario() -> None:
+        ends = Ends()
+        await ends.listen()
+        listener = ends.listener
+        assert listener is not None
+        holder = ends.listening if leaving == "listener" else ends.dialling
+        verify = holder.verify_peer
+        left: list[asyncio.Task[None]] = []
+        swallowed = asyncio.Event()
+
+        def verify_and_leave(chain_der: Sequence[bytes]) -> PeerIdentity:
+            # TLS is done; whoever waits for it will hear of that after this.
+            relay.swallow("up" if leaving == "listener" else "down")
+            swallowed.set()
+            if leaving == "listener":
+                left.append(asyncio.ensure_future(listener.close()))
+            else:
+                dial.cancel()
+            return verify(chain_der)
+
+        monkeypatch.setattr(holder, "verify_peer", verify_and_leave)
+        async with Relay(ends.address) as relay:
+            dial = asyncio.ensure_future(ends.dial(relay.address))
+            await swallowed.wait()
+            await until(lambda: not relay.open_connections)
+            with suppress(asyncio.CancelledError, NetworkError, HandshakeError):
+                await dial
+            await asyncio.gather(*left)
+            await ends.close()
+
+    run(scenario())
