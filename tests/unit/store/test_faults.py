@@ -12,14 +12,17 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from node_agent.errors import StoreError
 from node_agent.store import Store, open_store
+from node_agent.store.engine import writing_engine
 from node_agent.store.records import CertificateQuery
 from tests.support.event_loop import run
-from tests.support.postgres import PostgresCluster, require_postgres
+from tests.support.postgres import PostgresCluster, postgres_url, require_postgres
 from tests.support.store_records import AUTHORITY, audit, certificate
 
 if TYPE_CHECKING:
@@ -245,3 +248,23 @@ def test_server_that_stays_away_fails_the_writes_with_a_store_error(
             run(scenario(url), timeout_seconds=50)
     finally:
         cluster.remove()
+
+
+def test_a_client_that_falls_silent_in_a_transaction_holds_no_lock() -> None:
+    """A CA host that loses its power or its network so leaves a session the server believes in."""
+    with postgres_url() as url, contextlib.closing(psycopg.connect(url)) as watching:
+        silent, other = writing_engine(url), writing_engine(url)
+        with silent.connect() as held:
+            held.exec_driver_sql("CREATE TABLE taken (n integer)")
+            held.commit()
+            held.exec_driver_sql("LOCK TABLE taken IN EXCLUSIVE MODE")
+            with other.begin() as waiting:
+                waiting.exec_driver_sql("LOCK TABLE taken IN EXCLUSIVE MODE")
+            with pytest.raises(DBAPIError, match="idle-in-transaction"):
+                held.exec_driver_sql("SELECT 1")
+            held.invalidate()
+        silent.dispose()
+        other.dispose()
+        assert not watching.execute(
+            "SELECT pid FROM pg_stat_activity WHERE state LIKE 'idle in%%'"
+        ).fetchall()
