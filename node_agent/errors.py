@@ -17,10 +17,13 @@
     │   ├── AcquireTimeout              no free link or credit in time
     │   └── CallTimeout                 no answer in time
     ├── Unavailable                     nobody can serve it now; says when to come back
+    │   └── AwaitsApproval              people have to approve it first
     ├── PolicyDenied                    the one decision point said no
     ├── RequestRefused                  the request itself can't be granted as written
     │   ├── CsrRefused
     │   ├── ProfileViolation
+    │   ├── SelfApproval                who asked may not approve it
+    │   ├── ApprovalEnded               rejected, withdrawn, or not approved in time
     │   └── LintFailed                  what would be signed breaks a rule; carries findings
     ├── StoreError
     │   ├── NotFound
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AcquireTimeout",
+    "ApprovalEnded",
+    "AwaitsApproval",
     "CallTimeout",
     "ConfigError",
     "Conflict",
@@ -63,6 +68,7 @@ __all__ = [
     "RemoteError",
     "RemoteProtocolError",
     "RequestRefused",
+    "SelfApproval",
     "StoreError",
     "Superseded",
     "TokenError",
@@ -151,6 +157,25 @@ class Unavailable(NodeAgentError):
         super().__init__(message)
 
 
+class AwaitsApproval(Unavailable):
+    """The certificate is issued once ``needed`` people have approved it; ``given`` have so far.
+
+    ``approval`` is the digest that approvers name it by (hexadecimal), ``expires_at`` until when.
+    """
+
+    def __init__(
+        self, *, approval: str, given: int, needed: int, expires_at: int, retry_after_seconds: int
+    ) -> None:
+        self.approval = approval
+        self.given = given
+        self.needed = needed
+        self.expires_at = expires_at
+        super().__init__(
+            f"the request waits for approval: {given} of {needed} given",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+
 class PolicyDenied(NodeAgentError):
     """The decision point said no. ``rule`` names the rule or the missing grant."""
 
@@ -185,6 +210,18 @@ class ProfileViolation(RequestRefused):
     """The request asks for something that the profile doesn't allow."""
 
     code = "profile-violation"
+
+
+class SelfApproval(RequestRefused):
+    """Who asked for a certificate tries to approve it, here or at another RA."""
+
+    code = "self-approval"
+
+
+class ApprovalEnded(RequestRefused):
+    """The request was rejected or withdrawn, or its time for approvals is over."""
+
+    code = "approval-ended"
 
 
 class LintFailed(RequestRefused):

@@ -149,6 +149,9 @@ class SanRule(_Spec, frozen=True):
 class CertificateProfileSpec(_Spec, frozen=True):
     """What a certificate may contain. Key usages are RFC 5280 bit names, extended key usages are
     names (``server_auth``) or dotted OIDs, policies dotted OIDs.
+
+    With ``approvals``, so many people other than the requester have to approve each request, within
+    ``approval_expiry_seconds``.
     """
 
     name: Name
@@ -171,6 +174,8 @@ class CertificateProfileSpec(_Spec, frozen=True):
     include_ocsp_url: bool = True
     include_issuer_url: bool = True
     include_crl_url: bool = True
+    approvals: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
+    approval_expiry_seconds: Annotated[int, msgspec.Meta(ge=60, le=90 * 86400)] = 7 * 86400
 
 
 class AccessRule(_Spec, frozen=True):

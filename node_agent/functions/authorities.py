@@ -120,6 +120,12 @@ class Authorities:
             self._profiles[name] = known
         return known[1]
 
+    def profile_spec(self, name: str) -> CertificateProfileSpec:
+        """Return a profile as it is written. Raises NotFound."""
+        spec = self._objects.get("certificate_profiles", name).spec
+        assert isinstance(spec, CertificateProfileSpec)
+        return spec
+
     async def sign(self, to_be_signed: ToBeSigned) -> IssuedCertificate:
         """Check and sign a certificate. A slow key signs in a worker process, so that no link of
         this node waits for it. Raises LintFailed, TokenError.

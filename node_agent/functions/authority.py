@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from node_agent.errors import Conflict, NotFound, RequestRefused
+from node_agent.functions.approvals import Approvals
 from node_agent.functions.certificate_records import (
     Provenance,
+    approved_by,
     audit_detail,
     issued_row,
     with_detail,
 )
 from node_agent.functions.change_payloads import encode, status_payload
 from node_agent.functions.encoding import decode_cursor, encode_cursor, reason_name
+from node_agent.peers.approval_messages import Waiting
 from node_agent.peers.operations import (
     AuthorityDescription,
     CatalogueAnswer,
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from node_agent.functions.signal import ChangeSignal
     from node_agent.peers.dispatcher import Context
     from node_agent.store.api import Writer
+    from node_agent.store.records import Approval
 
 __all__ = ["AuthorityService"]
 
@@ -67,8 +71,10 @@ _MOST_SEARCHED = 1000
 
 
 class AuthorityService:
-    """Handlers of the CA's operations. ``on_revoked`` is told the CA whose list has
-    changed, ``on_status`` the certificate (authority id and serial).
+    """Handlers of the CA's operations; those about approvals are ``approvals``.
+
+    ``on_revoked`` is told the CA whose list has changed, ``on_status`` the certificate (authority
+    id and serial).
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class AuthorityService:
         on_status: Callable[[str, int], None],
         clock: Clock,
     ) -> None:
+        self.approvals = Approvals(store=store, authorities=authorities, clock=clock)
         self._store = store
         self._authorities = authorities
         self._changed = changed
@@ -89,10 +96,11 @@ class AuthorityService:
         self._clock = clock
 
     async def enroll(self, context: Context, request: EnrollRequest) -> CertificateAnswer:
-        """Issue a certificate, or return the one that this request id was answered with.
+        """Issue a certificate, or return the one that this request id was answered with, or what
+        it waits for.
 
-        Raises CsrRefused, ProfileViolation, LintFailed; Conflict for a request id that was used
-        for something else.
+        Raises CsrRefused, ProfileViolation, LintFailed, ApprovalEnded; Conflict for a request id
+        that was used for something else.
         """
         authority = self._authorities.online(request.authority)
         try:
@@ -100,7 +108,10 @@ class AuthorityService:
         except RequestRefused as refusal:
             # What was issued stays issued, also when the profile has become stricter since.
             return await self._repeated(context, authority, refusal)
-        return await self._issue(context, authority, prepared)
+        permit = await self.approvals.permit(context, authority, request, prepared)
+        if isinstance(permit, Waiting):
+            return CertificateAnswer(chain=(), waiting=permit)
+        return await self._issue(context, authority, prepared, permit)
 
     async def certify_signer(
         self, context: Context, request: CertifySignerRequest
@@ -209,14 +220,18 @@ class AuthorityService:
         return CertificateAnswer(chain=(record.der, *authority.chain_below_root), repeated=True)
 
     async def _issue(
-        self, context: Context, authority: LoadedAuthority, prepared: ToBeSigned
+        self,
+        context: Context,
+        authority: LoadedAuthority,
+        prepared: ToBeSigned,
+        approval: Approval | None = None,
     ) -> CertificateAnswer:
         issued = await self._authorities.sign(prepared)
         record, payload = issued_row(
             issued, issued_at=int(self._clock.now()), provenance=_provenance(context)
         )
-        audit = with_detail(context.audit_record, audit_detail(record))
-        outcome = await self._store.record_issuance(record, payload, audit)
+        audit = with_detail(context.audit_record, {**audit_detail(record), **approved_by(approval)})
+        outcome = await self._store.record_issuance(record, payload, audit, approval=approval)
         if outcome.repeated:
             await self._audit_repeat(context, outcome.certificate)
         self._changed.announce()

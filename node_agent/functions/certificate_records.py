@@ -10,8 +10,9 @@ from node_agent.store.records import AuditRecord, CertificateRecord
 
 if TYPE_CHECKING:
     from node_agent.pki.issue import IssuedCertificate
+    from node_agent.store.records import Approval
 
-__all__ = ["Provenance", "audit_detail", "issued_record", "issued_row"]
+__all__ = ["Provenance", "approved_by", "audit_detail", "issued_record", "issued_row"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,13 @@ def audit_detail(record: CertificateRecord) -> dict[str, str]:
         "subject": record.subject,
         "profile": record.profile,
     }
+
+
+def approved_by(approval: Approval | None) -> dict[str, str]:
+    """Return what the audit log says of the approvals that an issuance rests on."""
+    if approval is None:
+        return {}
+    return {"approval": approval.request.hex(), "approvers": " ".join(approval.approvers)}
 
 
 def with_detail(audit: AuditRecord, detail: dict[str, str]) -> AuditRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 __all__ = [
     "certificate_pem",
     "chain_pem",
+    "decode_approval_cursor",
     "decode_cursor",
+    "encode_approval_cursor",
     "encode_cursor",
     "pem",
     "reason_name",
 ]
 
+ResultT = TypeVar("ResultT")
 Cursor = tuple[int, str, int]
 """issued_at, authority_id, serial of the last certificate of a page."""
 
@@ -58,8 +61,7 @@ def encode_cursor(cursor: Cursor | None) -> str | None:
     if cursor is None:
         return None
     at, authority, serial = cursor
-    packed = msgspec.json.encode([at, authority, f"{serial:x}"])
-    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+    return _opaque([at, authority, f"{serial:x}"])
 
 
 def decode_cursor(text: str | None) -> Cursor | None:
@@ -67,12 +69,40 @@ def decode_cursor(text: str | None) -> Cursor | None:
     if text is None:
         return None
     try:
-        packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        at, authority, serial = msgspec.json.decode(packed, type=tuple[int, str, str])
+        at, authority, serial = _transparent(text, tuple[int, str, str])
         return at, authority, int(serial, 16)
     except (ValueError, msgspec.DecodeError) as error:
-        raise RequestRefused(
-            "the search position is not one that was given out",
-            field="after",
-            remedy="use the value of next, or leave it out",
-        ) from error
+        raise _not_given_out() from error
+
+
+def encode_approval_cursor(cursor: tuple[int, bytes]) -> str:
+    """Return a position in a list of requests for approval as opaque text."""
+    return _opaque([cursor[0], cursor[1].hex()])
+
+
+def decode_approval_cursor(text: str | None) -> tuple[int, bytes] | None:
+    """Return the position in ``text``. Raises RequestRefused when it isn't one."""
+    if text is None:
+        return None
+    try:
+        at, request = _transparent(text, tuple[int, str])
+        return at, bytes.fromhex(request)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise _not_given_out() from error
+
+
+def _opaque(position: list[int | str]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
+
+
+def _transparent(text: str, kind: type[ResultT]) -> ResultT:
+    packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return msgspec.json.decode(packed, type=kind)
+
+
+def _not_given_out() -> RequestRefused:
+    return RequestRefused(
+        "the search position is not one that was given out",
+        field="after",
+        remedy="use the value of next, or leave it out",
+    )

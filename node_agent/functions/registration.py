@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from node_agent.errors import PolicyDenied
+from node_agent.errors import AwaitsApproval, PolicyDenied
 from node_agent.functions.encoding import (
     certificate_pem,
     chain_pem,
@@ -59,11 +59,14 @@ if TYPE_CHECKING:
     from node_agent.functions.node_objects import NodeObjects
     from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.upstreams import Upstreams
+    from node_agent.peers.approval_messages import Waiting
 
 __all__ = ["Registration"]
 
 # A client of the REST interface waits this long at most; its own retry keeps the request id.
 _REQUEST_SECONDS = 25.0
+# People approve: asking more often only makes the audit log longer.
+_ASK_AGAIN_SECONDS = 30
 
 
 class Registration:
@@ -96,7 +99,7 @@ class Registration:
         return self._credentials.find(credential)
 
     async def enroll(self, requester: Requester, call: EnrollCall) -> EnrollOutcome:
-        """Return the certificate for a CSR."""
+        """Return the certificate for a CSR. Raises AwaitsApproval until people have approved it."""
         request = EnrollRequest(
             authority=call.authority,
             profile=call.profile,
@@ -108,6 +111,8 @@ class Registration:
         # A CSR that the CA would refuse isn't worth a credit of the link.
         parse_csr(call.csr)
         answer = await self._send(requester, ENROLL, request, call.authority, call.request_id)
+        if answer.waiting is not None:
+            raise _awaits(answer.waiting)
         return EnrollOutcome(answer.chain, answer.repeated)
 
     async def revoke(
@@ -212,6 +217,16 @@ class Registration:
             requester=requester.name,
             timeout_seconds=_REQUEST_SECONDS,
         )
+
+
+def _awaits(waiting: Waiting) -> AwaitsApproval:
+    return AwaitsApproval(
+        approval=waiting.approval.hex(),
+        given=waiting.given,
+        needed=waiting.needed,
+        expires_at=waiting.expires_at,
+        retry_after_seconds=_ASK_AGAIN_SECONDS,
+    )
 
 
 def certificate_info(item: CertificateDescription) -> CertificateInfo:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import msgspec
 
 from node_agent.errors import (
+    ApprovalEnded,
     CallTimeout,
     Conflict,
     CsrRefused,
@@ -23,6 +24,7 @@ from node_agent.errors import (
     ProfileViolation,
     RemoteError,
     RequestRefused,
+    SelfApproval,
     StoreError,
     TokenError,
     Unavailable,
@@ -116,7 +118,8 @@ _TABLE: Final[
 )
 
 _REFUSALS: Final[dict[str, type[RequestRefused]]] = {
-    kind.code: kind for kind in (RequestRefused, CsrRefused, ProfileViolation)
+    kind.code: kind
+    for kind in (RequestRefused, CsrRefused, ProfileViolation, SelfApproval, ApprovalEnded)
 }
 
 

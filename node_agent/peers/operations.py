@@ -14,23 +14,37 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
 
+from node_agent.peers.approval_messages import (
+    ApproveRequest,
+    PendingAnswer,
+    PendingRequest,
+    RejectRequest,
+    VerdictAnswer,
+    Waiting,
+    WithdrawRequest,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "APPROVE",
     "CATALOGUE",
     "CERTIFY_SIGNER",
     "ENROLL",
     "OPERATIONS",
+    "PENDING",
     "PUBLISH",
     "PUBLISH_CONTENT",
     "PUBLISH_DIGESTS",
     "PUBLISH_ENTRIES",
     "PUBLISH_POSITION",
     "PUBLISH_REPAIR",
+    "REJECT",
     "REVOKE",
     "SEARCH",
     "STATUS",
+    "WITHDRAW",
     "AuthorityDescription",
     "CatalogueAnswer",
     "CatalogueRequest",
@@ -86,10 +100,13 @@ class EnrollRequest(_Message, frozen=True):
 
 
 class CertificateAnswer(_Message, frozen=True):
-    """A certificate and its chain without the root, DER, leaf first."""
+    """A certificate and its chain without the root, DER, leaf first. No chain, and what it waits
+    for, when the certificate has to be approved first: the same request asks again.
+    """
 
     chain: tuple[bytes, ...]
     repeated: bool = False
+    waiting: Waiting | None = None
 
 
 class RevokeRequest(_Message, frozen=True):
@@ -376,6 +393,15 @@ def _at_authority(verb: str) -> Callable[[Any], tuple[str, ...]]:
     )
 
 
+def _at_profile(verb: str) -> Callable[[Any], tuple[str, ...]]:
+    return lambda request: (
+        f"/ra/{verb}",
+        f"/ca/{request.authority}",
+        f"/profile/{request.profile}",
+        f"/protocol/{request.protocol}",
+    )
+
+
 def _authority_audience(request: Any) -> str:
     return f"ca/{request.authority}"
 
@@ -400,12 +426,34 @@ ENROLL: Operation[EnrollRequest, CertificateAnswer] = Operation(
     "ra.enroll",
     EnrollRequest,
     CertificateAnswer,
-    lambda r: (
-        "/ra/enroll",
-        f"/ca/{r.authority}",
-        f"/profile/{r.profile}",
-        f"/protocol/{r.protocol}",
-    ),
+    _at_profile("enroll"),
+    _authority_audience,
+    changes_state=True,
+)
+PENDING: Operation[PendingRequest, PendingAnswer] = Operation(
+    "ra.pending", PendingRequest, PendingAnswer, _at_authority("approve"), _authority_audience
+)
+APPROVE: Operation[ApproveRequest, VerdictAnswer] = Operation(
+    "ra.approve",
+    ApproveRequest,
+    VerdictAnswer,
+    _at_profile("approve"),
+    _authority_audience,
+    changes_state=True,
+)
+REJECT: Operation[RejectRequest, VerdictAnswer] = Operation(
+    "ra.reject",
+    RejectRequest,
+    VerdictAnswer,
+    _at_profile("approve"),
+    _authority_audience,
+    changes_state=True,
+)
+WITHDRAW: Operation[WithdrawRequest, VerdictAnswer] = Operation(
+    "ra.withdraw",
+    WithdrawRequest,
+    VerdictAnswer,
+    _at_profile("enroll"),
     _authority_audience,
     changes_state=True,
 )
@@ -502,6 +550,10 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
     operation.method: operation
     for operation in (
         ENROLL,
+        PENDING,
+        APPROVE,
+        REJECT,
+        WITHDRAW,
         REVOKE,
         STATUS,
         SEARCH,

@@ -14,12 +14,16 @@ from node_agent.functions.publishing_turn import SharedTurn
 from node_agent.functions.receiving import SHARED_LOG
 from node_agent.functions.verification import Verification
 from node_agent.peers.operations import (
+    APPROVE,
     CATALOGUE,
     CERTIFY_SIGNER,
     ENROLL,
+    PENDING,
+    REJECT,
     REVOKE,
     SEARCH,
     STATUS,
+    WITHDRAW,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +86,10 @@ class IssuingParts:
     def _register(self) -> None:
         register, metrics, service = self._linking.register, self._base.metrics, self.service
         register(ENROLL, counted(metrics, ENROLL, service.enroll))
+        register(PENDING, service.approvals.pending)
+        register(APPROVE, counted(metrics, APPROVE, service.approvals.approve))
+        register(REJECT, counted(metrics, REJECT, service.approvals.reject))
+        register(WITHDRAW, counted(metrics, WITHDRAW, service.approvals.withdraw))
         register(REVOKE, counted(metrics, REVOKE, service.revoke))
         register(STATUS, service.status)
         register(SEARCH, service.search)

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from node_agent.store.records import (
+        Approval,
+        ApprovalQuery,
+        ApprovalRecord,
+        ApprovalState,
         AuditEntry,
         AuditRecord,
         CertificateQuery,
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
         StatusOutcome,
         StatusRequest,
         StoreHeads,
+        Vote,
     )
 
 __all__ = ["Reader", "Writer"]
@@ -61,6 +66,14 @@ class Reader(Protocol):
         self, origin: str, request_id: bytes
     ) -> CertificateRecord | None:
         """Return what a request id was answered with, or None."""
+        ...
+
+    async def approval(self, request: bytes) -> ApprovalRecord | None:
+        """Return one request for approval or None."""
+        ...
+
+    async def approvals(self, query: ApprovalQuery) -> list[ApprovalRecord]:
+        """Return requests for approval, oldest first, at most ``query.limit``."""
         ...
 
     async def search(self, query: CertificateQuery) -> list[CertificateRecord]:
@@ -154,12 +167,37 @@ class Writer(Reader, Protocol):
     """Read and write. Concurrent writes share a transaction; each returns after its commit."""
 
     async def record_issuance(
-        self, certificate: CertificateRecord, payload: bytes, audit: AuditRecord
+        self,
+        certificate: CertificateRecord,
+        payload: bytes,
+        audit: AuditRecord,
+        *,
+        approval: Approval | None = None,
     ) -> IssuanceOutcome:
-        """Commit certificate, change-log entry (``payload``), request id and audit entry together.
+        """Commit certificate, change-log entry (``payload``), request id and audit entry together;
+        with ``approval``, also the end of that request for approval.
 
-        Raises Conflict when the request id was used with another ``request_digest``.
+        Raises Conflict when the request id was used with another ``request_digest``, or what was
+        to allow it doesn't any more: rejected, withdrawn or over meanwhile.
         """
+        ...
+
+    async def open_approval(self, request: ApprovalRecord, audit: AuditRecord) -> ApprovalRecord:
+        """Have a request wait for approvals, or return it as it is already.
+
+        Raises Conflict for a request id that was used for another request, and where its origin
+        has too many that wait.
+        """
+        ...
+
+    async def add_vote(self, request: bytes, vote: Vote, audit: AuditRecord) -> ApprovalRecord:
+        """Approve a request that waits. Raises NotFound, Conflict when it has ended."""
+        ...
+
+    async def end_approval(
+        self, request: bytes, state: ApprovalState, *, by: str, reason: str, audit: AuditRecord
+    ) -> ApprovalRecord:
+        """Reject or withdraw a request that waits. Raises NotFound, Conflict when it has ended."""
         ...
 
     async def record_status(self, change: StatusChange, payload: bytes, audit: AuditRecord) -> int:

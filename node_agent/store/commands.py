@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 
 from node_agent.errors import Conflict, NotFound, Superseded
+from node_agent.store.approvals import check_approved, close_issued
 from node_agent.store.contents import check_content, drop_superseded
 from node_agent.store.records import (
+    Approval,
     AuditRecord,
     CertificateRecord,
     CertificateStatus,
@@ -81,11 +83,14 @@ class _Light:
 
 @dataclass(slots=True)
 class RecordIssuance(_Light):
-    """A certificate with its change-log entry, request id and audit entry."""
+    """A certificate with its change-log entry, request id and audit entry; and the end of the
+    request for approval that allows it.
+    """
 
     certificate: CertificateRecord
     payload: bytes
     audit: AuditRecord
+    approval: Approval | None = None
 
     def needs(self, needs: Needs) -> None:
         """Look at what the request id was answered with."""
@@ -102,6 +107,8 @@ class RecordIssuance(_Light):
             return IssuanceOutcome(
                 certificate=known.certificate, repeated=True, position=known.position
             )
+        if self.approval is not None:
+            check_approved(transaction, self.approval.request, self.approval.approvers)
         transaction.add_certificate(record, transaction.position + 1)
         position = transaction.append_change(
             ChangeKind.CERTIFICATE,
@@ -111,6 +118,8 @@ class RecordIssuance(_Light):
             payload=self.payload,
         )
         transaction.append_audit(self.audit)
+        if self.approval is not None:
+            close_issued(transaction, record)
         return IssuanceOutcome(certificate=record, repeated=False, position=position)
 
 

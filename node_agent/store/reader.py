@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from node_agent.errors import StoreError
+from node_agent.store.approvals import approval_of_row, approvals_statement, votes_statement
 from node_agent.store.audit_chain import AuditHead, AuditVerdict, ChainCheck, decode_body
 from node_agent.store.contents import ContentReader
 from node_agent.store.digests import DigestReader
@@ -33,6 +34,7 @@ from node_agent.store.rows import (
 )
 from node_agent.store.schema import (
     SERIAL_OCTETS,
+    approval_requests,
     audit_log,
     certificates,
     change_log,
@@ -48,6 +50,8 @@ from node_agent.store.sharing_reads import SharingReads
 
 if TYPE_CHECKING:
     from node_agent.store.records import (
+        ApprovalQuery,
+        ApprovalRecord,
         AuditEntry,
         CertificateQuery,
         CertificateRecord,
@@ -184,6 +188,22 @@ class StoreReader(SharingReads, ContentReader, DigestReader):
         """Return what a request id was answered with, or None."""
         row = await self._one(_certificate_by_request, origin=origin, request_id=request_id)
         return None if row is None else certificate_record(row)
+
+    async def approval(self, request: bytes) -> ApprovalRecord | None:
+        """Return one request for approval or None."""
+        found = await self._approvals(
+            sa.select(approval_requests).where(approval_requests.c.id == request)
+        )
+        return found[0] if found else None
+
+    async def approvals(self, query: ApprovalQuery) -> list[ApprovalRecord]:
+        """Return requests for approval, oldest first, at most ``query.limit``."""
+        return await self._approvals(approvals_statement(query))
+
+    async def _approvals(self, statement: sa.Select[Any]) -> list[ApprovalRecord]:
+        rows = await self._rows(statement)
+        votes = await self._rows(votes_statement([row[0] for row in rows])) if rows else ()
+        return [approval_of_row(row, votes) for row in rows]
 
     async def search(self, query: CertificateQuery) -> list[CertificateRecord]:
         """Return matches, newest first, at most ``query.limit``."""

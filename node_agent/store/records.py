@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 __all__ = [
+    "Approval",
+    "ApprovalQuery",
+    "ApprovalRecord",
+    "ApprovalState",
     "AuditEntry",
     "AuditRecord",
     "CertificateQuery",
@@ -35,6 +39,7 @@ __all__ = [
     "StatusOutcome",
     "StatusRequest",
     "StoreHeads",
+    "Vote",
 ]
 
 
@@ -135,6 +140,75 @@ class StatusOutcome:
     position: int
     at: int
     repeated: bool
+
+
+class ApprovalState(enum.StrEnum):
+    """What has become of a request that needs approvals. One that waits ends with its time, too."""
+
+    WAITING = "waiting"
+    ISSUED = "issued"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """An approval. ``approver`` is a requester's name; ``chain`` encodes the nodes that brought it
+    (``functions/approval_identity.py``).
+    """
+
+    approver: str
+    chain: bytes
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRecord:
+    """An enrolment that needs approvals. ``id`` is a digest of all that is approved, ``csr`` DER.
+
+    ``request_id``, ``request_digest`` and ``origin`` as in CertificateRecord.
+    """
+
+    id: bytes
+    authority_id: str
+    profile: str
+    profile_digest: bytes
+    request_id: bytes
+    request_digest: bytes
+    origin: str
+    via: str
+    requester: str
+    csr: bytes
+    validity_seconds: int | None
+    subject: str
+    names: tuple[str, ...]
+    needed: int
+    opened_at: int
+    expires_at: int
+    state: ApprovalState = ApprovalState.WAITING
+    ended_by: str = ""
+    reason: str = ""
+    votes: tuple[Vote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """What allows an issuance: the request for approval, and whose approvals count."""
+
+    request: bytes
+    approvers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalQuery:
+    """Which requests for approval are wanted, oldest first. ``waiting_at`` leaves out what ended
+    before this time; ``after`` continues behind this (opened_at, id).
+    """
+
+    authority_ids: tuple[str, ...]
+    waiting_at: int | None = None
+    limit: int = 100
+    after: tuple[int, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

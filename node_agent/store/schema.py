@@ -16,6 +16,8 @@ from node_agent.errors import StoreError
 __all__ = [
     "APPEND_ONLY",
     "SERIAL_OCTETS",
+    "approval_requests",
+    "approvals",
     "audit_log",
     "certificate_names",
     "certificates",
@@ -153,6 +155,45 @@ status_requests = sa.Table(
 """Requests for a change of status that were carried out lately: none is carried out twice,
 whichever node it is sent to. ``position`` 0 is a request that changed nothing.
 """
+
+approval_requests = sa.Table(
+    "approval_requests",
+    metadata,
+    sa.Column("id", sa.LargeBinary, primary_key=True),
+    sa.Column("authority_id", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("profile_digest", sa.LargeBinary, nullable=False),
+    sa.Column("request_id", sa.LargeBinary, nullable=False),
+    sa.Column("request_digest", sa.LargeBinary, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("via", sa.Text, nullable=False),
+    sa.Column("requester", sa.Text, nullable=False),
+    sa.Column("csr", sa.LargeBinary, nullable=False),
+    sa.Column("validity_seconds", sa.BigInteger),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("names", sa.Text, nullable=False),
+    sa.Column("needed", sa.Integer, nullable=False),
+    sa.Column("opened_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("ended_by", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Index("approval_requests_by_request", "request_id"),
+    sa.Index("approval_requests_by_age", "authority_id", "opened_at", "id"),
+    sa.Index("approval_requests_by_expiry", "expires_at"),
+    sa.Index("approval_requests_by_origin", "origin", "state"),
+)
+"""Enrolments of profiles that ask for approvals. ``id`` is a digest of all that is approved."""
+
+approvals = sa.Table(
+    "approvals",
+    metadata,
+    sa.Column("request", sa.LargeBinary, primary_key=True),
+    sa.Column("approver", sa.Text, primary_key=True),
+    sa.Column("chain", sa.LargeBinary, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+"""Who approved what. ``chain`` are the nodes that brought the approval."""
 
 APPEND_ONLY: Final = ("change_log", "audit_log")
 """Tables whose rows a trigger keeps from being changed or removed."""

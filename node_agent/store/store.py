@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from node_agent.clock import Clock, SystemClock
 from node_agent.errors import StoreError
+from node_agent.store.approvals import AddVote, EndApproval, OpenApproval
 from node_agent.store.commands import (
     AppendAudit,
     BeginCrl,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from node_agent.store.records import (
+        Approval,
+        ApprovalRecord,
+        ApprovalState,
         AuditRecord,
         CertificateRecord,
         ChangeEntry,
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
         StatusChange,
         StatusOutcome,
         StatusRequest,
+        Vote,
     )
 
 __all__ = ["Store", "open_reader", "open_store"]
@@ -116,13 +121,37 @@ class Store(StoreReader):
         return await self._committer.submit(JoinStore(self._owner.node, shares_passphrase))
 
     async def record_issuance(
-        self, certificate: CertificateRecord, payload: bytes, audit: AuditRecord
+        self,
+        certificate: CertificateRecord,
+        payload: bytes,
+        audit: AuditRecord,
+        *,
+        approval: Approval | None = None,
     ) -> IssuanceOutcome:
         """Commit certificate, change-log entry, request id and audit entry together.
 
-        Raises Conflict when the request id was used with another ``request_digest``.
+        Raises Conflict when the request id was used with another ``request_digest``, or what was
+        to allow it doesn't any more.
         """
-        return await self._committer.submit(RecordIssuance(certificate, payload, audit))
+        return await self._committer.submit(RecordIssuance(certificate, payload, audit, approval))
+
+    async def open_approval(self, request: ApprovalRecord, audit: AuditRecord) -> ApprovalRecord:
+        """Have a request wait for approvals, or return it as it is already.
+
+        Raises Conflict for a request id that was used for another request, and where its origin
+        has too many that wait.
+        """
+        return await self._committer.submit(OpenApproval(request, audit))
+
+    async def add_vote(self, request: bytes, vote: Vote, audit: AuditRecord) -> ApprovalRecord:
+        """Approve a request that waits. Raises NotFound, Conflict when it has ended."""
+        return await self._committer.submit(AddVote(request, vote, audit))
+
+    async def end_approval(
+        self, request: bytes, state: ApprovalState, *, by: str, reason: str, audit: AuditRecord
+    ) -> ApprovalRecord:
+        """Reject or withdraw a request that waits. Raises NotFound, Conflict when it has ended."""
+        return await self._committer.submit(EndApproval(request, state, by, reason, audit))
 
     async def record_status(self, change: StatusChange, payload: bytes, audit: AuditRecord) -> int:
         """Commit a status change with its change-log entry; return the position.

@@ -159,7 +159,14 @@ def peer(name: str) -> PeerIdentity:
     return PeerIdentity(NodeIdentity("test.example", name), "CN=Management", 1, "f" * 64, "a" * 64)
 
 
-def context(origin: str = "ra1", *, number: int | None = None, content: bytes = b"") -> Context:
+def context(
+    origin: str = "ra1",
+    *,
+    number: int | None = None,
+    content: bytes = b"",
+    requester: str = "tester",
+    roles: RoleSet | None = None,
+) -> Context:
     """Return what the dispatcher hands to a handler for an allowed request of ``origin``.
 
     ``number`` makes two requests the same; without it each is a new one.
@@ -170,13 +177,15 @@ def context(origin: str = "ra1", *, number: int | None = None, content: bytes = 
         decision=Decision("test", True, "allowed"),
         origin=who,
         via=(),
-        requester="tester",
+        requester=requester,
         request_id=secrets.token_bytes(16) if number is None else number.to_bytes(16, "big"),
         request_digest=content.ljust(32, b"d"),
         issued_at=int(NOW),
         deadline=1e12,
-        audit_record=AuditRecord(at=NOW, action="test", allowed=True, chain=f"tester via {origin}"),
-        roles=RoleSet(),
+        audit_record=AuditRecord(
+            at=NOW, action="test", allowed=True, chain=f"{requester} via {origin}"
+        ),
+        roles=roles or RoleSet(),
         body=_nothing(),
     )
 

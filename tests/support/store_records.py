@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from node_agent.store.records import (
+    ApprovalRecord,
     AuditRecord,
     CertificateRecord,
     CertificateStatus,
@@ -13,7 +14,7 @@ from node_agent.store.records import (
     StatusChange,
 )
 
-__all__ = ["AUTHORITY", "audit", "certificate", "crl", "status"]
+__all__ = ["AUTHORITY", "approval_request", "audit", "certificate", "crl", "status"]
 
 AUTHORITY = "a" * 32
 DAY = 86400
@@ -81,3 +82,27 @@ def crl(number: int = 1, **fields: Any) -> CrlRecord:
         "der": b"crl %d" % number,
     }
     return CrlRecord(**{**defaults, **fields})
+
+
+def approval_request(number: int = 1, **fields: Any) -> ApprovalRecord:
+    """Return a request for two approvals; ``certificate(number)`` is what it asks for."""
+    wanted = certificate(number)
+    defaults: dict[str, Any] = {
+        "id": hashlib.sha256(b"approval %d" % number).digest(),
+        "authority_id": wanted.authority_id,
+        "profile": wanted.profile,
+        "profile_digest": b"p" * 32,
+        "request_id": wanted.request_id,
+        "request_digest": wanted.request_digest,
+        "origin": wanted.origin,
+        "via": "",
+        "requester": wanted.requester,
+        "csr": b"a request",
+        "validity_seconds": None,
+        "subject": wanted.subject,
+        "names": wanted.names,
+        "needed": 2,
+        "opened_at": 1_700_000_000 + number,
+        "expires_at": 1_700_000_000 + 7 * DAY,
+    }
+    return ApprovalRecord(**{**defaults, **fields})

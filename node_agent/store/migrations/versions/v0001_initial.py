@@ -20,6 +20,7 @@ def upgrade() -> None:
     """Make everything."""
     _create_certificates()
     _create_logs()
+    _create_approvals()
     _create_crls()
     _create_objects()
     _create_positions()
@@ -31,7 +32,7 @@ def downgrade() -> None:
     for table in (
         *("commit_marks", "nodes", "source_positions", "publisher_positions", "crypto_keys"),
         *("objects", "crl_numbers", "crls", "status_requests", "audit_log", "change_log"),
-        "log_heads",
+        *("approvals", "approval_requests", "log_heads"),
         *("certificate_names", "certificates"),
     ):
         op.drop_table(table)
@@ -131,6 +132,45 @@ def _create_logs() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
     )
     op.create_index("status_requests_by_age", "status_requests", ["at"])
+
+
+def _create_approvals() -> None:
+    op.create_table(
+        "approval_requests",
+        sa.Column("id", sa.LargeBinary, primary_key=True),
+        sa.Column("authority_id", sa.Text, nullable=False),
+        sa.Column("profile", sa.Text, nullable=False),
+        sa.Column("profile_digest", sa.LargeBinary, nullable=False),
+        sa.Column("request_id", sa.LargeBinary, nullable=False),
+        sa.Column("request_digest", sa.LargeBinary, nullable=False),
+        sa.Column("origin", sa.Text, nullable=False),
+        sa.Column("via", sa.Text, nullable=False),
+        sa.Column("requester", sa.Text, nullable=False),
+        sa.Column("csr", sa.LargeBinary, nullable=False),
+        sa.Column("validity_seconds", sa.BigInteger),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("names", sa.Text, nullable=False),
+        sa.Column("needed", sa.Integer, nullable=False),
+        sa.Column("opened_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("ended_by", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+    )
+    for name, columns in (
+        ("request", ["request_id"]),
+        ("age", ["authority_id", "opened_at", "id"]),
+        ("expiry", ["expires_at"]),
+        ("origin", ["origin", "state"]),
+    ):
+        op.create_index(f"approval_requests_by_{name}", "approval_requests", columns)
+    op.create_table(
+        "approvals",
+        sa.Column("request", sa.LargeBinary, primary_key=True),
+        sa.Column("approver", sa.Text, primary_key=True),
+        sa.Column("chain", sa.LargeBinary, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
 
 
 def _create_crls() -> None:

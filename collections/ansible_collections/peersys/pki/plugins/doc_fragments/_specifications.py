@@ -288,6 +288,16 @@ include_crl_url:
   description: Whether the CA's CRL distribution points are written into the certificate.
   type: bool
   default: true
+approvals:
+  description:
+    - How many people other than the requester have to approve each request, up to 10.
+    - A changed profile asks for new approvals of the requests that wait.
+  type: int
+  default: 0
+approval_expiry_seconds:
+  description: How long a request waits for its approvals, from a minute to 90 days.
+  type: int
+  default: 604800
 """
 
 _PEER_ROLES = (

@@ -166,6 +166,8 @@ CERTIFICATE_PROFILE = ArgumentSpec(
         "include_ocsp_url": _flag(True),
         "include_issuer_url": _flag(True),
         "include_crl_url": _flag(True),
+        "approvals": _number(0),
+        "approval_expiry_seconds": _number(7 * 86400),
     }
 )
 PEER_ROLE = ArgumentSpec({**_NAME, "members": _texts(), "rules": _RULES})
