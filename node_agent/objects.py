@@ -23,6 +23,7 @@ __all__ = [
     "NodeSpecification",
     "ObjectSpec",
     "PeerConnectorSpec",
+    "PeerIssuerSpec",
     "PeerRoleSpec",
     "PublisherSpec",
     "RequesterSpec",
@@ -195,6 +196,20 @@ class PeerRoleSpec(_Spec, frozen=True):
     rules: tuple[AccessRule, ...] = ()
 
 
+class PeerIssuerSpec(_Spec, frozen=True):
+    """Whose certificates prove the nodes of another trust domain, such as a tenant's own
+    Management CA. It vouches for ``spiffe://<trust_domain>/node/…`` and for nothing else.
+
+    ``trust_anchors`` are PEM certificates of the CAs that sign the authenticators themselves,
+    ``crls`` PEM CRLs of those. No key, certificate or name of an anchor may be another domain's.
+    """
+
+    name: Name
+    trust_domain: str
+    trust_anchors: tuple[str, ...]
+    crls: tuple[str, ...] = ()
+
+
 class PeerConnectorSpec(_Spec, frozen=True):
     """An outgoing link: ``address`` is ``host:port``, ``peer`` the identity that must answer."""
 
@@ -255,6 +270,7 @@ class NodeSpecification(_Spec, frozen=True):
     authenticators: tuple[AuthenticatorSpec, ...] = ()
     certificate_profiles: tuple[CertificateProfileSpec, ...] = ()
     certification_authorities: tuple[CertificationAuthoritySpec, ...] = ()
+    peer_issuers: tuple[PeerIssuerSpec, ...] = ()
     peer_roles: tuple[PeerRoleSpec, ...] = ()
     peer_connectors: tuple[PeerConnectorSpec, ...] = ()
     publishers: tuple[PublisherSpec, ...] = ()
@@ -268,6 +284,7 @@ ObjectSpec = (
     | AuthenticatorSpec
     | CertificateProfileSpec
     | CertificationAuthoritySpec
+    | PeerIssuerSpec
     | PeerRoleSpec
     | PeerConnectorSpec
     | PublisherSpec
@@ -280,6 +297,7 @@ KINDS: dict[str, type[ObjectSpec]] = {
     "authenticators": AuthenticatorSpec,
     "certificate_profiles": CertificateProfileSpec,
     "certification_authorities": CertificationAuthoritySpec,
+    "peer_issuers": PeerIssuerSpec,
     "peer_roles": PeerRoleSpec,
     "peer_connectors": PeerConnectorSpec,
     "publishers": PublisherSpec,

@@ -1,4 +1,4 @@
-"""``peersys role`` and ``requester``: who may do what, and why."""
+"""``peersys role``, ``issuer`` and ``requester``: who is who, who may do what, and why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from node_agent.cli.admin_client import Json
     from node_agent.cli.session import Session
 
-__all__ = ["explain", "show_requesters", "show_role", "show_roles"]
+__all__ = ["explain", "show_issuers", "show_requesters", "show_role", "show_roles"]
 
 
 def show_roles(namespace: argparse.Namespace, session: Session) -> int:
@@ -59,6 +59,29 @@ def show_role(namespace: argparse.Namespace, session: Session) -> int:
         )
 
     session.show(view, render)
+    return ExitStatus.OK
+
+
+def show_issuers(namespace: argparse.Namespace, session: Session) -> int:
+    """List the issuers of other trust domains with what they may vouch for."""
+    views = session.admin.get("objects", "peer_issuers")
+
+    def render() -> RenderableType:
+        from node_agent.cli import look
+
+        rows = [
+            [
+                view["spec"]["name"],
+                f"spiffe://{view['spec']['trust_domain']}/",
+                look.lines(anchor["subject"] for anchor in view["state"]["trust_anchors"]),
+                look.until(min(item["not_after"] for item in view["state"]["trust_anchors"])),
+                sum(crl["revoked"] for crl in view["state"]["crls"]),
+            ]
+            for view in views
+        ]
+        return look.table(["issuer", "vouches for", "trust anchors", "ends", "revoked"], rows)
+
+    session.show(views, render)
     return ExitStatus.OK
 
 

@@ -397,6 +397,18 @@ _ROLE = Group(
     ),
 )
 
+_ISSUER = Group(
+    name="issuer",
+    summary="whose certificates prove the nodes of other trust domains",
+    commands=(
+        Command(
+            name="list",
+            summary="list peer issuers: tenants' own Management CAs",
+            handler="access:show_issuers",
+        ),
+    ),
+)
+
 _REQUESTER = Group(
     name="requester",
     summary="who may ask at this RA",
@@ -455,6 +467,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     _CA,
     _CERTIFICATE,
     _ROLE,
+    _ISSUER,
     _REQUESTER,
     _TOKEN,
     _AUDIT,

@@ -6,6 +6,7 @@ CRLs come from the authenticator's specification and, newer ones, over peer link
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,17 +22,20 @@ from node_agent.functions.node_objects import (
     NodeObjects,
     decode_state,
 )
+from node_agent.functions.peer_issuers import read_issuer
+from node_agent.net.crls import crl_number
 from node_agent.net.tls import IdentityHolder, TlsIdentity
-from node_agent.objects import AuthenticatorSpec, RequesterSpec
+from node_agent.objects import AuthenticatorSpec, PeerIssuerSpec, RequesterSpec
 from node_agent.web.tls import rest_context
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from node_agent.clock import Clock
     from node_agent.functions.tokens import Tokens
     from node_agent.identity import NodeIdentity
+    from node_agent.net.issuers import PeerIssuer
 
 __all__ = ["Identities", "check_certificate"]
 
@@ -69,30 +73,34 @@ class Identities:
         }
         for gone in set(self._holders) - set(wanted):
             del self._holders[gone], self._in_force[gone]
+        issuers = self._issuers(objects) if wanted else ()
         for name, item in wanted.items():
-            self._put_in_force(name, item)
+            self._put_in_force(name, item, issuers)
 
     def trusts(self, authority: x509.Certificate, objects: NodeObjects) -> bool:
-        """Tell whether ``authority`` is a trust anchor of some authenticator."""
-        return any(
-            authority in _load_all(spec.trust_anchors)
-            for spec in objects.specs("authenticators", AuthenticatorSpec)
-        )
+        """Tell whether ``authority`` is a trust anchor of some authenticator or peer issuer."""
+        return authority in _trust_anchors(objects)
 
     def learn_crl(self, der: bytes, objects: NodeObjects) -> None:
-        """Take over a full CRL if it is newer than what is known of its issuer."""
+        """Take over a full CRL if a trust anchor signed it and it is newer than what is known."""
         crl = x509.load_der_x509_crl(der)
         if any(item.oid == ExtensionOID.DELTA_CRL_INDICATOR for item in crl.extensions):
             return
+        # By the key: a CA of a trust anchor's name must not put its list in the anchor's place.
+        if not any(
+            anchor.subject == crl.issuer and _is_signed_by(crl, anchor)
+            for anchor in _trust_anchors(objects)
+        ):
+            return
         known = self._crls.get(crl.issuer)
-        if known is not None and _crl_number(known) >= _crl_number(crl):
+        if known is not None and crl_number(known) >= crl_number(crl):
             return
         self._crls[crl.issuer] = crl
         self.configure(objects)
 
-    def _put_in_force(self, name: str, item: ManagedObject) -> None:
-        identity = self._build(item)
-        mark = (identity.chain_der, identity.trust_anchors, identity.crls)
+    def _put_in_force(self, name: str, item: ManagedObject, issuers: Sequence[PeerIssuer]) -> None:
+        identity = self._build(item, issuers)
+        mark = (identity.chain_der, identity.trust_anchors, identity.crls, identity.peer_issuers)
         if self._in_force.get(name) == mark:
             return
         self._in_force[name] = mark
@@ -107,7 +115,20 @@ class Identities:
             serial=f"{identity.certificate.serial_number:x}",
         )
 
-    def _build(self, item: ManagedObject) -> TlsIdentity:
+    def _issuers(self, objects: NodeObjects) -> tuple[PeerIssuer, ...]:
+        """Return the peer issuers, each with the newest CRLs that are known of it."""
+        return tuple(
+            self._with_newest_crls(read_issuer(spec))
+            for spec in objects.specs("peer_issuers", PeerIssuerSpec)
+        )
+
+    def _with_newest_crls(self, issuer: PeerIssuer) -> PeerIssuer:
+        if not any(anchor.subject in self._crls for anchor in issuer.trust_anchors):
+            return issuer
+        newest = self._newest(issuer.crls, issuer.trust_anchors)
+        return replace(issuer, crls=tuple(newest))
+
+    def _build(self, item: ManagedObject, issuers: Sequence[PeerIssuer]) -> TlsIdentity:
         spec = item.spec
         assert isinstance(spec, AuthenticatorSpec)
         state = decode_state(item, AuthenticatorState)
@@ -118,11 +139,12 @@ class Identities:
             chain=_load_all([spec.certificate or ""]),
             trust_anchors=anchors,
             crls=self._newest(given, anchors),
+            peer_issuers=issuers,
             clock=self._clock,
         )
 
     def _newest(
-        self, given: list[x509.CertificateRevocationList], anchors: list[x509.Certificate]
+        self, given: Sequence[x509.CertificateRevocationList], anchors: Sequence[x509.Certificate]
     ) -> list[x509.CertificateRevocationList]:
         newest: dict[x509.Name, x509.CertificateRevocationList] = {}
         learned = [
@@ -132,7 +154,7 @@ class Identities:
         ]
         for crl in (*given, *learned):
             known = newest.get(crl.issuer)
-            if known is None or _crl_number(known) < _crl_number(crl):
+            if known is None or crl_number(known) < crl_number(crl):
                 newest[crl.issuer] = crl
         return list(newest.values())
 
@@ -206,19 +228,19 @@ def _check_identity(leaf: x509.Certificate, node: NodeIdentity, where: str) -> N
         )
 
 
+def _trust_anchors(objects: NodeObjects) -> Iterator[x509.Certificate]:
+    for own in objects.specs("authenticators", AuthenticatorSpec):
+        yield from _load_all(own.trust_anchors)
+    for issuer in objects.specs("peer_issuers", PeerIssuerSpec):
+        yield from read_issuer(issuer).trust_anchors
+
+
 def _load_all(texts: Iterable[str]) -> list[x509.Certificate]:
     return [
         certificate
         for text in texts
         for certificate in x509.load_pem_x509_certificates(text.encode())
     ]
-
-
-def _crl_number(crl: x509.CertificateRevocationList) -> int:
-    try:
-        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except x509.ExtensionNotFound:
-        return 0
 
 
 def _is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from node_agent.errors import NotFound
 from node_agent.functions.encoding import certificate_pem, chain_pem, pem, reason_name
@@ -21,11 +21,14 @@ from node_agent.functions.node_objects import (
     SignerState,
     decode_state,
 )
+from node_agent.functions.peer_issuers import read_issuer
+from node_agent.net.crls import crl_number
 from node_agent.objects import (
     AuthenticatorSpec,
     CertificationAuthoritySpec,
     CryptoTokenSpec,
     PeerConnectorSpec,
+    PeerIssuerSpec,
     PublisherSpec,
     SignerSpec,
 )
@@ -134,6 +137,8 @@ class ObjectViews:
                 return await self._authority(item)
             case SignerSpec():
                 return {**_signer(item), **self._of_live(item)}
+            case PeerIssuerSpec() as spec:
+                return _peer_issuer(spec)
             case PeerConnectorSpec() | PublisherSpec():
                 return self._of_live(item)
             case _:
@@ -167,6 +172,31 @@ def _authenticator(item: ManagedObject, spec: AuthenticatorSpec) -> JsonObject:
         "public_key_sha256": hashlib.sha256(spki).hexdigest(),
         "needs_certificate": needs_certificate(spec),
         "certificate": None if spec.certificate is None else _leaf(spec.certificate),
+    }
+
+
+def _peer_issuer(spec: PeerIssuerSpec) -> JsonObject:
+    issuer = read_issuer(spec)
+    return {
+        "trust_anchors": [
+            {
+                "subject": anchor.subject.rfc4514_string(),
+                "fingerprint_sha256": anchor.fingerprint(hashes.SHA256()).hex(),
+                "not_after": int(anchor.not_valid_after_utc.timestamp()),
+            }
+            for anchor in issuer.trust_anchors
+        ],
+        "crls": [
+            {
+                "issuer": crl.issuer.rfc4514_string(),
+                "number": crl_number(crl),
+                "next_update": (
+                    int(crl.next_update_utc.timestamp()) if crl.next_update_utc else None
+                ),
+                "revoked": len(crl),
+            }
+            for crl in issuer.crls
+        ],
     }
 
 

@@ -25,6 +25,7 @@ from node_agent.objects import (
     NodeSpecification,
     ObjectSpec,
     PeerConnectorSpec,
+    PeerIssuerSpec,
     PeerRoleSpec,
     PublisherSpec,
     RequesterSpec,
@@ -143,6 +144,8 @@ def _step(kind: str, have: Mapping[str, ObjectSpec], wanted: ObjectSpec) -> Step
         return Step("create", kind, wanted.name, None, wanted)
     if isinstance(wanted, AuthenticatorSpec) and isinstance(before, AuthenticatorSpec):
         wanted = _keep_certificate(before, wanted)
+    if isinstance(wanted, PeerIssuerSpec) and isinstance(before, PeerIssuerSpec):
+        wanted = msgspec.structs.replace(wanted, crls=wanted.crls or before.crls)
     return None if before == wanted else Step("update", kind, wanted.name, before, wanted)
 
 
@@ -208,7 +211,7 @@ def _check_fixed_fields(step: Step) -> None:
 
 def _check_object(objects: Objects, where: str, spec: ObjectSpec) -> None:
     match spec:
-        case CryptoTokenSpec():
+        case CryptoTokenSpec() | PeerIssuerSpec():
             pass
         case CertificateProfileSpec():
             Profile.from_spec(spec)

@@ -8,12 +8,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtensionOID
 
+from node_agent.errors import ConfigError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 
-__all__ = ["RevocationLists", "crl_fault", "is_crl_of"]
+__all__ = ["RevocationLists", "check_crls", "crl_fault", "crl_number", "is_crl_of"]
 
 _UNDERSTOOD = frozenset(
     {
@@ -70,6 +72,23 @@ class _RevokedSerials:
         self.next_update = float("-inf") if next_update is None else next_update.timestamp()
 
 
+def check_crls(
+    crls: Iterable[x509.CertificateRevocationList],
+    issuers: Sequence[x509.Certificate],
+    *,
+    where: str,
+) -> None:
+    """Raise ConfigError unless each of ``crls`` can be used, and one of ``issuers`` signed it."""
+    for crl in crls:
+        fault = crl_fault(crl)
+        if fault is None and not any(is_crl_of(crl, issuer) for issuer in issuers):
+            fault = "no trusted CA signed it"
+        if fault is not None:
+            raise ConfigError(
+                f"the CRL of {crl.issuer.rfc4514_string()} can't be used: {fault}", where=where
+            )
+
+
 def is_crl_of(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     """Whether ``crl`` is a complete CRL that ``issuer`` was allowed to sign and did sign."""
     if crl.issuer != issuer.subject or crl_fault(crl) is not None:
@@ -85,6 +104,14 @@ def is_crl_of(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> 
         return crl.is_signature_valid(key)
     except TypeError:  # a key that can't sign CRLs at all
         return False
+
+
+def crl_number(crl: x509.CertificateRevocationList) -> int:
+    """Return the CRL's number, 0 where it has none (RFC 5280, 5.2.3 asks for one)."""
+    try:
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return 0
 
 
 def crl_fault(crl: x509.CertificateRevocationList) -> str | None:

@@ -332,7 +332,9 @@ class Link:
     def _greeted(self) -> None:
         if not self.greeted.done():
             self.greeted.set_result(None)
-        self._core.ping(self._clock.monotonic())
+        # Hello and a refusal may come in one read: then it is over before it was ever open.
+        if not self._core.is_closed:
+            self._core.ping(self._clock.monotonic())
         self._arm()  # from the Hello timeout to keep-alive, which may come sooner
 
     def _measured(self, token: bytes, seconds: float) -> None:

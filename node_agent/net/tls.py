@@ -20,13 +20,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from node_agent.clock import Clock, SystemClock
 from node_agent.errors import ConfigError, HandshakeError
 from node_agent.identity import NodeIdentity, PeerIdentity
-from node_agent.net.crls import crl_fault, is_crl_of
+from node_agent.net.crls import check_crls
 from node_agent.net.path import PathRules, PathValidator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+    from node_agent.net.issuers import PeerIssuer
 
 __all__ = [
     "ALPN",
@@ -42,10 +44,14 @@ _SCHEME = "spiffe://"
 _PEM = serialization.Encoding.PEM
 _DER = serialization.Encoding.DER
 _SPKI = serialization.PublicFormat.SubjectPublicKeyInfo
+_LEAF_AND_ANCHOR = 2
 
 
 class TlsIdentity:
     """One immutable set of key, chain (leaf first), trust anchors and CRLs.
+
+    ``trust_anchors`` vouch for the nodes of this node's own trust domain, each of ``peer_issuers``
+    for those of its own.
 
     ``chain`` without the root. Its CA certificates also serve as intermediates when peers are
     validated, because Python before 3.13 hands out only the peer's leaf after a handshake: a
@@ -60,6 +66,7 @@ class TlsIdentity:
         chain: Sequence[x509.Certificate],
         trust_anchors: Sequence[x509.Certificate],
         crls: Sequence[x509.CertificateRevocationList] = (),
+        peer_issuers: Sequence[PeerIssuer] = (),
         clock: Clock | None = None,
         require_current_crl: bool = False,
     ) -> None:
@@ -71,14 +78,16 @@ class TlsIdentity:
         self.chain = tuple(chain)
         self.trust_anchors = tuple(trust_anchors)
         self.crls = tuple(crls)
+        self.peer_issuers = tuple(peer_issuers)
         self.clock: Clock = clock or SystemClock()
         self._check_key()
-        self._check_crls()
+        check_crls(self.crls, [*self.trust_anchors, *self.chain[1:]], where="authenticator: crls")
         self.node = _own_identity(self.chain[0])
+        self._issuers = _by_anchor(self.peer_issuers, self.trust_anchors)
         self._validator = PathValidator(
-            self.trust_anchors,
+            (*self.trust_anchors, *self._issuers),
             intermediates=self.chain[1:],
-            crls=self.crls,
+            crls=[*self.crls, *(crl for issuer in self.peer_issuers for crl in issuer.crls)],
             rules=PathRules(
                 extended_key_usages=(
                     ExtendedKeyUsageOID.CLIENT_AUTH,
@@ -160,8 +169,10 @@ class TlsIdentity:
             leaf, *others = (x509.load_der_x509_certificate(der) for der in chain_der)
         except ValueError as error:
             raise HandshakeError(f"the peer's certificate can't be read: {error}") from error
-        self._validator.validate(leaf, intermediates=others, now=self.clock.now())
-        return peer_identity_of(leaf)
+        path = self._validator.validate(leaf, intermediates=others, now=self.clock.now())
+        peer = peer_identity_of(leaf)
+        self._check_vouched(path, peer.node)
+        return peer
 
     def _context(self, protocol: ssl._SSLMethod) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
@@ -171,7 +182,9 @@ class TlsIdentity:
         # A subordinate Management CA may be the trust anchor; OpenSSL wants a root by default.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.set_alpn_protocols([ALPN])
-        anchors = b"".join(anchor.public_bytes(_DER) for anchor in self.trust_anchors)
+        # Trusted, but not named in the handshake: that would tell each tenant of all the others.
+        trusted = (*self.trust_anchors, *self._issuers)
+        anchors = b"".join(anchor.public_bytes(_DER) for anchor in trusted)
         context.load_verify_locations(cadata=anchors)
         chain = b"".join(certificate.public_bytes(_PEM) for certificate in self.chain)
         load_key(context, self.private_key, chain)
@@ -186,17 +199,17 @@ class TlsIdentity:
                 remedy="certify the node's current CSR",
             )
 
-    def _check_crls(self) -> None:
-        issuers = [*self.trust_anchors, *self.chain[1:]]
-        for crl in self.crls:
-            fault = crl_fault(crl)
-            if fault is None and not any(is_crl_of(crl, issuer) for issuer in issuers):
-                fault = "no trusted CA signed it"
-            if fault is not None:
-                raise ConfigError(
-                    f"the CRL of {crl.issuer.rfc4514_string()} can't be used: {fault}",
-                    where="authenticator: crls",
-                )
+    def _check_vouched(self, path: Sequence[x509.Certificate], node: NodeIdentity) -> None:
+        """Raise HandshakeError unless the anchor at the path's end may vouch for ``node``.
+
+        What is said is the same whether another issuer may or nobody does.
+        """
+        issuer = self._issuers.get(path[-1])
+        domain = self.node.trust_domain if issuer is None else issuer.trust_domain
+        if node.trust_domain != domain:
+            raise HandshakeError(f"its issuer doesn't vouch for nodes of {node.trust_domain}")
+        if issuer is not None and len(path) > _LEAF_AND_ANCHOR:
+            raise HandshakeError("no trust anchor of its trust domain signed it itself")
 
 
 class IdentityHolder:
@@ -305,6 +318,21 @@ def peer_identity_of(certificate: x509.Certificate) -> PeerIdentity:
         spki_sha256=_sha256(certificate.public_key().public_bytes(_DER, _SPKI)),
         not_after=certificate.not_valid_after_utc.timestamp(),
     )
+
+
+def _by_anchor(
+    issuers: Sequence[PeerIssuer], own: Sequence[x509.Certificate]
+) -> dict[x509.Certificate, PeerIssuer]:
+    found: dict[x509.Certificate, PeerIssuer] = {}
+    for issuer in issuers:
+        for anchor in issuer.trust_anchors:
+            if anchor in own or found.setdefault(anchor, issuer) is not issuer:
+                raise ConfigError(
+                    f"the trust anchor of {issuer.trust_domain} is another trust domain's too",
+                    where="peer_issuers",
+                    remedy="each trust domain needs a CA of its own",
+                )
+    return found
 
 
 def _own_identity(certificate: x509.Certificate) -> NodeIdentity:

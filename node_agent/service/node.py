@@ -98,6 +98,8 @@ class Node:
             await self._follow_authorities(() if elsewhere else steps)
         if kinds & {"authenticators", "requesters", "crypto_tokens"}:
             await self._edges.follow_identities()
+        elif "peer_issuers" in kinds:
+            self._links.identities.configure(self._base.objects)
         if kinds & {"peer_connectors", "authenticators"}:
             await self._links.linking.configure()
         if kinds & {"publishers", "certification_authorities"}:

@@ -17,7 +17,10 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
 
 from node_agent import objects
 
-STAYS_WHEN_ABSENT = {("authenticators", name) for name in ("certificate", "trust_anchors", "crls")}
+STAYS_WHEN_ABSENT = {
+    *(("authenticators", name) for name in ("certificate", "trust_anchors", "crls")),
+    ("peer_issuers", "crls"),
+}
 """Absent means "as it is" here; the agent's own default is empty."""
 
 

@@ -300,6 +300,31 @@ approval_expiry_seconds:
   default: 604800
 """
 
+_PEER_ISSUERS = r"""
+name:
+  description: Name of the issuer, such as the tenant's name.
+  type: str
+  required: true
+trust_domain:
+  description:
+    - The trust domain whose nodes it vouches for, as V(acme.example). It vouches for no other, and nobody else for this one.
+    - Required when the issuer is to exist.
+  type: str
+trust_anchors:
+  description:
+    - PEM certificates of the CAs that sign the authenticators of that trust domain themselves.
+    - No certificate, key or subject of them may be another trust domain's.
+    - Required when the issuer is to exist.
+  type: list
+  elements: str
+crls:
+  description:
+    - PEM CRLs of the trust anchors. An older one than is in force is refused.
+    - When not given, installed ones stay.
+  type: list
+  elements: str
+"""
+
 _PEER_ROLES = (
     r"""
 name:
@@ -458,6 +483,7 @@ class ModuleDocFragment:
     MANAGEMENT_CA: str = _as_options(_MANAGEMENT_CA)
     CERTIFICATION_AUTHORITY: str = _as_options(_CERTIFICATION_AUTHORITIES)
     CERTIFICATE_PROFILE: str = _as_options(_CERTIFICATE_PROFILES)
+    PEER_ISSUER: str = _as_options(_PEER_ISSUERS)
     PEER_ROLE: str = _as_options(_PEER_ROLES)
     PEER_CONNECTOR: str = _as_options(_PEER_CONNECTORS)
     PUBLISHER: str = _as_options(_PUBLISHERS)
@@ -476,6 +502,12 @@ class ModuleDocFragment:
                 "The CAs.",
                 _CERTIFICATION_AUTHORITIES,
                 ("kind", "subject"),
+            ),
+            _as_list(
+                "peer_issuers",
+                "Whose certificates prove the nodes of other trust domains.",
+                _PEER_ISSUERS,
+                ("trust_domain", "trust_anchors"),
             ),
             _as_list("peer_roles", "Who may do what over peer links.", _PEER_ROLES),
             _as_list("peer_connectors", "Outgoing links.", _PEER_CONNECTORS, ("address", "peer")),

@@ -170,6 +170,16 @@ CERTIFICATE_PROFILE = ArgumentSpec(
         "approval_expiry_seconds": _number(7 * 86400),
     }
 )
+PEER_ISSUER = ArgumentSpec(
+    {
+        **_NAME,
+        "trust_domain": _text(),
+        "trust_anchors": {"type": "list", "elements": "str"},
+        # Absent means "as they are": revocations aren't forgotten by not naming them.
+        "crls": {"type": "list", "elements": "str"},
+    },
+    needed=("trust_domain", "trust_anchors"),
+)
 PEER_ROLE = ArgumentSpec({**_NAME, "members": _texts(), "rules": _RULES})
 PEER_CONNECTOR = ArgumentSpec(
     {
@@ -224,6 +234,7 @@ KINDS: dict[str, ArgumentSpec] = {
     "authenticators": AUTHENTICATOR,
     "certificate_profiles": CERTIFICATE_PROFILE,
     "certification_authorities": CERTIFICATION_AUTHORITY,
+    "peer_issuers": PEER_ISSUER,
     "peer_roles": PEER_ROLE,
     "peer_connectors": PEER_CONNECTOR,
     "publishers": PUBLISHER,

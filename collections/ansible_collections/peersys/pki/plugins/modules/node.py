@@ -32,6 +32,7 @@ options:
       - authenticators
       - certificate_profiles
       - certification_authorities
+      - peer_issuers
       - peer_roles
       - peer_connectors
       - publishers

@@ -24,6 +24,7 @@ KINDS = (
     "authenticators",
     "certificate_profiles",
     "certification_authorities",
+    "peer_issuers",
     "peer_roles",
     "peer_connectors",
     "publishers",

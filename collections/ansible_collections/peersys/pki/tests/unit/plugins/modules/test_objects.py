@@ -16,6 +16,10 @@ OBJECTS = {
     ),
     "management_ca": ("certification_authorities", {"name": "management", "subject": "CN=M"}),
     "certificate_profile": ("certificate_profiles", {"name": "tls", "san": [{"kind": "dns"}]}),
+    "peer_issuer": (
+        "peer_issuers",
+        {"name": "acme", "trust_domain": "acme.example", "trust_anchors": ["PEM"]},
+    ),
     "peer_role": ("peer_roles", {"name": "ra1", "rules": [{"resource": "/ra/enroll"}]}),
     "peer_connector": (
         "peer_connectors",
@@ -56,6 +60,7 @@ def test_check_run_check_run_remove(module, run_module, admin_socket, backend):
     ("module", "missing"),
     [
         ("certification_authority", "kind, subject"),
+        ("peer_issuer", "trust_domain, trust_anchors"),
         ("peer_connector", "address, peer"),
         ("publisher", "peer, authorities"),
         ("signer", "authority"),

@@ -1,0 +1,124 @@
+"""Tenants with Management CAs of their own behind one proxy, before one CA."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.admin import AdminError
+from tests.support.chains import Chain
+from tests.support.openssl import make_csr
+from tests.support.processes import wait_until
+from tests.support.tenants import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """The operator's CA and proxy, and an RA of the operator's own behind it."""
+    with Chain(
+        tmp_path_factory.mktemp("operator"),
+        cas={"ca1": ("issuing",)},
+        proxies=["proxy1"],
+        behind={"near": ("issuing",)},
+        dials=[("ca1", "proxy1"), ("near", "proxy1")],
+    ) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def acme(chain: Chain) -> Iterator[Tenant]:
+    """Return a tenant that is admitted while the others are at work."""
+    tenant = Tenant(chain, "acme", proxy="proxy1", ca="ca1", authorities=("issuing",)).start()
+    try:
+        links = connections(chain)
+        tenant.admit()
+        assert links.items() <= connections(chain).items()
+        yield tenant
+    finally:
+        tenant.stop()
+
+
+def connections(chain: Chain) -> dict[str, int]:
+    """Return the proxy's links by peer."""
+    return {
+        peer["peer"]: peer["connections"]
+        for peer in chain["proxy1"].admin.get("/v1/peers")
+        if peer["state"] == "up"
+    }
+
+
+def test_a_tenant_enrols_under_its_own_issuer(chain: Chain, acme: Tenant, tmp_path: Path) -> None:
+    status, answer = acme.rest().enroll(make_csr(tmp_path))
+    assert status == 201, answer
+    entry = [e for e in chain.audited("ca1") if e["action"] == "ra.enroll"][-1]
+    assert entry["detail"]["origin"] == "spiffe://acme.example/node/ra1"
+    assert chain.rest("near").enroll(make_csr(tmp_path, "near.example.org"))[0] == 201
+
+
+def test_the_handshake_names_no_tenant(chain: Chain, acme: Tenant) -> None:
+    """A server may list the CAs that it takes (RFC 8446, 4.2.4): here, a list of tenants."""
+    address = chain["proxy1"].listen["peer"]
+    said = subprocess.run(
+        ["openssl", "s_client", "-connect", address, "-alpn", "peersys/1"],
+        capture_output=True,
+        input=b"",
+        check=False,
+        timeout=20,
+    ).stdout.decode(errors="replace")
+    assert "No client certificate CA names sent" in said
+    assert "acme" not in said
+
+
+@pytest.mark.parametrize("node", ["proxy1", "ca1"])
+def test_a_second_tenant_with_the_same_trust_anchor_is_refused(
+    chain: Chain, acme: Tenant, node: str
+) -> None:
+    before = chain[node].admin.get("/v1/node")["objects"]["peer_issuers"]
+    twin = {**acme.issuer(), "name": "twin", "trust_domain": "twin.example"}
+    for dry_run in (True, False):
+        with pytest.raises(AdminError) as caught:
+            chain[node].admin.put("/v1/objects/peer_issuers/twin", twin, dry_run=dry_run)
+        problem = caught.value.problem
+        assert (caught.value.status, problem["field"]) == (422, "peer_issuers.twin.trust_anchors")
+        assert "has the certificate of peer_issuers.acme" in problem["detail"]
+        assert "Management CA of its own" in problem["remedy"]
+    assert chain[node].admin.get("/v1/node")["objects"]["peer_issuers"] == before
+
+
+def test_a_node_that_the_tenant_revokes_is_cut_off_and_the_others_are_not(
+    chain: Chain, tmp_path: Path
+) -> None:
+    beta = Tenant(chain, "beta", proxy="proxy1", ca="ca1", authorities=("issuing",)).start()
+    try:
+        beta.admit()
+        assert beta.rest().enroll(make_csr(tmp_path, "beta.example.org"))[0] == 201
+        authenticator = beta.ra.admin.state("authenticators", "peer")["certificate"]
+        beta.ra.admin.post(
+            f"/v1/certificates/management/{authenticator['serial']}/revocation",
+            {"reason": "keyCompromise"},
+        )
+        wait_until(
+            lambda: (
+                beta.ra.admin.state("certification_authorities", "management")["crl_number"] > 1
+            ),
+            timeout_seconds=20,
+            what="the tenant's next CRL is made",
+        )
+        chain["proxy1"].admin.apply(peer_issuers=[beta.issuer()])
+        wait_until(
+            lambda: beta.ra.identity not in connections(chain),
+            timeout_seconds=5,
+            what="the revoked node's links are closed",
+        )
+        assert chain["near"].identity in connections(chain)
+        assert chain.rest("near").enroll(make_csr(tmp_path, "still.example.org"))[0] == 201
+    finally:
+        beta.stop()
