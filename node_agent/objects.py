@@ -90,6 +90,10 @@ class CrlSpec(_Spec, frozen=True):
     delta_validity_seconds: int = 0
     """0 means: no delta CRLs."""
     on_revocation: bool = True
+    shards: int = 0
+    """Into how many lists the certificates issued from now on are divided; 0: all on one. Can be
+    raised, never lowered: certificates name theirs.
+    """
 
 
 class CertificationAuthoritySpec(_Spec, frozen=True):

@@ -64,7 +64,7 @@ def export_certificate(namespace: argparse.Namespace, session: Session) -> int:
 def export_crl(namespace: argparse.Namespace, session: Session) -> int:
     """Write a CA's newest CRL as PEM or DER."""
     delta = "true" if namespace.delta else None
-    answer = session.admin.get("crls", namespace.name, delta=delta)
+    answer = session.admin.get("crls", namespace.name, delta=delta, shard=namespace.shard)
     if namespace.as_der and namespace.output is None:
         raise UsageError("--der needs --output FILE", remedy="DER doesn't belong on a terminal")
     content = pem_body(answer["crl"]) if namespace.as_der else answer["crl"].encode()

@@ -98,6 +98,9 @@ def _crl(parser: argparse.ArgumentParser) -> None:
     _output(parser, "write to FILE instead of standard output")
     parser.add_argument("--delta", action="store_true", help="the newest delta CRL")
     parser.add_argument(
+        "--shard", type=int, metavar="NUMBER", help="that part of a CRL that is divided"
+    )
+    parser.add_argument(
         "--der", action="store_true", help="write DER instead of PEM", dest="as_der"
     )
 

@@ -149,5 +149,6 @@ class Authorities:
             ocsp_urls=spec.ocsp_urls,
             issuer_urls=spec.issuer_urls,
             crl_urls=spec.crl_urls,
+            crl_shards=spec.crl.shards,
         )
         return LoadedAuthority(spec.name, spec, state.authority_id, state.chain, issuer, key)

@@ -40,6 +40,7 @@ def issued_record(
         not_before=issued.not_before,
         not_after=issued.not_after,
         profile=issued.profile,
+        crl_shard=issued.crl_shard,
         issued_at=issued_at,
         requester=provenance.requester,
         origin=provenance.origin,

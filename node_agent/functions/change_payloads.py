@@ -82,6 +82,7 @@ class CrlPayload(_Payload, frozen=True):
     base_number: int | None
     sha256: bytes = b""
     octets: int = 0
+    shard: int = 0
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -170,7 +171,12 @@ def status_change(authority: str, serial: int, payload: StatusPayload) -> Status
 def crl_payload(record: CrlRecord) -> CrlPayload:
     """Return what is published of a CRL."""
     payload = CrlPayload(
-        record.number, record.this_update, record.next_update, record.der, record.base_number
+        record.number,
+        record.this_update,
+        record.next_update,
+        record.der,
+        record.base_number,
+        shard=record.shard,
     )
     return payload if record.content is None else crl_in_pieces(payload, record.content)
 
@@ -189,6 +195,7 @@ def crl_record(authority: str, payload: CrlPayload) -> CrlRecord:
         next_update=payload.next_update,
         der=payload.der,
         base_number=payload.base_number,
+        shard=payload.shard,
         content=CrlContent(sha256=payload.sha256, octets=payload.octets)
         if payload.octets
         else None,

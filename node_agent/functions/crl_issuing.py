@@ -2,7 +2,8 @@
 
 One task serves every CA of the node. Nodes that share a store may find the same CRL due; the store
 takes one. Revocations that arrive while a CRL is being made are in the next one, which starts right
-after: however many there are, at most one CRL a CA is under way.
+after: however many there are, at most one CRL is under way. Of a CA whose list is divided, only the
+shards in which a status changed are made anew.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from node_agent.functions.signal import ChangeSignal
 from node_agent.store.records import CrlHead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from node_agent.clock import Clock
     from node_agent.functions.authorities import Authorities, LoadedAuthority
@@ -58,7 +59,7 @@ class CrlIssuing:
         self._wake = ChangeSignal()
         self._making = asyncio.Lock()
         self._unlooked: set[str] = set()
-        self.newest: dict[str, CrlHead] = {}
+        self.newest: dict[tuple[str, int], CrlHead] = {}
         self.last_error: dict[str, str] = {}
 
     def revoked(self, authority: LoadedAuthority) -> None:
@@ -77,7 +78,7 @@ class CrlIssuing:
 
     def made_elsewhere(self, name: str) -> None:
         """Note that another node of the store may have made a CRL."""
-        self.newest.pop(name, None)
+        self.newest = {key: head for key, head in self.newest.items() if key[0] != name}
 
     def want(self, name: str) -> None:
         """Ask for a new CRL of the CA ``name`` soon."""
@@ -105,14 +106,14 @@ class CrlIssuing:
         async with self._making:
             await self._make_if_due(name)
 
-    async def make(self, name: str) -> CrlRecord:
+    async def make(self, name: str, *, shard: int = 0) -> CrlRecord:
         """Make a full CRL of a CA now."""
         authority = self._authorities.get(name)
         async with self._making:
-            start = await self._store.begin_crl(authority.authority_id)
+            start = await self._store.begin_crl(authority.authority_id, shard=shard)
             # Asked for by name: it is made, whatever another node made meanwhile.
             start = dataclasses.replace(start, newest=start.number)
-            return await self._make(authority, start, authority.spec.crl.validity_seconds)
+            return await self._make(authority, shard, start)
 
     def _look_soon(self, name: str) -> None:
         self._unlooked.add(name)
@@ -120,86 +121,113 @@ class CrlIssuing:
 
     async def _make_if_due(self, name: str) -> None:
         authority = self._authorities.get(name)
+        wanted = await self._wanted_shards(authority)
+        for shard in range(authority.spec.crl.shards + 1):
+            await self._make_shard_if_due(authority, shard, is_wanted=shard in wanted)
+
+    async def _make_shard_if_due(
+        self, authority: LoadedAuthority, shard: int, *, is_wanted: bool
+    ) -> None:
         spec = authority.spec.crl
         has_delta = spec.delta_validity_seconds > 0
-        is_wanted = await self._is_wanted(authority, delta=has_delta)
-        full = await self._newest(authority)
+        full = await self._newest(authority, shard)
         now = self._clock.now()
         is_due = full is None or full.next_update - spec.overlap_seconds <= now
         if is_due or (is_wanted and not has_delta):
-            full = await self._make_once(authority, spec.validity_seconds, seen=full)
+            full = await self._make_once(authority, shard, seen=full)
         if has_delta and full is not None:
-            delta = await self._store.crl_head(authority.authority_id, delta=True)
+            delta = await self._store.crl_head(authority.authority_id, shard=shard, delta=True)
             overlap = spec.delta_validity_seconds // 4
             if is_wanted or delta is None or delta.next_update - overlap <= now:
-                await self._make_once(authority, spec.delta_validity_seconds, seen=delta, base=full)
+                await self._make_once(authority, shard, seen=delta, base=full)
 
-    async def _is_wanted(self, authority: LoadedAuthority, *, delta: bool) -> bool:
-        """Tell whether somebody asked for a CRL, or the newest one lacks a change of status.
+    async def _wanted_shards(self, authority: LoadedAuthority) -> Container[int]:
+        """Return the shards of which somebody asked for a CRL, or whose newest one lacks a change
+        of status.
 
         The store knows the latter, so that a change is not forgotten with the node that made it.
         """
-        name = authority.name
-        is_unlooked = name in self._unlooked or name not in self.newest
+        name, spec = authority.name, authority.spec.crl
+        is_unlooked = name in self._unlooked or (name, 0) not in self.newest
         is_wanted = name in self._wanted
         self._unlooked.discard(name)
         self._wanted.discard(name)
-        if is_wanted or not (is_unlooked and authority.spec.crl.on_revocation):
-            return is_wanted
-        return await self._store.has_uncovered_status(authority.authority_id, delta=delta)
+        if is_wanted:
+            return range(spec.shards + 1)
+        if not (is_unlooked and spec.on_revocation):
+            return ()
+        has_delta = spec.delta_validity_seconds > 0
+        return await self._store.uncovered_shards(authority.authority_id, delta=has_delta)
 
-    async def _newest(self, authority: LoadedAuthority) -> CrlHead | None:
-        known = self.newest.get(authority.name)
+    async def _newest(self, authority: LoadedAuthority, shard: int) -> CrlHead | None:
+        key = (authority.name, shard)
+        known = self.newest.get(key)
         if known is None:
-            known = await self._store.crl_head(authority.authority_id)
+            known = await self._store.crl_head(authority.authority_id, shard=shard)
             if known is not None:
-                self.newest[authority.name] = known
+                self.newest[key] = known
         return known
 
     async def _make_once(
         self,
         authority: LoadedAuthority,
-        validity_seconds: int,
+        shard: int,
         *,
         seen: CrlHead | None,
         base: CrlHead | None = None,
     ) -> CrlHead | None:
         """Make a CRL unless another node has since ``seen``; return the newest full one."""
-        start = await self._store.begin_crl(authority.authority_id, delta=base is not None)
+        start = await self._store.begin_crl(
+            authority.authority_id, shard=shard, delta=base is not None
+        )
         # What was decided on is what was seen, not what another node has put there since.
         start = dataclasses.replace(start, newest=seen.number if seen else 0)
         try:
-            await self._make(authority, start, validity_seconds, base=base)
+            await self._make(authority, shard, start, base=base)
         except Superseded as reason:
-            log.info("CRL not needed", authority=authority.name, reason=str(reason))
-            self.newest.pop(authority.name, None)
-        return await self._newest(authority)
+            log.info("CRL not needed", authority=authority.name, shard=shard, reason=str(reason))
+            self.newest.pop((authority.name, shard), None)
+        return await self._newest(authority, shard)
 
     async def _make(
         self,
         authority: LoadedAuthority,
+        shard: int,
         start: CrlStart,
-        validity_seconds: int,
         *,
         base: CrlHead | None = None,
     ) -> CrlRecord:
+        now = int(self._clock.now())
         record = await make_crl(
             self._store,
             self._authorities,
             authority,
+            shard=shard,
             start=start,
-            now=int(self._clock.now()),
-            validity_seconds=validity_seconds,
+            now=now,
             base=base,
         )
+        if record.this_update > now:
+            log.warning(
+                "CRL dated as its predecessor: the clock was set back",
+                authority=authority.name,
+                seconds=record.this_update - now,
+            )
         await self._store.record_crl(record, encode(crl_payload(record)), start=start)
         if base is None:
-            self.newest[authority.name] = CrlHead(
+            self.newest[authority.name, shard] = CrlHead(
                 number=record.number,
                 this_update=record.this_update,
                 next_update=record.next_update,
+                covers=start.covers,
             )
-        log.info("CRL made", authority=authority.name, number=record.number, delta=base is not None)
+        log.info(
+            "CRL made",
+            authority=authority.name,
+            shard=shard,
+            number=record.number,
+            delta=base is not None,
+        )
         self._changed.announce()
         self._on_crl(record)
         return record

@@ -67,6 +67,7 @@ class LongCrl:
             authority_id=self.record.authority_id,
             number=self.record.number,
             is_delta=self.record.base_number is not None,
+            shard=self.record.shard,
             sha256=self.content.sha256,
             octets=self.content.octets,
             offset=offset,
@@ -143,17 +144,20 @@ class ContentReceiver:
         if authority is None or authority.name != request.authority:
             raise PolicyDenied(f"{request.authority_id} isn't {request.authority}", rule="publish")
         _check_request(request)
-        if await self.is_superseded(authority, request.number, is_delta=request.is_delta):
+        newest = await self._store.latest_crl(
+            request.authority_id, shard=request.shard, delta=request.is_delta
+        )
+        if newest is not None and newest.number >= request.number:
             return ContentAnswer(held=request.octets)
         async with self._locks.setdefault(request.authority_id, asyncio.Lock()):
             return ContentAnswer(held=await self._take(context.body, request))
 
-    async def is_superseded(
-        self, authority: KnownAuthority, number: int, *, is_delta: bool
-    ) -> bool:
+    async def is_superseded(self, crl: CrlRecord) -> bool:
         """Tell whether a CRL this new or newer is here already."""
-        newest = await self._store.latest_crl(authority.authority_id, delta=is_delta)
-        return newest is not None and newest.number >= number
+        newest = await self._store.latest_crl(
+            crl.authority_id, shard=crl.shard, delta=crl.base_number is not None
+        )
+        return newest is not None and newest.number >= crl.number
 
     async def check(self, authority: KnownAuthority, crl: CrlRecord) -> None:
         """Raise Conflict unless all of a long CRL is here, RequestRefused unless it is what its

@@ -230,9 +230,9 @@ class Management:
         """Return one certificate of a CA that this node knows."""
         return await self._views.certificate(authority, serial)
 
-    async def crl(self, authority: str, *, delta: bool) -> CrlView:
+    async def crl(self, authority: str, *, delta: bool, shard: int) -> CrlView:
         """Return the newest CRL of a CA that this node knows."""
-        return await self._views.crl(authority, delta=delta)
+        return await self._views.crl(authority, delta=delta, shard=shard)
 
     async def peers(self) -> Sequence[PeerStatus]:
         """Return every connector and every incoming peer."""

@@ -93,12 +93,12 @@ class ObjectViews:
             raise NotFound(f"there is no certificate {serial:x} of a CA {authority!r}")
         return self._certificate(record)
 
-    async def crl(self, authority: str, *, delta: bool) -> CrlView:
+    async def crl(self, authority: str, *, delta: bool, shard: int) -> CrlView:
         """Return the newest CRL of a CA that this node knows. Raises NotFound."""
         found = self._known.named(authority)
         crl = None
         if found is not None:
-            crl = await self._store.latest_crl(found.authority_id, delta=delta)
+            crl = await self._store.latest_crl(found.authority_id, shard=shard, delta=delta)
         if crl is None:
             raise NotFound(f"there is no {'delta ' if delta else ''}CRL of a CA {authority!r}")
         return CrlView(

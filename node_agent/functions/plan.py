@@ -15,6 +15,7 @@ import msgspec
 
 from node_agent.config import parse_address
 from node_agent.errors import ConfigError
+from node_agent.functions.crl_shards import check_shards, check_shards_kept
 from node_agent.identity import NodeIdentity
 from node_agent.objects import (
     KINDS,
@@ -146,6 +147,9 @@ def _step(kind: str, have: Mapping[str, ObjectSpec], wanted: ObjectSpec) -> Step
         wanted = _keep_certificate(before, wanted)
     if isinstance(wanted, PeerIssuerSpec) and isinstance(before, PeerIssuerSpec):
         wanted = msgspec.structs.replace(wanted, crls=wanted.crls or before.crls)
+    if isinstance(wanted, CertificationAuthoritySpec):
+        assert isinstance(before, CertificationAuthoritySpec)
+        check_shards_kept(before, wanted, f"certification_authorities.{wanted.name}")
     return None if before == wanted else Step("update", kind, wanted.name, before, wanted)
 
 
@@ -260,6 +264,7 @@ def _check_authority(objects: Objects, where: str, spec: CertificationAuthorityS
         raise ConfigError(
             "must be shorter than validity_seconds", where=f"{where}.crl.overlap_seconds"
         )
+    check_shards(spec, f"{where}.crl.shards")
 
 
 def _check_parent(objects: Objects, where: str, spec: CertificationAuthoritySpec) -> None:

@@ -141,8 +141,7 @@ class PublicationReceiver:
         for crl in [crl for crl in applied.crls if crl.content is not None]:
             authority = self._known.get(crl.authority_id)
             assert authority is not None
-            is_delta = crl.base_number is not None
-            if await self._contents.is_superseded(authority, crl.number, is_delta=is_delta):
+            if await self._contents.is_superseded(crl):
                 applied.crls.remove(crl)
             else:
                 await self._contents.check(authority, crl)

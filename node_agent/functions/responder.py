@@ -82,7 +82,7 @@ class Responder:
         )
         """How many answers there were of each kind."""
         self._cache = ResponseCache()
-        self._crls: dict[tuple[str, bool], Download] = {}
+        self._crls: dict[tuple[str, int, bool], Download] = {}
         # Moves with every new CRL: what was read from the store before is not kept after.
         self._crl_epoch = 0
         self._signings = 0
@@ -128,17 +128,17 @@ class Responder:
         finally:
             self._signings -= 1
 
-    async def crl(self, authority: str, delta: bool) -> Download | None:
-        """Return the newest CRL of a CA. A short one is kept in memory until there is a newer one;
-        of a long one each request reads its own pieces.
+    async def crl(self, authority: str, delta: bool, shard: int = 0) -> Download | None:
+        """Return the newest CRL of a CA or of a shard of it. A short one is kept in memory until
+        there is a newer one; of a long one each request reads its own pieces.
         """
         known = self._known.named(authority)
         if known is None:
             return None
-        key = (known.authority_id, delta)
+        key = (known.authority_id, shard, delta)
         if key not in self._crls:
             epoch = self._crl_epoch
-            record = await self._store.latest_crl(known.authority_id, delta=delta)
+            record = await self._store.latest_crl(known.authority_id, shard=shard, delta=delta)
             if record is None:
                 return None
             download = self._crl_download(record)
@@ -183,8 +183,8 @@ class Responder:
     def drop_crl(self, authority_id: str) -> None:
         """Forget the CRLs of a CA: there is a newer one."""
         self._crl_epoch += 1
-        self._crls.pop((authority_id, False), None)
-        self._crls.pop((authority_id, True), None)
+        for key in [key for key in self._crls if key[0] == authority_id]:
+            del self._crls[key]
 
     def forget(self) -> None:
         """Drop every answer: a signer or a CA has changed."""

@@ -247,6 +247,7 @@ class ContentRequest(_Message, frozen=True):
     sha256: bytes
     octets: int
     offset: int
+    shard: int = 0
 
 
 class ContentAnswer(_Message, frozen=True):

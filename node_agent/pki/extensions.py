@@ -77,9 +77,9 @@ def crl_distribution_points(urls: Sequence[str], *, freshest: bool = False) -> b
     return der.extension(dotted, der.sequence(*points))
 
 
-def distribution_point_name(url: str) -> bytes:
-    """Return the DistributionPointName field [0] with a full name."""
-    full_name = der.context(0, _uri(url), constructed=True)
+def distribution_point_name(*urls: str) -> bytes:
+    """Return the DistributionPointName field [0] with a full name of one URL or several."""
+    full_name = der.context(0, b"".join(_uri(url) for url in urls), constructed=True)
     return der.context(0, full_name, constructed=True)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from node_agent.errors import RequestRefused
-from node_agent.pki import der, extensions, lint, usages
+from node_agent.pki import crl_points, der, extensions, lint, usages
 from node_agent.pki.names import AlternativeName, DistinguishedName, encode_name, format_name
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ _MOST_REMEMBERED_PROFILES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCertificate:
-    """A signed certificate and what is recorded of it. ``names`` are alternative names as text."""
+    """A signed certificate and what is recorded of it. ``names`` are alternative names as text,
+    ``crl_shard`` is the part of the CA's CRL that it names.
+    """
 
     der: bytes
     authority_id: str
@@ -55,6 +57,7 @@ class IssuedCertificate:
     not_before: int
     not_after: int
     profile: str
+    crl_shard: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,7 @@ class Contents:
     static_extensions: bytes
     profile: str
     is_ca: bool = False
+    crl_shard: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,7 @@ class ToBeSigned:
     latest_not_after: int
     profile: str
     is_ca: bool = False
+    crl_shard: int = 0
 
     def complete(self, signature: bytes) -> IssuedCertificate:
         """Return the certificate with ``signature``, which ``key`` made over ``der``."""
@@ -105,6 +110,7 @@ class ToBeSigned:
             not_before=self.not_before,
             not_after=self.not_after,
             profile=self.profile,
+            crl_shard=self.crl_shard,
         )
 
 
@@ -132,15 +138,18 @@ def prepare(
         backdate_seconds=profile.backdate_seconds,
         requested_seconds=request.validity_seconds,
     )
-    static = issuer.static_extensions.get((profile, request.key_kind))
+    serial = new_serial() if serial is None else serial
+    shard = issuer.crl_shard(serial) if profile.include_crl_url else 0
+    static = issuer.static_extensions.get((profile, request.key_kind, shard))
     if static is None:
-        static = _static_extensions(issuer, profile, request.key_kind)
+        static = _static_extensions(issuer, profile, request.key_kind, shard)
     contents = Contents(
         subject=request.subject,
         names=request.alternative_names,
         spki=request.spki,
         static_extensions=static,
         profile=profile.name,
+        crl_shard=shard,
     )
     return assemble(issuer, contents, validity=(not_before, not_after), serial=serial)
 
@@ -225,6 +234,7 @@ def assemble(
         latest_not_after=issuer.not_after,
         profile=contents.profile,
         is_ca=contents.is_ca,
+        crl_shard=contents.crl_shard,
     )
 
 
@@ -234,8 +244,11 @@ def _extensions(contents: Contents) -> bytes:
     return der.context(3, der.sequence(contents.static_extensions, key_id, san), constructed=True)
 
 
-def _static_extensions(issuer: Issuer, profile: Profile, key_kind: str) -> bytes:
-    """Encode and remember what all certificates of this profile and key kind have in common."""
+def _static_extensions(issuer: Issuer, profile: Profile, key_kind: str, shard: int) -> bytes:
+    """Encode and remember what all certificates of this profile, key kind and shard have in
+    common.
+    """
+    crl_urls = crl_points.full_urls(issuer.crl_urls, shard) if profile.include_crl_url else ()
     encoded = b"".join(
         (
             extensions.authority_key_identifier(issuer.key_id),
@@ -247,11 +260,11 @@ def _static_extensions(issuer: Issuer, profile: Profile, key_kind: str) -> bytes
                 issuer.ocsp_urls if profile.include_ocsp_url else (),
                 issuer.issuer_urls if profile.include_issuer_url else (),
             ),
-            extensions.crl_distribution_points(issuer.crl_urls if profile.include_crl_url else ()),
+            extensions.crl_distribution_points(crl_urls),
         )
     )
     # Changed profiles leave their predecessors behind; an issuer outlives many changes.
     if len(issuer.static_extensions) >= _MOST_REMEMBERED_PROFILES:
         issuer.static_extensions.clear()
-    issuer.static_extensions[profile, key_kind] = encoded
+    issuer.static_extensions[profile, key_kind, shard] = encoded
     return encoded

@@ -43,7 +43,10 @@ class Issuer:
     ocsp_urls: tuple[str, ...]
     issuer_urls: tuple[str, ...]
     crl_urls: tuple[str, ...]
-    static_extensions: dict[tuple[Profile, str], bytes] = field(default_factory=dict, repr=False)
+    crl_shards: int = 0
+    static_extensions: dict[tuple[Profile, str, int], bytes] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def load(
@@ -54,6 +57,7 @@ class Issuer:
         ocsp_urls: Sequence[str] = (),
         issuer_urls: Sequence[str] = (),
         crl_urls: Sequence[str] = (),
+        crl_shards: int = 0,
     ) -> Issuer:
         """Return the issuer whose certificate (DER) is ``chain[0]``, signing with ``key``.
 
@@ -77,12 +81,21 @@ class Issuer:
             ocsp_urls=validate_urls(ocsp_urls, "ocsp_urls"),
             issuer_urls=validate_urls(issuer_urls, "issuer_urls"),
             crl_urls=validate_urls(crl_urls, "crl_urls"),
+            crl_shards=crl_shards,
         )
 
     @property
     def certificate(self) -> bytes:
         """The CA's own certificate, DER."""
         return self.chain[0]
+
+    def crl_shard(self, serial: int) -> int:
+        """Return which part of the CRL a new certificate belongs to: 1, 2, …; 0 without parts.
+
+        Serials are random, so parts are of about one size. The answer holds for a new certificate
+        only: it changes with the number of parts.
+        """
+        return serial % self.crl_shards + 1 if self.crl_shards else 0
 
     @property
     def fingerprint_sha256(self) -> str:

@@ -6,10 +6,10 @@ Every coroutine may raise StoreError; writes raise it only when nothing of them 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from node_agent.store.records import (
         Approval,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         ObjectRecord,
         PendingLeaves,
         PublisherMark,
-        RevokedEntry,
+        RevokedRow,
         StatusChange,
         StatusOutcome,
         StatusRequest,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["Reader", "Writer"]
+
+ResultT = TypeVar("ResultT")
 
 
 class Reader(Protocol):
@@ -81,13 +83,22 @@ class Reader(Protocol):
         ...
 
     def revoked(
-        self, authority_id: str, *, since: int | None = None
-    ) -> AsyncIterator[list[RevokedEntry]]:
-        """Yield revoked and held certificates in chunks, by serial; flat memory."""
+        self,
+        authority_id: str,
+        encode: Callable[[Sequence[RevokedRow]], ResultT],
+        *,
+        shard: int = 0,
+        since: int | None = None,
+    ) -> AsyncIterator[ResultT]:
+        """Yield what ``encode`` makes, in another thread, of each chunk of revoked and held
+        certificates of a shard, by serial; flat memory.
+        """
         ...
 
-    async def latest_crl(self, authority_id: str, *, delta: bool = False) -> CrlRecord | None:
-        """Return the newest full (or delta) CRL."""
+    async def latest_crl(
+        self, authority_id: str, *, shard: int = 0, delta: bool = False
+    ) -> CrlRecord | None:
+        """Return the newest full (or delta) CRL of a shard."""
         ...
 
     async def crl_der(self, crl: CrlRecord) -> bytes:
@@ -102,12 +113,16 @@ class Reader(Protocol):
         """Return how much of a CRL with this digest is stored, from its beginning on."""
         ...
 
-    async def crl_head(self, authority_id: str, *, delta: bool = False) -> CrlHead | None:
-        """Return number and times of the newest full (or delta) CRL."""
+    async def crl_head(
+        self, authority_id: str, *, shard: int = 0, delta: bool = False
+    ) -> CrlHead | None:
+        """Return number and times of the newest full (or delta) CRL of a shard."""
         ...
 
-    async def has_uncovered_status(self, authority_id: str, *, delta: bool = False) -> bool:
-        """Tell whether a status has changed that the newest full (or delta) CRL may lack."""
+    async def uncovered_shards(self, authority_id: str, *, delta: bool = False) -> set[int]:
+        """Return the shards in which a status has changed that the newest full (or delta) CRL may
+        lack.
+        """
         ...
 
     async def pending_leaves(self) -> PendingLeaves:
@@ -218,8 +233,12 @@ class Writer(Reader, Protocol):
         """
         ...
 
-    async def begin_crl(self, authority_id: str, *, delta: bool = False) -> CrlStart:
-        """Return a CRL number never returned before, and what a list made now will hold."""
+    async def begin_crl(
+        self, authority_id: str, *, shard: int = 0, delta: bool = False
+    ) -> CrlStart:
+        """Return a CRL number never returned before for this shard of the authority's CRL, and
+        what a list made now will hold.
+        """
         ...
 
     async def record_crl(
@@ -242,10 +261,6 @@ class Writer(Reader, Protocol):
 
     async def drop_crl_chunks(self, authority_id: str, sha256: bytes) -> None:
         """Forget the pieces of a CRL that isn't recorded."""
-        ...
-
-    async def next_crl_number(self, authority_id: str) -> int:
-        """Return a CRL number never returned before for this authority."""
         ...
 
     async def apply_plan(

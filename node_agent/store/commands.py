@@ -36,7 +36,6 @@ __all__ = [
     "AppendAudit",
     "BeginCrl",
     "Command",
-    "NextCrlNumber",
     "RecordCrl",
     "RecordIssuance",
     "RecordStatus",
@@ -150,7 +149,7 @@ class RecordStatus(_Light):
             at=change.at,
             payload=self.payload,
         )
-        transaction.note_status(change.authority_id, position)
+        transaction.note_status(change.authority_id, stored.crl_shard, position)
         transaction.append_audit(self.audit)
         return position
 
@@ -166,44 +165,32 @@ class RecordCrl(_Light):
     start: CrlStart | None = None
 
     def stage(self, transaction: Transaction) -> int:
-        """Stage the CRL when its number is the newest of its authority; return its position."""
+        """Stage the CRL when its number is the newest of its shard; return its position."""
         crl = self.crl
         is_delta = int(crl.base_number is not None)
-        newest = _newest_crls(transaction, crl.authority_id)
+        newest = _newest_crls(transaction, crl.authority_id, crl.shard)
         # A full and a delta CRL made together share their number (RFC 5280 section 5.2.3).
         if crl.number <= newest.get(is_delta, 0) or crl.number < newest.get(1 - is_delta, 0):
             raise Conflict(f"CRL number {crl.number} isn't new for {crl.authority_id}")
         if self.start is not None:
             self._check_is_wanted(transaction, self.start, newest.get(is_delta, 0))
-        insert_crl(transaction, crl)
-        if crl.number > _crl_account(transaction, crl.authority_id).number:
-            _put_account(transaction, crl.authority_id, number=crl.number)
+        insert_crl(transaction, crl, covers=self.start.covers if self.start else 0)
+        if crl.number > _crl_account(transaction, crl.authority_id, crl.shard).number:
+            _put_account(transaction, crl.authority_id, crl.shard, number=crl.number)
         if self.start is not None:
             column = "delta_covers" if is_delta else "full_covers"
-            _put_account(transaction, crl.authority_id, **{column: self.start.covers})
+            covered = {column: self.start.covers}
+            _put_account(transaction, crl.authority_id, crl.shard, **covered)
         return transaction.append_change(
             ChangeKind.CRL, crl.authority_id, None, at=crl.this_update, payload=self.payload
         )
 
     def _check_is_wanted(self, transaction: Transaction, start: CrlStart, newest: int) -> None:
         """Refuse a list that another node has made meanwhile, unless this one holds more."""
-        account = _crl_account(transaction, self.crl.authority_id)
+        account = _crl_account(transaction, self.crl.authority_id, self.crl.shard)
         covered = account.full_covers if self.crl.base_number is None else account.delta_covers
         if newest > start.newest and covered >= start.covers:
             raise Superseded(f"another node has made CRL {newest} meanwhile")
-
-
-@dataclass(frozen=True, slots=True)
-class NextCrlNumber(_Light):
-    """A number for the next CRL of an authority."""
-
-    authority_id: str
-
-    def stage(self, transaction: Transaction) -> int:
-        """Count up."""
-        number = _crl_account(transaction, self.authority_id).number + 1
-        _put_account(transaction, self.authority_id, number=number)
-        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,17 +198,20 @@ class BeginCrl(_Light):
     """A number, and what a list that is read from now on is sure to hold."""
 
     authority_id: str
+    shard: int
     is_delta: bool
 
     def stage(self, transaction: Transaction) -> CrlStart:
         """Count up and look."""
-        account = _crl_account(transaction, self.authority_id)
-        _put_account(transaction, self.authority_id, number=account.number + 1)
-        newest = _newest_crls(transaction, self.authority_id)
+        of = (self.authority_id, self.shard)
+        account = _crl_account(transaction, *of)
+        _put_account(transaction, *of, number=account.number + 1)
+        newest = _newest_crls(transaction, *of)
         return CrlStart(
             number=account.number + 1,
-            covers=transaction.status_position(self.authority_id) or account.status_position,
+            covers=transaction.status_position(*of) or account.status_position,
             newest=newest.get(int(self.is_delta), 0),
+            not_before=_newest_date(transaction, *of),
         )
 
 
@@ -268,7 +258,7 @@ def put_position(transaction: Transaction, table: sa.Table, name: str, position:
         transaction.connection.execute(table.update().where(key == name).values(position=position))
 
 
-def insert_crl(transaction: Transaction, crl: CrlRecord) -> None:
+def insert_crl(transaction: Transaction, crl: CrlRecord, *, covers: int = 0) -> None:
     """Insert a CRL and drop those of its kind that nobody will ask for.
 
     Raises Conflict when the pieces of a long one aren't stored.
@@ -280,6 +270,7 @@ def insert_crl(transaction: Transaction, crl: CrlRecord) -> None:
     transaction.connection.execute(
         crls.insert().values(
             authority_id=crl.authority_id,
+            shard=crl.shard,
             is_delta=is_delta,
             number=crl.number,
             base_number=crl.base_number,
@@ -288,9 +279,14 @@ def insert_crl(transaction: Transaction, crl: CrlRecord) -> None:
             der=crl.der,
             content_sha256=content.sha256 if content else None,
             content_octets=content.octets if content else None,
+            covers=covers,
         )
     )
-    same_kind = (crls.c.authority_id == crl.authority_id) & (crls.c.is_delta == is_delta)
+    same_kind = sa.and_(
+        crls.c.authority_id == crl.authority_id,
+        crls.c.shard == crl.shard,
+        crls.c.is_delta == is_delta,
+    )
     kept = sa.select(crls.c.number).where(same_kind).order_by(crls.c.number.desc()).limit(KEPT_CRLS)
     drop_superseded(transaction, crl.authority_id, same_kind & crls.c.number.not_in(kept))
 
@@ -302,18 +298,27 @@ def _check_step(stored: CertificateStatus, wanted: CertificateStatus) -> None:
         raise Conflict(f"the certificate's status is {stored} already")
 
 
-def _newest_crls(transaction: Transaction, authority_id: str) -> dict[int, int]:
+def _newest_crls(transaction: Transaction, authority_id: str, shard: int) -> dict[int, int]:
     rows = transaction.connection.execute(
         sa.select(crls.c.is_delta, sa.func.max(crls.c.number))
-        .where(crls.c.authority_id == authority_id)
+        .where(crls.c.authority_id == authority_id, crls.c.shard == shard)
         .group_by(crls.c.is_delta)
     )
     return {row[0]: row[1] for row in rows}
 
 
+def _newest_date(transaction: Transaction, authority_id: str, shard: int) -> int:
+    date = transaction.connection.scalar(
+        sa.select(sa.func.max(crls.c.this_update)).where(
+            crls.c.authority_id == authority_id, crls.c.shard == shard
+        )
+    )
+    return int(date or 0)
+
+
 @dataclass(frozen=True, slots=True)
 class _CrlAccount:
-    """The authority's row of crl_numbers."""
+    """A row of crl_numbers."""
 
     number: int = 0
     status_position: int = 0
@@ -321,18 +326,18 @@ class _CrlAccount:
     delta_covers: int = 0
 
 
-def _crl_account(transaction: Transaction, authority_id: str) -> _CrlAccount:
+def _crl_account(transaction: Transaction, authority_id: str, shard: int) -> _CrlAccount:
     table = crl_numbers.c
     columns = (table.number, table.status_position, table.full_covers, table.delta_covers)
     row = transaction.connection.execute(
-        sa.select(*columns).where(table.authority_id == authority_id)
+        sa.select(*columns).where(table.authority_id == authority_id, table.shard == shard)
     ).one_or_none()
     return _CrlAccount() if row is None else _CrlAccount(*row)
 
 
-def _put_account(transaction: Transaction, authority_id: str, **values: int) -> None:
-    mine = crl_numbers.c.authority_id == authority_id
+def _put_account(transaction: Transaction, authority_id: str, shard: int, **values: int) -> None:
+    mine = (crl_numbers.c.authority_id == authority_id) & (crl_numbers.c.shard == shard)
     if transaction.connection.execute(crl_numbers.update().where(mine).values(values)).rowcount:
         return
-    row = {**asdict(_CrlAccount()), **values, "authority_id": authority_id}
+    row = {**asdict(_CrlAccount()), **values, "authority_id": authority_id, "shard": shard}
     transaction.connection.execute(crl_numbers.insert().values(row))

@@ -39,16 +39,15 @@ class Prepared:
 
     def first(self, connection: sa.Connection, **values: Any) -> Sequence[Any] | None:
         """Return the first row, or None. Raises SQLAlchemyError."""
-        text, order = self._compiled(connection.dialect)
-        parameters = values if order is None else tuple(values[name] for name in order)
-        with driver_errors(connection, text):
-            cursor = connection.connection.cursor()
-            try:
-                cursor.execute(text, parameters)
-                row: Sequence[Any] | None = cursor.fetchone()
-            finally:
-                cursor.close()
+        with self._executed(connection, values) as cursor:
+            row: Sequence[Any] | None = cursor.fetchone()
         return row
+
+    def all(self, connection: sa.Connection, **values: Any) -> Sequence[Any]:
+        """Return every row as the driver's plain tuple. Raises SQLAlchemyError."""
+        with self._executed(connection, values) as cursor:
+            rows: Sequence[Any] = cursor.fetchall()
+        return rows
 
     def one(self, connection: sa.Connection, **values: Any) -> Sequence[Any]:
         """Return the row that must be there. Raises SQLAlchemyError."""
@@ -56,6 +55,18 @@ class Prepared:
         if row is None:
             raise NoResultFound(f"a row is missing: {self._statement}")
         return row
+
+    @contextlib.contextmanager
+    def _executed(self, connection: sa.Connection, values: dict[str, Any]) -> Iterator[Any]:
+        text, order = self._compiled(connection.dialect)
+        parameters = values if order is None else tuple(values[name] for name in order)
+        with driver_errors(connection, text):
+            cursor = connection.connection.cursor()
+            try:
+                cursor.execute(text, parameters)
+                yield cursor
+            finally:
+                cursor.close()
 
     def _compiled(self, dialect: sa.Dialect) -> tuple[str, Sequence[str] | None]:
         known = self._texts.get(dialect.name)

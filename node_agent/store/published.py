@@ -103,6 +103,7 @@ def _apply_crl(transaction: Transaction, crl: CrlRecord) -> None:
     newest = transaction.connection.scalar(
         sa.select(sa.func.max(crls.c.number)).where(
             crls.c.authority_id == crl.authority_id,
+            crls.c.shard == crl.shard,
             crls.c.is_delta == int(crl.base_number is not None),
         )
     )

@@ -34,7 +34,7 @@ __all__ = [
     "Ownership",
     "PendingLeaves",
     "PublisherMark",
-    "RevokedEntry",
+    "RevokedRow",
     "StatusChange",
     "StatusOutcome",
     "StatusRequest",
@@ -97,6 +97,8 @@ class CertificateRecord:
     reason: int | None = None
     """CRLReason number of RFC 5280."""
     invalidity_at: int | None = None
+    crl_shard: int = 0
+    """Which part of the CA's CRL its revocation is on; known where it was issued, 0 elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +288,7 @@ class CrlContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrlRecord:
-    """A CRL as made. ``base_number`` is set on a delta CRL.
+    """A CRL as made. ``base_number`` is set on a delta CRL, ``shard`` on a part of the CA's CRL.
 
     A long one has ``content`` instead of ``der``: read it with ``Reader.crl_pieces``.
     """
@@ -298,36 +300,38 @@ class CrlRecord:
     der: bytes
     base_number: int | None = None
     content: CrlContent | None = None
+    shard: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrlHead:
-    """A CRL without the list itself, which may be large."""
+    """A CRL without the list itself, which may be large. ``covers`` is a position of the change log
+    whose every change of status is on it.
+    """
 
     number: int
     this_update: int
     next_update: int
+    covers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrlStart:
-    """What a CRL is begun with: a number that no other gets, the position of the newest change of
-    status that it is sure to hold, and the newest list of its kind that there is (0: none).
+    """What a CRL is begun with: a number that no other of its shard gets, the position of the
+    newest change of status that it is sure to hold, the newest list of its kind that there is (0:
+    none), and the date of the newest list of any kind, before which this one mustn't be dated.
     """
 
     number: int
     covers: int
     newest: int
+    not_before: int
 
 
-class RevokedEntry(msgspec.Struct, frozen=True, gc=False):
-    """What a CRL needs of a revoked certificate; a struct, for there may be a million of them."""
-
-    serial: int
-    revoked_at: int
-    reason: int | None
-    invalidity_at: int | None
-    status: CertificateStatus
+RevokedRow = tuple[bytes, str, int | None, int | None, int | None, int | None]
+"""What a CRL needs of a certificate, as it comes from the database, for there may be a million of
+them: serial (20 octets), status, revoked_at, reason, invalidity_at, status_changed_at.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

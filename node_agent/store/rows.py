@@ -17,7 +17,6 @@ from node_agent.store.records import (
     CrlRecord,
     KeyRecord,
     ObjectRecord,
-    RevokedEntry,
 )
 from node_agent.store.schema import certificates, pack_serial, unpack_serial
 
@@ -32,7 +31,6 @@ __all__ = [
     "key_record",
     "object_record",
     "position_of",
-    "revoked_entry",
     "search_names",
 ]
 
@@ -42,11 +40,6 @@ CERTIFICATE_COLUMNS: Final = tuple(column.name for column in certificates.column
 REVOKED_COLUMNS: Final = (
     *("serial", "status", "revoked_at", "reason", "invalidity_at", "status_changed_at"),
 )
-
-# CRLReason removeFromCRL, RFC 5280 section 5.3.1: only on a delta CRL, for a released hold.
-_REMOVE_FROM_CRL: Final = 8
-
-_STATUSES: Final = {status.value: status for status in CertificateStatus}
 
 # A common name in lower-cased RFC 4514 text: up to an unescaped comma or plus sign.
 _COMMON_NAME = re.compile(r"(?:^|[,+])cn=((?:\\.|[^,+\\])*)")
@@ -82,6 +75,7 @@ def certificate_row(
         msgspec.json.encode(record.names).decode(),
         record.fingerprint_sha256,
         record.der,
+        record.crl_shard,
     )
 
 
@@ -107,6 +101,7 @@ def certificate_record(row: Row) -> CertificateRecord:
         names=_names_decoder.decode(row[19]),
         fingerprint_sha256=row[20],
         der=row[21],
+        crl_shard=row[22],
     )
 
 
@@ -141,9 +136,11 @@ def change_entry(row: Row) -> ChangeEntry:
 
 def crl_record(row: Row) -> CrlRecord:
     """Return a row of the CRLs, in the order of its columns."""
-    authority_id, _, number, base_number, this_update, next_update, der, sha256, octets = row
+    authority_id, shard, _, number, base_number, this_update, next_update, der = row[:8]
+    sha256, octets = row[8:10]
     return CrlRecord(
         authority_id=authority_id,
+        shard=shard,
         number=number,
         base_number=base_number,
         this_update=this_update,
@@ -173,14 +170,3 @@ def key_record(row: Row) -> KeyRecord:
         created_at=created_at,
         node=node,
     )
-
-
-def revoked_entry(row: Row) -> RevokedEntry:
-    """Return a row in the order of REVOKED_COLUMNS; a released hold gets reason removeFromCRL."""
-    serial, word, revoked_at, reason, invalidity_at, changed_at = row
-    status = _STATUSES[word]
-    number = int.from_bytes(serial, "big")
-    if status is CertificateStatus.GOOD:
-        return RevokedEntry(number, changed_at, _REMOVE_FROM_CRL, invalidity_at, status)
-    at = changed_at if revoked_at is None else revoked_at
-    return RevokedEntry(number, at, reason, invalidity_at, status)

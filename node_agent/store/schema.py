@@ -92,19 +92,21 @@ certificates = sa.Table(
     sa.Column("names", sa.Text, nullable=False),
     sa.Column("fingerprint_sha256", sa.LargeBinary, nullable=False),
     sa.Column("der", sa.LargeBinary, nullable=False),
+    sa.Column("crl_shard", sa.Integer, nullable=False),
     sa.Index("certificates_by_serial", "authority_id", "serial", unique=True),
     sa.Index("certificates_by_request", "request_id", "origin", unique=True),
     sa.Index("certificates_by_age", "issued_at", "authority_id", "serial"),
     sa.Index("certificates_by_authority_age", "authority_id", "issued_at", "serial"),
     sa.Index(
         "certificates_status_changed",
-        *("authority_id", "serial", "status", "revoked_at", "reason", "invalidity_at"),
-        "status_changed_at",
+        *("authority_id", "crl_shard", "serial", "status", "revoked_at", "reason"),
+        *("invalidity_at", "status_changed_at"),
         sqlite_where=sa.text("status_changed_at IS NOT NULL"),
         postgresql_where=sa.text("status_changed_at IS NOT NULL"),
     ),
 )
 """``request_id`` is NULL where none was given, so that only real request ids are unique.
+``crl_shard`` is the part of the CA's CRL that the certificate names: fixed at issuance.
 
 ``certificates_status_changed`` holds all that a CRL needs, so that a long one is read along the
 index instead of from all over the table; only certificates that ever changed status are in it.
@@ -202,6 +204,7 @@ crls = sa.Table(
     "crls",
     metadata,
     sa.Column("authority_id", sa.Text, primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("is_delta", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("base_number", sa.BigInteger),
@@ -210,7 +213,12 @@ crls = sa.Table(
     sa.Column("der", sa.LargeBinary, nullable=False),
     sa.Column("content_sha256", sa.LargeBinary),
     sa.Column("content_octets", sa.BigInteger),
+    sa.Column("covers", sa.BigInteger, nullable=False),
 )
+
+"""``covers``: a position of the change log whose every change of status is on the list; 0 where the
+list was made elsewhere.
+"""
 
 crl_chunks = sa.Table(
     "crl_chunks",
@@ -226,12 +234,13 @@ crl_numbers = sa.Table(
     "crl_numbers",
     metadata,
     sa.Column("authority_id", sa.Text, primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("number", sa.BigInteger, nullable=False),
     sa.Column("status_position", sa.BigInteger, nullable=False),
     sa.Column("full_covers", sa.BigInteger, nullable=False),
     sa.Column("delta_covers", sa.BigInteger, nullable=False),
 )
-"""``status_position``: where the change log has the authority's newest change of status;
+"""``status_position``: where the change log has the newest change of status in the CRL shard;
 ``full_covers`` and ``delta_covers``: what that was when the newest list was begun. While no list
 covers it, a new one is wanted.
 """

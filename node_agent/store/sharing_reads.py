@@ -71,30 +71,41 @@ class SharingReads(ABC):
             for row in await self._rows(statement)
         ]
 
-    async def crl_head(self, authority_id: str, *, delta: bool = False) -> CrlHead | None:
-        """Return number and times of the newest full (or delta) CRL."""
+    async def crl_head(
+        self, authority_id: str, *, shard: int = 0, delta: bool = False
+    ) -> CrlHead | None:
+        """Return number and times of the newest full (or delta) CRL of a shard."""
         table = crls.c
         statement = (
-            sa.select(table.number, table.this_update, table.next_update)
-            .where(table.authority_id == authority_id, table.is_delta == int(delta))
+            sa.select(table.number, table.this_update, table.next_update, table.covers)
+            .where(
+                table.authority_id == authority_id,
+                table.shard == shard,
+                table.is_delta == int(delta),
+            )
             .order_by(table.number.desc())
             .limit(1)
         )
         rows = await self._rows(statement)
         if not rows:
             return None
-        number, this_update, next_update = rows[0]
-        return CrlHead(number=number, this_update=this_update, next_update=next_update)
+        number, this_update, next_update, covers = rows[0]
+        return CrlHead(
+            number=number, this_update=this_update, next_update=next_update, covers=covers
+        )
 
-    async def has_uncovered_status(self, authority_id: str, *, delta: bool = False) -> bool:
-        """Tell whether a status has changed that the newest full (or delta) CRL may lack."""
+    async def uncovered_shards(self, authority_id: str, *, delta: bool = False) -> set[int]:
+        """Return the shards in which a status has changed that the newest full (or delta) CRL may
+        lack.
+        """
         table = crl_numbers.c
-        columns = (table.status_position, table.full_covers, table.delta_covers)
+        columns = (table.shard, table.status_position, table.full_covers, table.delta_covers)
         rows = await self._rows(sa.select(*columns).where(table.authority_id == authority_id))
-        if not rows:
-            return False
-        changed, full, with_delta = rows[0]
-        return bool(changed > (max(full, with_delta) if delta else full))
+        return {
+            shard
+            for shard, changed, full, with_delta in rows
+            if changed > (max(full, with_delta) if delta else full)
+        }
 
     async def publisher_mark(self, publisher: str) -> PublisherMark:
         """Return how far a publisher is and whose turn it is."""

@@ -11,7 +11,6 @@ from node_agent.store.approvals import AddVote, EndApproval, OpenApproval
 from node_agent.store.commands import (
     AppendAudit,
     BeginCrl,
-    NextCrlNumber,
     RecordCrl,
     RecordIssuance,
     RecordStatus,
@@ -173,9 +172,13 @@ class Store(StoreReader):
             RecordStatusOnce(change=change, payload=payload, audit=audit, request=request)
         )
 
-    async def begin_crl(self, authority_id: str, *, delta: bool = False) -> CrlStart:
-        """Return a CRL number never returned before, and what a list made now will hold."""
-        return await self._committer.submit(BeginCrl(authority_id, delta))
+    async def begin_crl(
+        self, authority_id: str, *, shard: int = 0, delta: bool = False
+    ) -> CrlStart:
+        """Return a CRL number never returned before for this shard of the authority's CRL, and
+        what a list made now will hold.
+        """
+        return await self._committer.submit(BeginCrl(authority_id, shard, delta))
 
     async def record_crl(
         self, crl: CrlRecord, payload: bytes, *, start: CrlStart | None = None
@@ -199,10 +202,6 @@ class Store(StoreReader):
     async def drop_crl_chunks(self, authority_id: str, sha256: bytes) -> None:
         """Forget the pieces of a CRL that isn't recorded."""
         await self._committer.submit(DropChunks(authority_id, sha256))
-
-    async def next_crl_number(self, authority_id: str) -> int:
-        """Return a CRL number never returned before for this authority."""
-        return await self._committer.submit(NextCrlNumber(authority_id))
 
     async def apply_plan(
         self,

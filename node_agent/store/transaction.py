@@ -54,7 +54,7 @@ _STATUS_COLUMNS: Final = (
 _by_request = Lookup(certificates, ("id", "origin", "request_id"), "request_id")
 _by_serial = Lookup(
     certificates,
-    ("id", "authority_id", "serial", "status", "position", "length(der)"),
+    ("id", "authority_id", "serial", "status", "position", "length(der)", "crl_shard"),
     "serial",
     group="authority_id",
 )
@@ -89,6 +89,7 @@ class StoredCertificate:
     status: CertificateStatus
     position: int
     has_content: bool
+    crl_shard: int
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ class Transaction:
         self._new_audit: list[tuple[Any, ...]] = []
         self._new_contents: list[tuple[Any, ...]] = []
         self._new_statuses: dict[int, tuple[Any, ...]] = {}
-        self._status_positions: dict[str, int] = {}
+        self._status_positions: dict[tuple[str, int], int] = {}
 
     def load(self, needs: Needs) -> None:
         """Read what the batch said it needs."""
@@ -134,11 +135,11 @@ class Transaction:
             request = StoredRequest(certificate_record(row), position_of(row))
             self._requests.setdefault(bytes(request_id), {})[origin] = request
         for authority_id, serials in _grouped(needs.certificates):
-            for number, _, serial, status, position, octets in self.bulk.lookup(
+            for number, _, serial, status, position, octets, shard in self.bulk.lookup(
                 self.connection, _by_serial, serials, authority_id
             ):
                 self._certificates[authority_id, bytes(serial)] = StoredCertificate(
-                    number, CertificateStatus(status), position, has_content=octets > 0
+                    number, CertificateStatus(status), position, octets > 0, shard
                 )
 
     def request(self, asked: CertificateRecord) -> StoredRequest | None:
@@ -169,7 +170,9 @@ class Transaction:
         self._number = number
         self._new_certificates.append(row)
         self._new_names += [(name, number) for name in search_names(record)]
-        stored = StoredCertificate(number, record.status, position, bool(record.der))
+        stored = StoredCertificate(
+            number, record.status, position, bool(record.der), record.crl_shard
+        )
         self._certificates[record.authority_id, row[2]] = stored
         if record.request_id and not from_upstream:
             request = StoredRequest(record, position)
@@ -204,13 +207,13 @@ class Transaction:
         self._new_changes.append((self.position, kind.value, authority_id, packed, at, payload))
         return self.position
 
-    def note_status(self, authority_id: str, position: int) -> None:
+    def note_status(self, authority_id: str, shard: int, position: int) -> None:
         """Stage that a CRL is wanted which covers the change of status at ``position``."""
-        self._status_positions[authority_id] = position
+        self._status_positions[authority_id, shard] = position
 
-    def status_position(self, authority_id: str) -> int | None:
+    def status_position(self, authority_id: str, shard: int) -> int | None:
         """Return the newest change of status that this batch has staged, None without one."""
-        return self._status_positions.get(authority_id)
+        return self._status_positions.get((authority_id, shard))
 
     def append_audit(self, record: AuditRecord) -> int:
         """Chain an audit record to the one before it; return its sequence."""
@@ -238,8 +241,8 @@ class Transaction:
         if self._new_statuses:
             statuses = list(self._new_statuses.values())
             self.bulk.update(self.connection, certificates, _STATUS_COLUMNS, statuses)
-        for authority_id, position in self._status_positions.items():
-            _put_status_position(self.connection, authority_id, position)
+        for (authority_id, shard), position in self._status_positions.items():
+            _put_status_position(self.connection, authority_id, shard, position)
         heads = (
             *(self._number, self.position, self.audit_sequence, self._audit_hash),
             self.revision,
@@ -248,12 +251,16 @@ class Transaction:
             self.bulk.update(self.connection, log_heads, _HEADS, [(*heads, 1)])
 
 
-def _put_status_position(connection: sa.Connection, authority_id: str, position: int) -> None:
-    mine = crl_numbers.c.authority_id == authority_id
+def _put_status_position(
+    connection: sa.Connection, authority_id: str, shard: int, position: int
+) -> None:
+    mine = (crl_numbers.c.authority_id == authority_id) & (crl_numbers.c.shard == shard)
     done = connection.execute(crl_numbers.update().where(mine).values(status_position=position))
     if done.rowcount == 0:
         values = {"number": 0, "status_position": position, "full_covers": 0, "delta_covers": 0}
-        connection.execute(crl_numbers.insert().values(authority_id=authority_id, **values))
+        connection.execute(
+            crl_numbers.insert().values(authority_id=authority_id, shard=shard, **values)
+        )
 
 
 def _is_same(stored: StoredRequest, asked: CertificateRecord) -> bool:

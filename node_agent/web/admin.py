@@ -74,9 +74,10 @@ class VerificationOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class CrlChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``delta=true``: the newest delta CRL instead of the full one."""
+    """``delta=true``: the newest delta CRL instead of the full one; ``shard``: that part's."""
 
     delta: bool = False
+    shard: int = 0
 
 
 def admin_app(backend: ManagementBackend) -> AsgiApp:
@@ -343,8 +344,10 @@ class _AdminApi:
         return json_answer(await self.backend.certificate(call.path["authority"], serial))
 
     async def crl(self, call: ApiCall) -> ApiAnswer:
-        delta = call.query(CrlChoice).delta
-        return json_answer(await self.backend.crl(call.path["authority"], delta=delta))
+        choice = call.query(CrlChoice)
+        return json_answer(
+            await self.backend.crl(call.path["authority"], delta=choice.delta, shard=choice.shard)
+        )
 
     async def status(self, call: ApiCall) -> ApiAnswer:
         return json_answer(await self.backend.status())

@@ -180,8 +180,8 @@ class ManagementBackend(Protocol):
         """Return one certificate of a local CA, with its PEM. Raises NotFound."""
         ...
 
-    async def crl(self, authority: str, *, delta: bool) -> CrlView:
-        """Return the newest CRL (or delta CRL) of a local CA. Raises NotFound."""
+    async def crl(self, authority: str, *, delta: bool, shard: int) -> CrlView:
+        """Return the newest CRL (or delta CRL) of a local CA, or of a shard. Raises NotFound."""
         ...
 
     async def peers(self) -> Sequence[PeerStatus]:
@@ -334,8 +334,8 @@ class StatusBackend(Protocol):
         """
         ...
 
-    async def crl(self, authority: str, delta: bool) -> Download | None:
-        """Return the current CRL of a CA by name, or None."""
+    async def crl(self, authority: str, delta: bool, shard: int = 0) -> Download | None:
+        """Return the current CRL of a CA by name (with ``shard``: of that part), or None."""
         ...
 
     async def issuer_certificate(self, authority: str) -> Download | None:

@@ -36,6 +36,7 @@ __all__ = ["OCSP_TARGETS", "StatusRequest", "StatusRoutes"]
 
 _log = structlog.get_logger(__name__)
 OCSP_TARGETS = frozenset({b"/", b"/ocsp", b"/ocsp/"})
+_SHARD = re.compile(r"([^/]+)/([1-9][0-9]{0,2})(-delta)?\.crl")
 _MAX_LAG = re.compile(rb"(?:max_lag_seconds=(\d{1,6}))?")
 _DEFAULT_MAX_LAG_SECONDS = 60
 _READ_METHODS = frozenset({b"GET", b"HEAD"})
@@ -126,6 +127,8 @@ class StatusRoutes:
             return True, await self._backend.issuer_certificate(name.removesuffix(".cer"))
         if folder != "crl" or not name.endswith(".crl"):
             return False, None
+        if (part := _SHARD.fullmatch(name)) is not None:
+            return True, await self._backend.crl(part[1], part[3] is not None, int(part[2]))
         authority = name.removesuffix(".crl")
         found = await self._backend.crl(authority, False)
         if found is None and authority.endswith("-delta"):

@@ -170,6 +170,10 @@ class RecordCrl:
         return model.change(ChangeKind.CRL, crl.authority_id, None, b"crl")
 
 
+async def _next_number(store: Store, authority_id: str) -> int:
+    return (await store.begin_crl(authority_id)).number
+
+
 @dataclass(frozen=True)
 class NextCrlNumber:
     """A CRL number; the outcome is that number."""
@@ -178,7 +182,7 @@ class NextCrlNumber:
 
     def store(self, store: Store) -> Awaitable[int]:
         """Ask for it."""
-        return store.next_crl_number(self.authority_id)
+        return _next_number(store, self.authority_id)
 
     def expect(self, model: Model) -> int:
         """Count."""

@@ -12,7 +12,7 @@ from node_agent.errors import ConfigError
 from node_agent.pki import crl
 from node_agent.pki.issue import issue
 from node_agent.pki.keys import KEY_KINDS
-from node_agent.store.records import CertificateStatus, RevokedEntry
+from node_agent.store.records import CertificateStatus
 from tests.support.csrs import (
     NOW,
     issuing_ca,
@@ -29,13 +29,13 @@ TIMES = {"this_update": NOW, "next_update": NOW + 86400}
 
 
 def entry(serial, *, reason=None, status=REVOKED, revoked_at=NOW - 60, invalidity_at=None):
-    return RevokedEntry(
-        serial=serial,
-        revoked_at=revoked_at,
-        reason=reason,
-        invalidity_at=invalidity_at,
-        status=status,
-    )
+    """Return a row as the store has it: a released hold has no revocation date any more."""
+    date = None if status is GOOD else revoked_at
+    return (serial.to_bytes(20, "big"), status.value, date, reason, invalidity_at, revoked_at)
+
+
+def encoded_entries(writer, rows):
+    return crl.entry_encoder(is_delta=writer.is_delta)(rows)
 
 
 def load(encoded, issuer=None):
@@ -102,13 +102,16 @@ def test_empty_crl_has_no_list_at_all(tmp_path):
     [
         {},
         {"base_number": 3},
-        {"distribution_point_url": "http://va.example.org/crl/issuing-7.crl"},
+        {"distribution_point_urls": ["http://va.example.org/crl/issuing/7.crl"]},
+        {"distribution_point_urls": ["http://a.example/i/7.crl", "http://b.example/i/7.crl"]},
+        {"distribution_point_urls": ["http://va.example.org/i/7.crl"], "base_number": 3},
         {"freshest_urls": ["http://va.example.org/crl/issuing-delta.crl"]},
     ],
 )
 def test_pkilint_finds_nothing(options):
     with crl.CrlWriter(issuing_ca(), number=9, **TIMES, **options) as writer:
-        writer.add([entry(5, reason=1, invalidity_at=NOW - 1), entry(6), entry(7, status=HELD)])
+        rows = [entry(5, reason=1, invalidity_at=NOW - 1), entry(6), entry(7, status=HELD)]
+        writer.add(encoded_entries(writer, rows))
         finished = writer.finish()
         assert pkilint_crl(finished.complete(finished.sign())) == []
 
@@ -174,7 +177,7 @@ def test_distribution_point_and_freshest_crl_are_named():
         issuing_ca(),
         number=1,
         **TIMES,
-        distribution_point_url="http://va.example.org/crl/a.crl",
+        distribution_point_urls=["http://va.example.org/crl/a.crl"],
         freshest_urls=["http://va.example.org/crl/a-delta.crl"],
     ) as writer:
         finished = writer.finish()
@@ -225,7 +228,8 @@ def test_long_crl_is_built_in_pieces_with_flat_memory(tmp_path, monkeypatch):
     ):
         for chunk in range(25):
             first = (1 << 158) + chunk * 1000
-            writer.add(entry(first + number, reason=number % 2) for number in range(1000))
+            rows = [entry(first + number, reason=number % 2) for number in range(1000)]
+            writer.add(encoded_entries(writer, rows))
         finished = writer.finish()
         finished.write(out, finished.sign())
     _, peak = tracemalloc.get_traced_memory()
@@ -237,7 +241,7 @@ def test_long_crl_is_built_in_pieces_with_flat_memory(tmp_path, monkeypatch):
 
 def test_pieces_and_whole_are_the_same_octets():
     with crl.CrlWriter(issuing_ca("ed25519"), number=1, **TIMES) as writer:
-        writer.add([entry(5)])
+        writer.add(encoded_entries(writer, [entry(5)]))
         finished = writer.finish()
         assert not finished.is_digest
         signature = finished.sign()

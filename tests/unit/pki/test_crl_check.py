@@ -11,23 +11,16 @@ from node_agent.pki import crl
 from node_agent.pki.crl_check import CrlCheck, CrlFacts
 from node_agent.pki.der import DerError
 from node_agent.pki.keys import KEY_KINDS
-from node_agent.store.records import CertificateStatus, RevokedEntry
+from node_agent.store.records import CertificateStatus, RevokedRow
 from tests.support.csrs import NOW, issuing_ca
 
 TIMES = {"this_update": NOW, "next_update": NOW + 86400}
 
 
-def entries(count: int) -> list[RevokedEntry]:
-    return [
-        RevokedEntry(
-            serial=(1 << 150) + number,
-            revoked_at=NOW - 60,
-            reason=1,
-            invalidity_at=None,
-            status=CertificateStatus.REVOKED,
-        )
-        for number in range(count)
-    ]
+def entries(count: int) -> list[RevokedRow]:
+    serials = (((1 << 150) + number).to_bytes(20, "big") for number in range(count))
+    status = CertificateStatus.REVOKED.value
+    return [(serial, status, NOW - 60, 1, None, NOW - 60) for serial in serials]
 
 
 def made(kind: str = "ec-p256", count: int = 3, **fields: int) -> tuple[bytes, CrlCheck]:

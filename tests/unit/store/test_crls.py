@@ -7,10 +7,15 @@ import asyncio
 import pytest
 
 from node_agent.errors import Conflict
-from node_agent.store import open_store
+from node_agent.store import Store, open_store
 from node_agent.store.records import ChangeKind, CrlRecord
+from node_agent.store.schema import pack_serial
 from tests.support.event_loop import run
-from tests.support.store_records import AUTHORITY, crl
+from tests.support.store_records import AUTHORITY, audit, certificate, crl, status
+
+
+async def next_number(store: Store, authority_id: str = AUTHORITY, shard: int = 0) -> int:
+    return (await store.begin_crl(authority_id, shard=shard)).number
 
 
 def test_newest_crl_of_each_kind_is_returned(store_url: str) -> None:
@@ -63,10 +68,10 @@ def test_crl_numbers_are_never_given_twice(store_url: str) -> None:
     async def scenario() -> None:
         async with open_store(store_url) as one, open_store(store_url) as two:
             numbers = await asyncio.gather(
-                *(store.next_crl_number(AUTHORITY) for store in (one, two) for _ in range(20))
+                *(next_number(store) for store in (one, two) for _ in range(20))
             )
             assert sorted(numbers) == list(range(1, 41))
-            assert await one.next_crl_number("b" * 32) == 1
+            assert await next_number(one, "b" * 32) == 1
 
     run(scenario())
 
@@ -75,9 +80,46 @@ def test_next_number_is_above_every_recorded_one(store_url: str) -> None:
     async def scenario() -> None:
         async with open_store(store_url) as store:
             await store.record_crl(crl(10), b"")
-            assert await store.next_crl_number(AUTHORITY) == 11
+            assert await next_number(store) == 11
             await store.record_crl(crl(11), b"")
-            assert await store.next_crl_number(AUTHORITY) == 12
+            assert await next_number(store) == 12
+
+    run(scenario())
+
+
+def test_each_shard_has_its_own_lists_and_numbers(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            for shard in (0, 1, 2):
+                await store.record_crl(crl(5 + shard, shard=shard), b"")
+            assert [await next_number(store, shard=shard) for shard in (0, 1, 2)] == [6, 7, 8]
+            for shard in (0, 1, 2):
+                assert await store.latest_crl(AUTHORITY, shard=shard) == crl(5 + shard, shard=shard)
+            assert await store.latest_crl(AUTHORITY, shard=3) is None
+
+    run(scenario())
+
+
+def test_a_revocation_concerns_the_crl_of_its_shard(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            for number, shard in ((1, 1), (2, 2), (3, 2)):
+                await store.record_issuance(certificate(number, crl_shard=shard), b"", audit())
+            await store.record_status(status(3), b"", audit())
+            assert await store.uncovered_shards(AUTHORITY) == {2}
+            chunks = [chunk async for chunk in store.revoked(AUTHORITY, list, shard=2)]
+            assert [row[0] for row in chunks[0]] == [pack_serial(certificate(3).serial)]
+            assert [chunk async for chunk in store.revoked(AUTHORITY, list, shard=1)] == [[]]
+
+    run(scenario())
+
+
+def test_a_list_is_begun_no_earlier_than_its_predecessors(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            await store.record_crl(crl(1, this_update=500), b"")
+            await store.record_crl(crl(2, base_number=1, this_update=700), b"")
+            assert (await store.begin_crl(AUTHORITY)).not_before == 700
 
     run(scenario())
 

@@ -198,12 +198,12 @@ def test_a_crl_that_holds_more_than_the_newest_is_kept(store_url: str) -> None:
             await store.record_issuance(certificate(1), b"p", audit())
             first = await store.begin_crl(AUTHORITY)
             await store.record_status(status(1), b"s", audit())
-            assert await store.has_uncovered_status(AUTHORITY)
+            assert await store.uncovered_shards(AUTHORITY) == {0}
             second = await store.begin_crl(AUTHORITY)
             await store.record_crl(crl(first.number), b"c", start=first)
-            assert await store.has_uncovered_status(AUTHORITY)
+            assert await store.uncovered_shards(AUTHORITY) == {0}
             await store.record_crl(crl(second.number), b"c", start=second)
-            assert not await store.has_uncovered_status(AUTHORITY)
+            assert not await store.uncovered_shards(AUTHORITY)
             head = await store.crl_head(AUTHORITY)
             assert head is not None
             assert head.number == second.number

@@ -118,7 +118,7 @@ class MemoryManagement:
             raise NotFound("no such certificate")
         return _certificate(serial)
 
-    async def crl(self, authority: str, *, delta: bool) -> CrlView:
+    async def crl(self, authority: str, *, delta: bool, shard: int) -> CrlView:
         base = 6 if delta else None
         return CrlView(
             authority=authority, number=7, this_update=0, next_update=1, crl="PEM", base_number=base

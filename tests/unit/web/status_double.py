@@ -74,10 +74,11 @@ class MemoryStatus:
         self.signed += 1
         return self._answer(request_der, has_nonce=len(request.extensions) > 0)
 
-    async def crl(self, authority: str, delta: bool) -> Download | None:
+    async def crl(self, authority: str, delta: bool, shard: int = 0) -> Download | None:
         if self.fault is not None:
             raise self.fault
-        return self.crls.get((authority, delta))
+        name = f"{authority}/{shard}" if shard else authority
+        return self.crls.get((name, delta))
 
     async def issuer_certificate(self, authority: str) -> Download | None:
         if authority != "issuing":

@@ -65,6 +65,7 @@ def _create_certificates() -> None:
         sa.Column("names", sa.Text, nullable=False),
         sa.Column("fingerprint_sha256", sa.LargeBinary, nullable=False),
         sa.Column("der", sa.LargeBinary, nullable=False),
+        sa.Column("crl_shard", sa.Integer, nullable=False),
     )
     _index_certificates()
     op.create_table(
@@ -85,8 +86,8 @@ def _index_certificates() -> None:
         "certificates_status_changed",
         table,
         [
-            *("authority_id", "serial", "status", "revoked_at", "reason", "invalidity_at"),
-            "status_changed_at",
+            *("authority_id", "crl_shard", "serial", "status", "revoked_at", "reason"),
+            *("invalidity_at", "status_changed_at"),
         ],
         sqlite_where=_STATUS_CHANGED,
         postgresql_where=_STATUS_CHANGED,
@@ -177,6 +178,7 @@ def _create_crls() -> None:
     op.create_table(
         "crls",
         sa.Column("authority_id", sa.Text, primary_key=True),
+        sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("is_delta", sa.SmallInteger, primary_key=True, autoincrement=False),
         sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("base_number", sa.BigInteger),
@@ -187,6 +189,7 @@ def _create_crls() -> None:
     op.create_table(
         "crl_numbers",
         sa.Column("authority_id", sa.Text, primary_key=True),
+        sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("number", sa.BigInteger, nullable=False),
         sa.Column("status_position", sa.BigInteger, nullable=False),
         sa.Column("full_covers", sa.BigInteger, nullable=False),

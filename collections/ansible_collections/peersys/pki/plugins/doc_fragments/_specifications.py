@@ -143,6 +143,12 @@ crl:
       description: Whether each revocation makes a new CRL at once.
       type: bool
       default: true
+    shards:
+      description:
+        - Into how many lists the certificates issued from now on are divided; V(0) keeps one list.
+        - Can be raised, never lowered. Each of O(crl_urls) must end in C(.crl).
+      type: int
+      default: 0
 crl_urls:
   description: CRL distribution points written into the certificates that this CA issues.
   type: list

@@ -104,6 +104,7 @@ CRL: Options = {
     "overlap_seconds": _number(86400),
     "delta_validity_seconds": _number(0),
     "on_revocation": _flag(True),
+    "shards": _number(0),
 }
 # A management CA is an ordinary CA whose kind is fixed and that no peer can ask.
 MANAGEMENT_CA = ArgumentSpec(
