@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Approvals", "is_current", "valid_approvers"]
 
-_MOST_LISTED: Final = 1000
+# A request has up to 250 names, and a page has to fit a message.
+_MOST_LISTED: Final = 100
 
 
 class Approvals:

@@ -15,6 +15,7 @@ from node_agent.functions.encoding import (
     chain_pem,
     reason_name,
 )
+from node_agent.functions.registration_approvals import RegistrationApprovals
 from node_agent.objects import RequesterSpec
 from node_agent.peers.operations import (
     ENROLL,
@@ -88,6 +89,7 @@ class Registration:
         self._upstreams = upstreams
         self._audit = audit
         self._clock = clock
+        self.approvals = RegistrationApprovals(ask=self._ask, roles=roles)
         self.configure()
 
     def configure(self) -> None:
@@ -125,8 +127,7 @@ class Registration:
             reason=REASON_NUMBERS[order.reason],
             invalidity_at=order.invalidity_at,
         )
-        await self._check(requester, REVOKE, request)
-        answer = await self._send(requester, REVOKE, request, authority)
+        answer = await self._ask(requester, REVOKE, request, authority)
         return RevocationOutcome(
             changed=answer.changed,
             status=answer.status,
@@ -138,8 +139,7 @@ class Registration:
     async def status(self, requester: Requester, authority: str, serial: int) -> CertificateInfo:
         """Return one certificate."""
         request = StatusRequest(authority=authority, serial=serial_octets(serial))
-        await self._check(requester, STATUS, request)
-        return certificate_info(await self._send(requester, STATUS, request, authority))
+        return certificate_info(await self._ask(requester, STATUS, request, authority))
 
     async def search(self, requester: Requester, query: CertificateFilter) -> CertificatePage:
         """Return one page of matches."""
@@ -154,8 +154,7 @@ class Registration:
             limit=query.limit,
             after=query.after,
         )
-        await self._check(requester, SEARCH, request)
-        answer = await self._send(requester, SEARCH, request, authority)
+        answer = await self._ask(requester, SEARCH, request, authority)
         return CertificatePage(
             certificates=tuple(certificate_info(item) for item in answer.certificates),
             next=answer.after,
@@ -200,6 +199,16 @@ class Registration:
             )
         )
         raise PolicyDenied(decision.reason, rule=decision.rule)
+
+    async def _ask(
+        self,
+        requester: Requester,
+        operation: Operation[Any, Any],
+        request: msgspec.Struct,
+        authority: str,
+    ) -> Any:
+        await self._check(requester, operation, request)
+        return await self._send(requester, operation, request, authority)
 
     async def _send(
         self,

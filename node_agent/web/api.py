@@ -147,6 +147,8 @@ class Route:
     answer: Any
     status: int = 200
     other_statuses: tuple[int, ...] = ()
+    other_answers: Mapping[int, Any] = field(default_factory=dict)
+    """Types of answers with yet other statuses."""
     body: Any = None
     query: type[msgspec.Struct] | None = None
     required_query: tuple[str, ...] = ()

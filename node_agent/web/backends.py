@@ -40,6 +40,13 @@ from node_agent.web.admin_bodies import (
     StatusReport,
     TraceStep,
 )
+from node_agent.web.approval_bodies import (
+    ApprovalFilter,
+    ApprovalPage,
+    PendingApproval,
+    VerdictOrder,
+    VerdictOutcome,
+)
 from node_agent.web.bodies import (
     REASON_NUMBERS,
     CertificateFilter,
@@ -72,6 +79,9 @@ __all__ = [
     "REASON_NUMBERS",
     "AccessExplanation",
     "AccessQuestion",
+    "ApprovalBackend",
+    "ApprovalFilter",
+    "ApprovalPage",
     "AuditItem",
     "AuditSelection",
     "AuditVerification",
@@ -101,6 +111,7 @@ __all__ = [
     "ObjectView",
     "OcspAnswer",
     "PeerStatus",
+    "PendingApproval",
     "PingResult",
     "PlanResult",
     "PlanStep",
@@ -117,6 +128,8 @@ __all__ = [
     "StatusBackend",
     "StatusReport",
     "TraceStep",
+    "VerdictOrder",
+    "VerdictOutcome",
 ]
 
 
@@ -226,11 +239,34 @@ class ManagementBackend(Protocol):
         ...
 
 
+class ApprovalBackend(Protocol):
+    """The RA's part in approvals. Each call is decided like every other one of a requester."""
+
+    async def pending(self, requester: Requester, query: ApprovalFilter) -> ApprovalPage:
+        """Return one page of what this requester may approve; ``query.authority`` is set."""
+        ...
+
+    async def one(self, requester: Requester, authority: str, approval: bytes) -> PendingApproval:
+        """Return one request with its CSR. Raises NotFound, also for one that isn't granted."""
+        ...
+
+    async def decide(
+        self, requester: Requester, authority: str, approval: bytes, order: VerdictOrder
+    ) -> VerdictOutcome:
+        """Approve, reject or withdraw. Raises SelfApproval, NotFound, Conflict when it ended."""
+        ...
+
+
 class RegistrationBackend(Protocol):
     """The RA. It decides nothing by itself but who the requester is: each call goes through the
     one policy decision, whose PolicyDenied (ours or a peer's) reaches the requester as one and
     the same problem for "not yours" and "not there".
     """
+
+    @property
+    def approvals(self) -> ApprovalBackend:
+        """What is asked about requests that wait for approval."""
+        ...
 
     def authenticate(self, credential: Credential) -> Requester | None:
         """Return who holds the credential. Must compare in constant time (hmac.compare_digest)."""
@@ -239,8 +275,8 @@ class RegistrationBackend(Protocol):
     async def enroll(self, requester: Requester, call: EnrollCall) -> EnrollOutcome:
         """Return the certificate. A repeated ``request_id`` returns the one that was issued.
 
-        Raises PolicyDenied, RequestRefused, Conflict (id reused with other content),
-        Unavailable, DeadlineExceeded, RemoteError.
+        Raises AwaitsApproval, PolicyDenied, RequestRefused, Conflict (id reused with other
+        content), Unavailable, DeadlineExceeded, RemoteError.
         """
         ...
 

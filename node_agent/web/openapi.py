@@ -54,7 +54,8 @@ def openapi_document(
 def _schemas(routes: Sequence[Route]) -> tuple[dict[Any, Any], dict[str, Any]]:
     kinds: list[Any] = [Problem]
     for item in routes:
-        kinds.extend(kind for kind in (item.body, item.query, item.answer) if kind is not None)
+        shown = (item.body, item.query, item.answer, *item.other_answers.values())
+        kinds.extend(kind for kind in shown if kind is not None)
     unique = list(dict.fromkeys(kinds))
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REFERENCE)
     return dict(zip(unique, schemas, strict=True)), components
@@ -109,13 +110,18 @@ def _given(shape: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(item: Route, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     shown = schemas[item.answer] if item.answer is not None else {"type": "object"}
-    success = {"description": "", "content": {"application/json": {"schema": shown}}}
     problem = {
         "description": "Problem document (RFC 9457)",
         "content": {"application/problem+json": {"schema": schemas[Problem]}},
     }
     answers = {
-        str(status): success | {"description": HTTPStatus(status).phrase}
-        for status in (item.status, *item.other_statuses)
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": schema}},
+        }
+        for status, schema in (
+            *((status, shown) for status in (item.status, *item.other_statuses)),
+            *((status, schemas[kind]) for status, kind in item.other_answers.items()),
+        )
     }
-    return answers | {"default": problem}
+    return {str(status): answer for status, answer in answers.items()} | {"default": problem}

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from node_agent.errors import AwaitsApproval
 from node_agent.web.api import ApiAnswer, ApiCall, ApiSettings, Route, json_answer
+from node_agent.web.approval_bodies import WaitingRequest
+from node_agent.web.approval_routes import approval_routes, waiting_answer
 from node_agent.web.bodies import (
     CertificateFilter,
     CertificateInfo,
@@ -110,7 +113,7 @@ def registration_openapi(routes: list[Route]) -> bytes:
 def registration_routes(backend: RegistrationBackend) -> list[Route]:
     """Return the route table."""
     api = _RegistrationApi(backend)
-    routes = [*_writing_routes(api), *_reading_routes(api)]
+    routes = [*_writing_routes(api), *_reading_routes(api), *approval_routes(backend)]
     document = ApiAnswer(registration_openapi(routes))
 
     async def openapi(call: ApiCall) -> ApiAnswer:
@@ -136,12 +139,14 @@ def _writing_routes(api: _RegistrationApi) -> list[Route]:
             method="POST",
             path="/v1/certificates",
             name="enroll",
-            summary="Ask for a certificate; 200 instead of 201 when the request id had one already",
+            summary="Ask for a certificate; 200 instead of 201 when the request id had one "
+            "already, 202 while it waits for approval",
             handle=api.enroll,
             body=EnrollOrder,
             answer=IssuedCertificate,
             status=HTTPStatus.CREATED,
             other_statuses=(HTTPStatus.OK,),
+            other_answers={HTTPStatus.ACCEPTED: WaitingRequest},
             headers=(_IDEMPOTENCY_KEY,),
         ),
         Route(
@@ -221,7 +226,10 @@ class _RegistrationApi:
             request_id=request_id.bytes,
             validity_seconds=order.validity_seconds,
         )
-        outcome = await self.backend.enroll(call.principal, enrollment)
+        try:
+            outcome = await self.backend.enroll(call.principal, enrollment)
+        except AwaitsApproval as waits:
+            return waiting_answer(order, request_id, waits)
         issued = _issued(order, request_id, outcome)
         place = f"/v1/certificates/{urllib.parse.quote(order.authority, safe='')}/{issued.serial}"
         status = HTTPStatus.OK if outcome.repeated else HTTPStatus.CREATED

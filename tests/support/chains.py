@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERBS", "Chain", "relay_role", "role", "tenant_rules"]
 
-VERBS = tuple(f"/ra/{verb}" for verb in ("enroll", "revoke", "status", "search"))
+VERBS = tuple(f"/ra/{verb}" for verb in ("enroll", "approve", "revoke", "status", "search"))
 
 
 def role(name: str, member: Agent, *resources: str) -> dict[str, Any]:

@@ -10,12 +10,22 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from node_agent.peers.approval_messages import (
+    ApproveRequest,
+    PendingRequest,
+    RejectRequest,
+    WithdrawRequest,
+)
 from node_agent.peers.operations import (
+    APPROVE,
     CERTIFY_SIGNER,
     ENROLL,
+    PENDING,
+    REJECT,
     REVOKE,
     SEARCH,
     STATUS,
+    WITHDRAW,
     CertifySignerRequest,
     EnrollRequest,
     Operation,
@@ -28,10 +38,14 @@ from tests.support.hostile_requests import CSR
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PROTOCOLS", "Try", "Victim", "tries"]
+__all__ = ["PROTOCOLS", "VERDICTS", "Try", "Victim", "tries"]
 
 PROTOCOLS = ("rest", "est", "acme", "cmp", "", "admin")
 """Those that the policy knows, none at all, and one that doesn't exist."""
+
+VERDICTS = (APPROVE, REJECT, WITHDRAW)
+"""What is in scope of these finds no request that waits: there is none."""
+_NO_REQUEST = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,14 @@ class Try:
                 return StatusRequest(**at, serial=serial)
             case SEARCH.method:
                 return SearchRequest(**at)
+            case PENDING.method:
+                return PendingRequest(**at)
+            case APPROVE.method:
+                return ApproveRequest(**at, profile=self.profile, approval=_NO_REQUEST)
+            case REJECT.method:
+                return RejectRequest(**at, profile=self.profile, approval=_NO_REQUEST)
+            case WITHDRAW.method:
+                return WithdrawRequest(**at, profile=self.profile, approval=_NO_REQUEST)
             case _:
                 return CertifySignerRequest(authority=self.authority, csr=CSR)
 
@@ -78,10 +100,13 @@ def tries(own: str = "issuing", victim: Victim | None = None) -> Iterator[Try]:
     profiles = ("server", other.profile, "nothing", "builtin.issuing", "*")
     for protocol, authority in itertools.product(PROTOCOLS, authorities):
         fits = protocol == "rest" and authority == own
-        for operation in (REVOKE, STATUS, SEARCH):
+        for operation in (REVOKE, STATUS, SEARCH, PENDING):
             yield Try(operation, protocol, authority, is_allowed=fits)
         for profile in profiles if authority == own else profiles[:2]:
             is_allowed = fits and profile == "server"
             yield Try(ENROLL, protocol, authority, profile, is_allowed=is_allowed)
+        for operation, profile in itertools.product(VERDICTS, profiles[:2]):
+            is_allowed = fits and profile == "server"
+            yield Try(operation, protocol, authority, profile, is_allowed=is_allowed)
     for authority in authorities:
         yield Try(CERTIFY_SIGNER, "", authority)

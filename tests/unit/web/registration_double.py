@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from node_agent.errors import Conflict, CsrRefused, NotFound, PolicyDenied
+from node_agent.errors import AwaitsApproval, Conflict, CsrRefused, NotFound, PolicyDenied
 from node_agent.web.backends import (
+    ApprovalFilter,
+    ApprovalPage,
     Catalogue,
     CatalogueAuthority,
     CertificateFilter,
@@ -18,22 +20,83 @@ from node_agent.web.backends import (
     Credential,
     EnrollCall,
     EnrollOutcome,
+    PendingApproval,
     Requester,
     RevocationOrder,
     RevocationOutcome,
+    VerdictOrder,
+    VerdictOutcome,
 )
 from node_agent.web.credentials import CredentialTable
 from tests.support.pki import CertificateDraft, ThrowawayAuthority, certificate_pem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from node_agent.objects import RequesterSpec
 
-__all__ = ["MemoryRegistration", "token_sha256"]
+__all__ = ["MemoryApprovals", "MemoryRegistration", "token_sha256"]
 
 
 def token_sha256(token: str) -> str:
     """Return what a requester object stores of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+class MemoryApprovals:
+    """One approval for the profile ``approved``, by anybody; requests by their SHA-256."""
+
+    def __init__(self, enter: Callable[[str, Requester], None]) -> None:
+        self._enter = enter
+        self.waiting: dict[bytes, EnrollCall] = {}
+        self.given: set[bytes] = set()
+
+    def check(self, call: EnrollCall) -> None:
+        approval = hashlib.sha256(call.csr).digest()
+        if call.profile != "approved" or approval in self.given:
+            return
+        self.waiting[approval] = call
+        raise AwaitsApproval(
+            approval=approval.hex(), given=0, needed=1, expires_at=2**33, retry_after_seconds=30
+        )
+
+    async def pending(self, requester: Requester, query: ApprovalFilter) -> ApprovalPage:
+        self._enter("pending", requester)
+        return ApprovalPage(requests=tuple(map(self._shown, self.waiting)), next=query.after)
+
+    async def one(self, requester: Requester, authority: str, approval: bytes) -> PendingApproval:
+        self._enter("one", requester)
+        if approval not in self.waiting:
+            raise NotFound("no such request waits for approval")
+        return self._shown(approval)
+
+    async def decide(
+        self, requester: Requester, authority: str, approval: bytes, order: VerdictOrder
+    ) -> VerdictOutcome:
+        self._enter(f"{order.verdict} {order.reason}".rstrip(), requester)
+        if approval not in self.waiting:
+            raise NotFound("no such request waits for approval")
+        self.given.add(approval)
+        return VerdictOutcome(
+            changed=True, state="waiting", approvals_given=1, approvals_needed=1, expires_at=2**33
+        )
+
+    def _shown(self, approval: bytes) -> PendingApproval:
+        call = self.waiting[approval]
+        return PendingApproval(
+            approval=approval.hex(),
+            authority=call.authority,
+            profile=call.profile,
+            requester="alice",
+            origin="spiffe://test.example/node/ra1",
+            subject="",
+            names=(),
+            validity_seconds=call.validity_seconds,
+            opened_at=1,
+            expires_at=2**33,
+            approvals_needed=1,
+            approvers=(),
+        )
 
 
 class MemoryRegistration:
@@ -46,6 +109,7 @@ class MemoryRegistration:
         self.issued: dict[bytes, tuple[EnrollCall, EnrollOutcome]] = {}
         self.calls: list[tuple[str, str]] = []
         self.fault: Exception | None = None
+        self.approvals = MemoryApprovals(self._enter)
 
     def authenticate(self, credential: Credential) -> Requester | None:
         return self.credentials.find(credential)
@@ -63,6 +127,7 @@ class MemoryRegistration:
             csr = x509.load_der_x509_csr(call.csr)
         except ValueError as error:
             raise CsrRefused("not a certification request", field="csr") from error
+        self.approvals.check(call)
         draft = CertificateDraft(subject=csr.subject)
         certificate = self.issuing.issue(draft, csr)  # type: ignore[arg-type]  # has public_key()
         chain = (certificate, self.issuing.certificate)

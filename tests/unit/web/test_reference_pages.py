@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from node_agent.objects import KINDS
-from node_agent.web import admin_bodies, bodies, problems, registration_bodies
+from node_agent.web import admin_bodies, approval_bodies, bodies, problems, registration_bodies
 from node_agent.web.admin import admin_openapi, admin_routes
 from node_agent.web.registration import registration_openapi, registration_routes
 from tests.unit.web.management_double import MemoryManagement
@@ -51,7 +51,8 @@ def test_page_names_every_operation_and_query(name: str, document: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("admin-api", admin_bodies), ("rest", registration_bodies)]
+    ("name", "module"),
+    [("admin-api", admin_bodies), ("rest", approval_bodies), ("rest", registration_bodies)],
 )
 def test_page_names_every_field(name: str, module: object) -> None:
     text = page(name)
