@@ -53,13 +53,17 @@ acceptance: hosts-needs $(DEV) ## molecule scenarios on such hosts, all or SCENA
 	env -u ANSIBLE_REMOTE_TEMP molecule test $(or $(SCENARIOS:%=-s %),--all) --report --command-borders; status=$$?; \
 	echo "acceptance: $$(($$(date +%s) - started)) s"; exit $$status
 
-test: lint types sanity $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
+test: $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
+	@$(MAKE) --jobs=$$(nproc) --output-sync=target sanity lint types
 	pytest -n auto --dist loadfile
 
-lint: $(DEV) ## ruff, yamllint, ansible-lint
+lint: lint-ansible $(DEV) ## ruff, yamllint, ansible-lint
 	ruff check $(PYTHON_FILES)
 	ruff format --check $(PYTHON_FILES)
 	yamllint --strict .
+
+.PHONY: lint-ansible
+lint-ansible: $(DEV)
 	ansible-lint --offline
 
 types: $(DEV) ## mypy, strict: the agent, what tests and benchmarks stand on, the collection
@@ -74,11 +78,14 @@ fuzz: $(DEV) ## fuzz each parser for a minute (SECONDS=600 for longer)
 	@for target in tests/fuzz/fuzz_*.py; do \
 	    echo "== $$target"; python "$$target" -max_total_time=$(or $(SECONDS),60) || exit 1; done
 
-sanity: $(DEV) ## ansible-test sanity, units and integration of the collection, and its artifact
-	python tools/collection_tests.py sanity
-	python tools/collection_tests.py units
-	python tools/collection_tests.py integration
-	python tools/collection_tests.py galaxy
+# One after the other, or with --jobs at once: none writes where another reads. The longest first.
+SANITY := $(addprefix sanity-,sanity integration-1/2 integration-2/2 units galaxy)
+
+sanity: $(SANITY) ## ansible-test sanity, units and integration of the collection, and its artifact
+
+.PHONY: $(SANITY)
+$(SANITY): sanity-%: $(DEV)
+	python tools/collection_tests.py $(subst -, ,$*)
 
 bench: .venv/.installed-bench ## measure beside rivals; writes docs/performance.md
 	python -m benchmarks --write

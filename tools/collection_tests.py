@@ -5,8 +5,10 @@ script from a host that need not be reachable. So it is given a home of its own 
 with a bootstrap script that uses the pip inside Python, and with the caller's pip settings.
 
 ``integration`` runs each target below ``tests/integration`` against agents of its own, started with
-the ``peersys`` of the environment that runs this. ``galaxy`` builds the artifact that users take,
-installs it into an empty directory, and runs one of those targets from there.
+the ``peersys`` of the environment that runs this. It does so in a copy of the collection, with a
+home of its own, so that several can run at once: ``integration 1/2`` and ``integration 2/2`` share
+the targets between them. ``galaxy`` builds the artifact that users take, installs it into an empty
+directory, and runs one of those targets from there.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = ROOT / "collections/ansible_collections/peersys/pki"
+TARGETS = "tests/integration/targets"
 HOME = ROOT / ".ansible/home"
 _GET_PIP = """\
 import ensurepip
@@ -32,6 +36,8 @@ ensurepip.bootstrap(upgrade=True, default_pip=True)
 """
 # Makes, changes and removes an object of a real agent.
 _ARTIFACT_TARGET = "peer_role"
+# A share of the targets, as 1/2.
+_SHARE = re.compile(r"(?P<number>[1-9])/(?P<of>[1-9])\Z")
 _SETTING = re.compile(r"(?:global|install|:env:)\.(?P<name>[a-z-]+)='(?P<value>.*)'\Z")
 
 
@@ -43,22 +49,52 @@ def main() -> int:
     command, *rest = sys.argv[1:]
     if command == "galaxy":
         return _try_artifact()
-    _write(HOME / f".ansible/test/cache/{_bootstrap_name()}", _GET_PIP)
-    _write_pip_settings()
+    if command == "integration":
+        return _run_targets(rest)
+    if command == "sanity":
+        _write(HOME / f".ansible/test/cache/{_bootstrap_name()}", _GET_PIP)
+        _write_pip_settings()
+    return _run_ansible_test(command, rest, COLLECTION, HOME)
+
+
+def _run_ansible_test(command: str, arguments: list[str], collection: Path, home: Path) -> int:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return subprocess.run(
-        ["ansible-test", command, "--python", version, *rest],
-        cwd=COLLECTION,
-        env=_environment(),
+        ["ansible-test", command, "--python", version, *arguments],
+        cwd=collection,
+        env=_environment(home),
         check=False,
     ).returncode
 
 
-def _environment() -> dict[str, str]:
+def _run_targets(arguments: list[str]) -> int:
+    """Run integration targets in a copy of the collection: all, those named, or a share."""
+    share = _SHARE.match(arguments[0]) if arguments else None
+    if share is not None:
+        arguments = [*_shared_targets(int(share["number"]), int(share["of"])), *arguments[1:]]
+    with tempfile.TemporaryDirectory(prefix="peersys-targets.") as work:
+        copy = Path(work) / "ansible_collections/peersys/pki"
+        shutil.copytree(COLLECTION, copy, ignore=shutil.ignore_patterns("output", "__pycache__"))
+        return _run_ansible_test("integration", arguments, copy, Path(work))
+
+
+def _shared_targets(number: int, of: int) -> list[str]:
+    """Return one share of the targets. Those that need a whole PKI take longest: all get some."""
+    # ansible-test runs what is called setup_… only for others.
+    targets = [path for path in (COLLECTION / TARGETS).iterdir() if path.name[:6] != "setup_"]
+    targets.sort(key=lambda path: ("setup_pki" not in _dependencies(path), path.name))
+    return [path.name for path in targets[number - 1 :: of]]
+
+
+def _dependencies(target: Path) -> str:
+    return (target / "meta/main.yml").read_text(encoding="utf-8")
+
+
+def _environment(home: Path) -> dict[str, str]:
     environment = {
         **os.environ,
-        "HOME": str(HOME),
-        "ANSIBLE_HOME": str(HOME / ".ansible"),
+        "HOME": str(home),
+        "ANSIBLE_HOME": str(home / ".ansible"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     # ansible-test's own checks forbid any setting from outside.
@@ -70,9 +106,10 @@ def _try_artifact() -> int:
     """Build the artifact, install it into an empty directory, run a playbook with nothing else."""
     with tempfile.TemporaryDirectory(prefix="peersys-artifact.") as work:
         directory = Path(work)
-        environment = {**_environment(), "ANSIBLE_COLLECTIONS_PATH": str(directory / "installed")}
-        installed = directory / "installed/ansible_collections/peersys/pki"
-        targets = installed / "tests/integration/targets"
+        collections = directory / "installed"
+        environment = {**_environment(directory), "ANSIBLE_COLLECTIONS_PATH": str(collections)}
+        installed = collections / "ansible_collections/peersys/pki"
+        targets = installed / TARGETS
         # What ansible-test does for a target: its hosts, its variables, its handlers in any case.
         play = {
             "hosts": "localhost",
@@ -81,7 +118,11 @@ def _try_artifact() -> int:
             "roles": [_ARTIFACT_TARGET],
         }
         _write(directory / "play.yml", json.dumps([play]))
-        environment |= {"ANSIBLE_ROLES_PATH": str(targets), "ANSIBLE_FORCE_HANDLERS": "true"}
+        environment |= {
+            "ANSIBLE_CONFIG": str(targets.parent / "integration.cfg"),
+            "ANSIBLE_ROLES_PATH": str(targets),
+            "ANSIBLE_FORCE_HANDLERS": "true",
+        }
         galaxy = ["ansible-galaxy", "collection"]
         commands = [
             [*galaxy, "build", str(COLLECTION), "--output-path", work],

@@ -38,10 +38,19 @@ def test_programs_of_the_environment_come_first_and_no_setting_comes_in(
 ) -> None:
     monkeypatch.setenv("ANSIBLE_CONFIG", "/etc/ansible/ansible.cfg")
     monkeypatch.setenv("HOME", "/home/somebody")
-    environment = collection_tests._environment()
+    environment = collection_tests._environment(Path("/home/tests"))
     assert environment["PATH"].split(":")[0] == str(Path(sys.executable).parent)
-    assert environment["HOME"] == str(collection_tests.HOME)
+    assert environment["HOME"] == "/home/tests"
     assert "ANSIBLE_CONFIG" not in environment
+
+
+def test_shares_hold_every_target_once_and_each_some_of_those_that_take_longest() -> None:
+    shares = [collection_tests._shared_targets(number, 2) for number in (1, 2)]
+    targets = {
+        path.name for path in (collection_tests.COLLECTION / collection_tests.TARGETS).iterdir()
+    }
+    assert sorted(shares[0] + shares[1]) == sorted(targets - {"setup_agent", "setup_pki"})
+    assert [share[0] for share in shares] == ["certificate", "peer_info"]
 
 
 def test_artifact_with_what_tests_left_is_refused(
