@@ -47,6 +47,7 @@ KeyKind = Literal[
 ]
 SanKind = Literal["dns", "ip", "email", "uri"]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -230,12 +231,17 @@ class PeerConnectorSpec(_Spec, frozen=True):
 
 
 class PublisherSpec(_Spec, frozen=True):
-    """The standing order "what these CAs record goes to that peer"."""
+    """The standing order "what these CAs record goes to that peer".
+
+    Each ``verify_seconds`` what the peer has is compared with what is here, and repaired; 0: only
+    when somebody asks.
+    """
 
     name: Name
     peer: str
     authorities: tuple[Name, ...]
     content: tuple[Literal["certificate", "status", "crl"], ...] = ("certificate", "status", "crl")
+    verify_seconds: NonNegativeInt = 3600
 
 
 class SignerSpec(_Spec, frozen=True):

@@ -22,6 +22,7 @@ from node_agent.functions.change_payloads import (
     status_payload,
 )
 from node_agent.functions.range_digests import DEPTH, DIGEST_OCTETS, FANOUT, LeafKeeper, read_tree
+from node_agent.functions.verification_schedule import VerificationSchedule
 from node_agent.peers.operations import (
     PUBLISH_DIGESTS,
     PUBLISH_ENTRIES,
@@ -53,8 +54,7 @@ log = structlog.get_logger(__name__)
 
 AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
 
-_FIRST_AFTER_SECONDS: Final = 60.0
-_EVERY_SECONDS: Final = 3600.0
+_LOOK_SECONDS: Final = 1.0
 _CALL_SECONDS: Final = 240.0
 _PREFIXES_AT_ONCE: Final = 512
 _BUCKETS_AT_ONCE: Final = 128
@@ -134,13 +134,13 @@ class Verification:
         return result
 
     async def run(self, publishers: Callable[[], Iterable[Publisher]]) -> None:
-        """Compare and repair every publisher's peer, each hour; the first time after a minute."""
-        pause = _FIRST_AFTER_SECONDS
+        """Compare and repair every publisher's peer as often as its specification says."""
+        schedule = VerificationSchedule()
         while True:
-            await self._clock.sleep(pause)
-            pause = _EVERY_SECONDS
+            await self._clock.sleep(_LOOK_SECONDS)
             for publisher in publishers():
-                if set(publisher.spec.content) <= {"crl"} or publisher.snapshot().state != "up":
+                is_up, now = publisher.snapshot().state == "up", self._clock.monotonic()
+                if not schedule.is_due(publisher.spec, is_up=is_up, now=now):
                     continue
                 try:
                     await self.verify(publisher, repair=True)

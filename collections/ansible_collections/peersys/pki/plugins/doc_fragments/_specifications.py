@@ -415,6 +415,12 @@ content:
   elements: str
   choices: [certificate, status, crl]
   default: [certificate, status, crl]
+verify_seconds:
+  description:
+    - How often what the receiver has is compared with what the node has, and repaired.
+    - With V(0) only when somebody asks for it.
+  type: int
+  default: 3600
 """
 
 _SIGNERS = (

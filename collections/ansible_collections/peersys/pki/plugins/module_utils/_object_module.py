@@ -33,17 +33,29 @@ _SECRET_FIELDS = frozenset({"token_sha256"})
 
 
 def run_object_module(
-    kind: str, spec: ArgumentSpec, *, fixed: t.Mapping[str, t.Any] | None = None
+    kind: str,
+    spec: ArgumentSpec,
+    *,
+    fixed: t.Mapping[str, t.Any] | None = None,
+    besides: ArgumentSpec | None = None,
+    afterwards: t.Callable[[AdminClient, AnsibleModule], Result] | None = None,
 ) -> None:
-    """Run a whole module for one object of ``kind``; ``fixed`` fields are no options of it."""
-    module = CONNECTION.merge(STATE).merge(spec.of_an_object()).create_module()
+    """Run a whole module for one object of ``kind``; ``fixed`` fields are no options of it.
+
+    ``besides`` are options that aren't the object's; ``afterwards`` acts by them on an object that
+    exists, and returns results that come on top.
+    """
+    options = CONNECTION.merge(STATE).merge(spec.of_an_object())
+    module = (options if besides is None else options.merge(besides)).create_module()
 
     def act(client: AdminClient) -> Result:
         name = module.params["name"]
         if module.params["state"] == "absent":
             return delete_object(client, kind, name, dry_run=module.check_mode)
         wanted = {**specification_from(module.params, spec), **(fixed or {})}
-        return put_object(client, kind, name, wanted, dry_run=module.check_mode)
+        result = put_object(client, kind, name, wanted, dry_run=module.check_mode)
+        more = {} if afterwards is None else afterwards(client, module)
+        return {**result, **more, "changed": result["changed"] or more.get("changed", False)}
 
     finish(module, act, foreseen=lambda: foreseen_object(module, kind, spec))
 

@@ -205,6 +205,7 @@ PUBLISHER = ArgumentSpec(
         "content": _texts(
             ("certificate", "status", "crl"), choices=["certificate", "status", "crl"]
         ),
+        "verify_seconds": {"type": "int", "default": 3600},
     },
     needed=("peer", "authorities"),
 )

@@ -20,6 +20,14 @@ extends_documentation_fragment:
   - peersys.pki._connection
   - peersys.pki._connection.state
   - peersys.pki._specifications.publisher
+options:
+  verify:
+    description:
+      - Compare what the receiver has with what the node has, at once and whatever O(verify_seconds) says.
+      - With V(repair) what differs is put right. That is a change; in check mode it is only foreseen.
+      - Waits up to O(start_timeout_seconds) for a link to the receiver.
+    type: str
+    choices: [compare, repair]
 seealso:
   - module: peersys.pki.signer
   - module: peersys.pki.peer_connector
@@ -31,6 +39,14 @@ EXAMPLES = r"""
     name: va1
     peer: spiffe://pki.example.org/node/va1
     authorities: [root, issuing]
+
+- name: Put right what differs at the VA, now and each ten minutes
+  peersys.pki.publisher:
+    name: va1
+    peer: spiffe://pki.example.org/node/va1
+    authorities: [root, issuing]
+    verify_seconds: 600
+    verify: repair
 """
 
 RETURN = r"""
@@ -48,15 +64,79 @@ object:
       description: The position that the receiver has committed, and its lag.
       returned: always
       type: dict
+verification:
+  description: What was found, by CA.
+  returned: when O(verify) is given and the publisher exists
+  type: list
+  elements: dict
+  sample:
+    - authority: issuing
+      entries: 1000
+      missing: 1
+      changed: 0
+      surplus: 0
+      repaired: 1
 """
 
-from ansible_collections.peersys.pki.plugins.module_utils._object_module import run_object_module
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.peersys.pki.plugins.module_utils._argspec import ArgumentSpec
+from ansible_collections.peersys.pki.plugins.module_utils._client import AdminClient
+from ansible_collections.peersys.pki.plugins.module_utils._errors import AgentError, AgentRefused
+from ansible_collections.peersys.pki.plugins.module_utils._object_module import (
+    get_object,
+    run_object_module,
+)
 from ansible_collections.peersys.pki.plugins.module_utils._specifications import PUBLISHER
+from ansible_collections.peersys.pki.plugins.module_utils._waiting import wait_until
+
+VERIFY = ArgumentSpec({"verify": {"type": "str", "choices": ["compare", "repair"]}})
+UNAVAILABLE = 503
 
 
 def main() -> None:
     """Run the module."""
-    run_object_module("publishers", PUBLISHER)
+    run_object_module("publishers", PUBLISHER, besides=VERIFY, afterwards=verify)
+
+
+def verify(client: AdminClient, module: AnsibleModule) -> t.Dict[str, t.Any]:
+    """Compare as O(verify) says; a publisher that check mode didn't make has nothing to compare."""
+    wanted, name = module.params["verify"], module.params["name"]
+    if wanted is None or (module.check_mode and get_object(client, "publishers", name) is None):
+        return {}
+    repair = wanted == "repair" and not module.check_mode
+    seconds = 0 if module.check_mode else module.params["start_timeout_seconds"]
+    answer = wait_until(lambda: _asked(client, name, repair), _complaint, seconds)
+    assert isinstance(answer, dict)
+    found = answer["authorities"]
+    differences = sum(one["missing"] + one["changed"] + one["surplus"] for one in found)
+    left = differences - sum(one["repaired"] for one in found)
+    if repair and left:
+        raise AgentError(
+            f"publishers {name}: {left} of {differences} differences are left: see the agent's log, "
+            "here and at the receiver"
+        )
+    return {"changed": wanted == "repair" and differences > 0, "verification": found}
+
+
+def _asked(
+    client: AdminClient, name: str, repair: bool
+) -> t.Union[t.Dict[str, t.Any], AgentRefused]:
+    body = {"repair": repair}
+    try:
+        answer: t.Dict[str, t.Any] = client.post(
+            "publishers", name, "verification", body=body, about=f"publishers {name}"
+        )
+    except AgentRefused as error:
+        if error.status != UNAVAILABLE:
+            raise
+        return error
+    return answer
+
+
+def _complaint(answer: t.Union[t.Dict[str, t.Any], AgentRefused]) -> str:
+    return str(answer) if isinstance(answer, AgentRefused) else ""
 
 
 if __name__ == "__main__":

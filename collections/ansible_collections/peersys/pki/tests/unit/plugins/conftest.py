@@ -51,6 +51,7 @@ class AdminBackend:
         self.pings = {}
         self.health = ["ok"]
         self.asked = []
+        self.verifications = {}
 
     def answer(self, method, segments, query, body):
         self.asked.append((method, "/".join(segments), query, body))
@@ -85,6 +86,14 @@ class AdminBackend:
                 if name not in self.pings:
                     raise Problem(503, f"no live link with {name}")
                 return {"round_trip_ms": self.pings[name]}
+            case ("POST", ["publishers", name, "verification"]):
+                if name not in self.verifications:
+                    raise Problem(503, f"{name} isn't reached now")
+                found = self.verifications[name]
+                repaired = sum(found.values()) if body["repair"] else 0
+                self.verifications[name] = dict.fromkeys(found, 0) if body["repair"] else found
+                one = {"authority": "issuing", "entries": 9, **found, "repaired": repaired}
+                return {"publisher": name, "authorities": [one]}
             case ("GET", ["health"]):
                 return {"status": "ok", "node": "spiffe://t/node/n", "version": "1"}
             case ("GET", ["status"]):
