@@ -130,3 +130,15 @@ def test_refused_topology_ends_ansible_with_file_line_and_key(tmp_path: Path) ->
     assert done.returncode != 0
     told = " ".join(done.stderr.split())
     assert f"topology.yml:{line}: links[1].to: unknown node 'va9'" in told
+    assert "'yaml' plugin" not in told
+    assert "'ini' plugin" not in told
+
+
+def test_a_list_of_hosts_beside_a_topology_adds_to_it(tmp_path: Path) -> None:
+    (tmp_path / "topology.yml").symlink_to(REPOSITORY / "inventories/local/topology.yml")
+    (tmp_path / "more.yaml").write_text("lab: {hosts: {ra1: {ansible_port: 2222}}}\n")
+    done = load_inventory(tmp_path)
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout)
+    assert loaded["lab"] == {"hosts": ["ra1"]}
+    assert loaded["_meta"]["hostvars"]["ra1"].keys() >= {"ansible_port", "node_name"}

@@ -26,7 +26,7 @@ def write_inventory(lab: Lab, places: Places) -> None:
     places.control_sockets.mkdir(mode=0o700, exist_ok=True)
     content = json.dumps(_inventory(lab, places), indent=1)
     # Every JSON document is a YAML document too.
-    (places.inventory / "hosts.yml").write_text(f"---\n{content}\n", encoding="ascii")
+    (places.inventory / "hosts.yaml").write_text(f"---\n{content}\n", encoding="ascii")
 
 
 def _inventory(lab: Lab, places: Places) -> dict[str, object]:

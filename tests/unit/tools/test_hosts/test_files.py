@@ -53,7 +53,7 @@ def test_cuts_are_remembered(places: Places) -> None:
 
 def test_the_second_inventory_says_only_how_to_log_in(places: Places) -> None:
     write_inventory(SMALL, places)
-    written = yaml.safe_load((places.inventory / "hosts.yml").read_text())
+    written = yaml.safe_load((places.inventory / "hosts.yaml").read_text())
     group = written["test_hosts"]
     assert group["hosts"] == {"far": {}, "near": {}}
     assert set(group["vars"]) == {"ansible_user", "ansible_ssh_common_args", "ansible_control_path"}
@@ -63,7 +63,7 @@ def test_the_second_inventory_says_only_how_to_log_in(places: Places) -> None:
 def test_a_sudo_password_stays_in_its_file(places: Places) -> None:
     places.sudo_password.write_text("correct horse")
     write_inventory(SMALL, places)
-    written = (places.inventory / "hosts.yml").read_text()
+    written = (places.inventory / "hosts.yaml").read_text()
     assert "correct horse" not in written
     assert str(places.sudo_password) in written
 

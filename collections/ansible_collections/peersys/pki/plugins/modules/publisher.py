@@ -108,7 +108,8 @@ def verify(client: AdminClient, module: AnsibleModule) -> t.Dict[str, t.Any]:
     repair = wanted == "repair" and not module.check_mode
     seconds = 0 if module.check_mode else module.params["start_timeout_seconds"]
     answer = wait_until(lambda: _asked(client, name, repair), _complaint, seconds)
-    assert isinstance(answer, dict)
+    if isinstance(answer, AgentRefused):
+        raise answer
     found = answer["authorities"]
     differences = sum(one["missing"] + one["changed"] + one["surplus"] for one in found)
     left = differences - sum(one["repaired"] for one in found)

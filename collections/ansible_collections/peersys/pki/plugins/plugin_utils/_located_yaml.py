@@ -47,7 +47,7 @@ class Document:
 
     def place(self, path: Path) -> str:
         """Return file and line of ``path``, or of the nearest key above it when it is missing."""
-        file, _ = self.written(path)
+        file = self.written(path)[0]
         while path not in self.lines:
             path = path[:-1]
         return f"{file}:{self.lines[path]}"
