@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from node_agent.errors import NotFound, RequestRefused
-from node_agent.functions.known_authorities import KnownAuthorities, load_authority
+from node_agent.functions.known_authorities import KnownAuthorities, kept_authority
 from node_agent.functions.node_objects import (
     AuthorityState,
     ManagedObject,
@@ -78,7 +78,7 @@ class Authorities:
         for item in self._objects.all("certification_authorities"):
             state = decode_state(item, AuthorityState)
             if self._known.get(state.authority_id) is None:
-                self._known.add(load_authority(item.name, state.chain, ""))
+                self._known.add(kept_authority(item.name, state.chain, ""))
 
     def get(self, name: str) -> LoadedAuthority:
         """Return a CA. Raises NotFound."""

@@ -349,10 +349,11 @@ class AuthorityService:
 
     def _offers(self, context: Context) -> Iterable[AuthorityDescription]:
         for name in self._authorities.names():
-            authority = self._authorities.get(name)
-            if authority.spec.kind == "management" or authority.is_offline:
+            # Asked first: a CA is loaded only for somebody who may see it.
+            if not context.permits(f"/ca/{name}"):
                 continue
-            if context.permits(f"/ca/{name}"):
+            authority = self._authorities.get(name)
+            if authority.spec.kind != "management" and not authority.is_offline:
                 profiles = (p for p in authority.spec.profiles if context.permits(f"/profile/{p}"))
                 yield AuthorityDescription(
                     name=name, chain=authority.chain, profiles=tuple(profiles)

@@ -7,6 +7,7 @@ withdrawn: keys that were generated for it leave the tokens again.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -260,11 +261,10 @@ class Creation:
         self, holder: SoftToken, label: str, kind: str, batch: PlanBatch
     ) -> KeyRecord:
         """Make a key under ``label``, or the next free one: a deleted object's key stays stored."""
-        taken = set(holder.labels)
         free = next(
             name
-            for number in range(1, len(taken) + 2)
-            if (name := label if number == 1 else f"{label}-{number}") not in taken
+            for number in itertools.count(1)
+            if not holder.has(name := label if number == 1 else f"{label}-{number}")
         )
         record = await self._pool.generate(holder, free, kind, created_at=batch.at)
         batch.keys.append(record)

@@ -26,6 +26,8 @@ from node_agent.functions.peer_issuers import read_issuer
 from node_agent.net.crls import crl_number
 from node_agent.net.tls import IdentityHolder, TlsIdentity
 from node_agent.objects import AuthenticatorSpec, PeerIssuerSpec, RequesterSpec
+from node_agent.pki.names import authority_id
+from node_agent.pki.outline import outline
 from node_agent.web.tls import rest_context
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class Identities:
         self._holders: dict[str, IdentityHolder] = {}
         self._in_force: dict[str, tuple[object, ...]] = {}
         self._crls: dict[x509.Name, x509.CertificateRevocationList] = {}
+        self.anchor_ids: frozenset[str] = frozenset()
+        """The authority ids of every trust anchor of authenticators and peer issuers: of all CAs
+        that the node knows, only the CRLs of these matter to its links.
+        """
 
     def holder(self, name: str) -> IdentityHolder | None:
         """Return the holder of the authenticator ``name``, None until it is certified."""
@@ -73,13 +79,11 @@ class Identities:
         }
         for gone in set(self._holders) - set(wanted):
             del self._holders[gone], self._in_force[gone]
+        self.anchor_ids = frozenset(_authority_id(anchor) for anchor in _trust_anchors(objects))
         issuers = self._issuers(objects) if wanted else ()
         for name, item in wanted.items():
             self._put_in_force(name, item, issuers)
 
-    def trusts(self, authority: x509.Certificate, objects: NodeObjects) -> bool:
-        """Tell whether ``authority`` is a trust anchor of some authenticator or peer issuer."""
-        return authority in _trust_anchors(objects)
 
     def learn_crl(self, der: bytes, objects: NodeObjects) -> None:
         """Take over a full CRL if a trust anchor signed it and it is newer than what is known."""
@@ -233,6 +237,11 @@ def _trust_anchors(objects: NodeObjects) -> Iterator[x509.Certificate]:
         yield from _load_all(own.trust_anchors)
     for issuer in objects.specs("peer_issuers", PeerIssuerSpec):
         yield from read_issuer(issuer).trust_anchors
+
+
+def _authority_id(certificate: x509.Certificate) -> str:
+    fields = outline(certificate.public_bytes(serialization.Encoding.DER))
+    return authority_id(fields.subject, fields.spki)
 
 
 def _load_all(texts: Iterable[str]) -> list[x509.Certificate]:

@@ -8,15 +8,16 @@ granted the same name can't take it over by publishing a CA of its own under it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from node_agent.errors import PolicyDenied
 from node_agent.pki.names import authority_id
 from node_agent.pki.ocsp import IssuerHashes, issuer_hashes
+from node_agent.pki.outline import CertificateOutline, outline
 from node_agent.store.records import ObjectRecord
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "KnownAuthorities",
     "KnownAuthority",
     "from_record",
+    "kept_authority",
     "load_authority",
     "to_record",
 ]
@@ -43,25 +45,30 @@ class AuthorityState(msgspec.Struct, frozen=True):
     publisher: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KnownAuthority:
     """A CA. ``chain`` is DER, its own certificate first. ``publisher`` is empty for our own."""
 
     authority_id: str
     name: str
     chain: tuple[bytes, ...]
-    certificate: x509.Certificate
+    outline: CertificateOutline
     publisher: str
+
+    @cached_property
+    def certificate(self) -> x509.Certificate:
+        """Its certificate, parsed when it is first needed: of thousands of CAs few are."""
+        return x509.load_der_x509_certificate(self.chain[0])
 
     @property
     def spki(self) -> bytes:
         """Its SubjectPublicKeyInfo, DER."""
-        return _spki(self.certificate)
+        return self.outline.spki
 
     @property
     def is_root(self) -> bool:
         """Whether it signed itself."""
-        return self.certificate.issuer == self.certificate.subject
+        return self.outline.issuer == self.outline.subject
 
 
 class KnownAuthorities:
@@ -114,22 +121,28 @@ class KnownAuthorities:
         same_name = self._by_name.setdefault(authority.name, [])
         same_name[:] = [old for old in same_name if old.authority_id != authority.authority_id]
         same_name.append(authority)
-        name, spki = authority.certificate.subject.public_bytes(), _spki(authority.certificate)
-        for hashes in issuer_hashes(name, spki):
+        for hashes in issuer_hashes(authority.outline.subject, authority.outline.spki):
             self._by_issuer[hashes] = authority
 
 
 def load_authority(name: str, chain: tuple[bytes, ...], publisher: str) -> KnownAuthority:
     """Return the CA of ``chain``. Raises ValueError when its first certificate isn't one."""
     certificate = x509.load_der_x509_certificate(chain[0])
-    identifier = authority_id(certificate.subject.public_bytes(), _spki(certificate))
-    return KnownAuthority(identifier, name, chain, certificate, publisher)
+    certificate.public_key()
+    return kept_authority(name, chain, publisher)
+
+
+def kept_authority(name: str, chain: tuple[bytes, ...], publisher: str) -> KnownAuthority:
+    """Return a CA that was checked when it came, without parsing it again."""
+    fields = outline(chain[0])
+    identifier = authority_id(fields.subject, fields.spki)
+    return KnownAuthority(identifier, name, chain, fields, publisher)
 
 
 def from_record(record: ObjectRecord) -> KnownAuthority:
     """Return a learned CA as the store kept it."""
     state = msgspec.msgpack.decode(record.state, type=AuthorityState)
-    return load_authority(state.name, state.chain, state.publisher)
+    return kept_authority(state.name, state.chain, state.publisher)
 
 
 def to_record(authority: KnownAuthority, now: float) -> ObjectRecord:
@@ -141,10 +154,4 @@ def to_record(authority: KnownAuthority, now: float) -> ObjectRecord:
         spec=b"{}",
         state=msgspec.msgpack.encode(state),
         updated_at=int(now),
-    )
-
-
-def _spki(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )

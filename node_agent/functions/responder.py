@@ -156,7 +156,7 @@ class Responder:
             data=known.chain[0],
             content_type="application/pkix-cert",
             etag=hashlib.sha256(known.chain[0]).hexdigest()[:32],
-            last_modified=int(known.certificate.not_valid_before_utc.timestamp()),
+            last_modified=known.outline.not_before,
         )
 
     def health(self) -> Health:

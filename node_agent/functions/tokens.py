@@ -81,9 +81,9 @@ class Tokens:
         self._node = node
         self._has_shared = shared_passphrase is not None
         self._passphrases = {node: passphrase, "": shared_passphrase or passphrase}
-        self._records: dict[_Part, list[KeyRecord]] = {}
+        self._records: dict[_Part, dict[str, KeyRecord]] = {}
         for record in records:
-            self._records.setdefault((record.node, record.token), []).append(record)
+            self._records.setdefault((record.node, record.token), {})[record.label] = record
         self._tokens: dict[_Part, SoftToken] = {}
         self._unverified: list[SoftToken] = []
 
@@ -100,7 +100,7 @@ class Tokens:
             if have is None:
                 self._tokens[part] = self._load(part, spec)
             elif have.activation != spec.activation:
-                self._records[part] = [have.record(label) for label in have.labels]
+                self._records[part] = {label: have.record(label) for label in have.labels}
                 self._tokens[part] = self._load(part, spec)
 
     def own(self, name: str) -> SoftToken:
@@ -129,12 +129,10 @@ class Tokens:
         """Take in what other nodes have stored; ``verify_new`` is to follow."""
         for record in records:
             part = (record.node, record.token)
-            kept = self._records.setdefault(part, [])
-            if record not in kept:
-                kept.append(record)
+            self._records.setdefault(part, {})[record.label] = record
             token = self._tokens.get(part)
-            if token is not None and record.label not in token.labels:
-                is_first = not token.labels
+            if token is not None and not token.has(record.label):
+                is_first = token.any_record is None
                 token.add(record)
                 if is_first:
                     self._unverified.append(token)
@@ -184,6 +182,6 @@ class Tokens:
             spec.name,
             self._passphrases[node],
             activation=spec.activation,
-            records=self._records.get(part, ()),
+            records=self._records.get(part, {}).values(),
             node=node,
         )

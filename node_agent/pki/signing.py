@@ -141,8 +141,9 @@ class SigningPool:
         """
         if is_cheap(kind):
             return token.generate(label, kind, created_at=created_at)
-        sibling = token.record(token.labels[0]).encrypted_private if token.labels else b""
-        task = GenerateTask(token.reference, kind, sibling)
+        sibling = token.any_record
+        known = b"" if sibling is None else sibling.encrypted_private
+        task = GenerateTask(token.reference, kind, known)
         encrypted, spki = await self._perform(token, task, timeout_seconds)
         record = KeyRecord(
             token=token.name,

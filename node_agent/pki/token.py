@@ -58,6 +58,15 @@ class SoftToken:
         """The labels of all keys, sorted."""
         return sorted(self._records)
 
+    def has(self, label: str) -> bool:
+        """Tell whether there is a key ``label``."""
+        return label in self._records
+
+    @property
+    def any_record(self) -> KeyRecord | None:
+        """Some key as stored, None of an empty token."""
+        return next(iter(self._records.values()), None)
+
     @property
     def reference(self) -> str:
         """What tells this token from every other that the node holds."""
@@ -126,8 +135,9 @@ class SoftToken:
 
     def verify_passphrase(self) -> None:
         """Raise TokenError unless the passphrase opens the stored keys (one of them is tried)."""
-        if self._records:
-            self.open(min(self._records))
+        record = self.any_record
+        if record is not None:
+            self.open(record.label)
 
     def _open_any(self) -> None:
         """Refuse to mix passphrases in one token: a new key must open with the older ones."""

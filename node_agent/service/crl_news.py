@@ -40,11 +40,13 @@ class CrlNews:
     async def load(self) -> None:
         """Take up the newest CRLs of our trust anchors: what a peer told us survives a restart."""
         self._identities.configure(self._base.objects)
-        for authority in self._base.known.all():
-            await self.learn_newest(authority.authority_id)
+        for identifier in self._identities.anchor_ids:
+            await self.learn_newest(identifier)
 
     async def learn_newest(self, authority_id: str) -> None:
         """Put the newest CRL of a CA that the store has in force for our links."""
+        if not self._is_ours(authority_id):
+            return
         crl = await self._base.store.latest_crl(authority_id)
         if crl is not None:
             await self._learn(crl)
@@ -52,19 +54,21 @@ class CrlNews:
     def made(self, crl: CrlRecord) -> None:
         """There is a newer CRL of a CA."""
         self._responder.drop_crl(crl.authority_id)
+        if not self._is_ours(crl.authority_id):
+            return
         if crl.content is None:
             self._identities.learn_crl(crl.der, self._base.objects)
         else:
             self._spawn(self._learn(crl), "learn-crl")
 
+    def _is_ours(self, authority_id: str) -> bool:
+        """Tell whether a CA is a trust anchor of our links: the lists of others aren't even read,
+        however many CAs the node has.
+        """
+        return authority_id in self._identities.anchor_ids
+
     async def _learn(self, crl: CrlRecord) -> None:
-        """Put a CRL in force for our links. A long one is read only where it is one of theirs."""
         base = self._base
-        authority = base.known.get(crl.authority_id)
-        if crl.content is not None and not (
-            authority and self._identities.trusts(authority.certificate, base.objects)
-        ):
-            return
         try:
             self._identities.learn_crl(await base.store.crl_der(crl), base.objects)
         except NodeAgentError as error:
