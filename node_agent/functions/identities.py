@@ -84,7 +84,6 @@ class Identities:
         for name, item in wanted.items():
             self._put_in_force(name, item, issuers)
 
-
     def learn_crl(self, der: bytes, objects: NodeObjects) -> None:
         """Take over a full CRL if a trust anchor signed it and it is newer than what is known."""
         crl = x509.load_der_x509_crl(der)
