@@ -13,12 +13,14 @@ from node_agent.functions.node_objects import (
     NodeObjects,
     decode_state,
 )
-from node_agent.objects import CertificateProfileSpec, CertificationAuthoritySpec
+from node_agent.objects import CertificateProfileSpec, CertificationAuthoritySpec, CrlSpec
 from node_agent.pki.issuer import Issuer
 from node_agent.pki.lint import check_to_be_signed
 from node_agent.pki.profile import Profile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from node_agent.functions.tokens import Tokens
     from node_agent.pki.crl import CrlToBeSigned
     from node_agent.pki.issue import IssuedCertificate, ToBeSigned
@@ -72,6 +74,16 @@ class Authorities:
     def names(self) -> list[str]:
         """Return the names of this node's CAs."""
         return [item.name for item in self._objects.all("certification_authorities")]
+
+    def has(self, name: str) -> bool:
+        """Tell whether this node has the CA ``name``."""
+        return self._objects.find("certification_authorities", name) is not None
+
+    def crl_orders(self) -> Iterator[tuple[str, str, CrlSpec]]:
+        """Yield name, authority id and orders for CRLs of every CA, without loading any."""
+        for item in self._objects.all("certification_authorities"):
+            assert isinstance(item.spec, CertificationAuthoritySpec)
+            yield item.name, decode_state(item, AuthorityState).authority_id, item.spec.crl
 
     def announce(self) -> None:
         """File every CA of this node among the known ones."""

@@ -17,6 +17,7 @@ import structlog
 from node_agent.errors import NodeAgentError, Superseded
 from node_agent.functions.change_payloads import crl_payload, encode
 from node_agent.functions.crl_content import make_crl
+from node_agent.functions.crl_schedule import CrlSchedule
 from node_agent.functions.signal import ChangeSignal
 from node_agent.store.records import CrlHead
 
@@ -59,6 +60,8 @@ class CrlIssuing:
         self._wake = ChangeSignal()
         self._making = asyncio.Lock()
         self._unlooked: set[str] = set()
+        self._schedule = CrlSchedule()
+        self._is_planned = False
         self.newest: dict[tuple[str, int], CrlHead] = {}
         self.last_error: dict[str, str] = {}
 
@@ -83,28 +86,73 @@ class CrlIssuing:
     def want(self, name: str) -> None:
         """Ask for a new CRL of the CA ``name`` soon."""
         self._wanted.add(name)
+        self._hurry(name)
+
+    def configure(self) -> None:
+        """Plan anew: a CA was added, changed or deleted."""
+        self._is_planned = False
         self._wake.announce()
 
     async def run(self) -> None:
         """Make CRLs until cancelled."""
         while True:
             seen = self._wake.count
-            pause = _LOOK_AGAIN_SECONDS
-            for name in self._authorities.names():
-                try:
-                    await self.make_if_due(name)
-                    self.last_error.pop(name, None)
-                except NodeAgentError as error:
-                    self.last_error[name] = str(error)
-                    self._unlooked.add(name)
-                    log.error("CRL not made", authority=name, reason=str(error))
-                    pause = _RETRY_SECONDS
-            await self._wake.wait(seen, pause)
+            pause = _RETRY_SECONDS
+            try:
+                if not self._is_planned:
+                    await self._plan()
+                while (name := self._schedule.take(self._clock.now())) is not None:
+                    await self._look(name)
+                pause = self._schedule.seconds_until_next(self._clock.now())
+            except NodeAgentError as error:
+                log.error("CRLs not planned", reason=str(error))
+            await self._wake.wait(seen, min(pause, _LOOK_AGAIN_SECONDS))
 
     async def make_if_due(self, name: str) -> None:
         """Make the CRLs of one CA that are due or wanted."""
         async with self._making:
             await self._make_if_due(name)
+        self._schedule.put(name, self._next_look(self._authorities.get(name)))
+
+    async def _plan(self) -> None:
+        """Learn by two questions to the store when each CA is to be looked at. No CA is loaded."""
+        self._is_planned = True
+        try:
+            outlook = await self._store.crl_outlook()
+        except NodeAgentError:
+            self._is_planned = False
+            raise
+        self._schedule.clear()
+        for name, authority_id, spec in self._authorities.crl_orders():
+            lists = outlook.get(authority_id)
+            is_settled = (
+                lists is not None
+                and lists.count == spec.shards + 1
+                and not (spec.on_revocation and lists.is_uncovered)
+                and spec.delta_validity_seconds == 0
+            )
+            due = lists.next_update - spec.overlap_seconds if lists and is_settled else 0
+            self._schedule.put(name, due)
+
+    async def _look(self, name: str) -> None:
+        if not self._authorities.has(name):
+            self.last_error.pop(name, None)
+            return
+        try:
+            await self.make_if_due(name)
+            self.last_error.pop(name, None)
+        except NodeAgentError as error:
+            self.last_error[name] = str(error)
+            self._unlooked.add(name)
+            self._schedule.put(name, self._clock.now() + _RETRY_SECONDS)
+            log.error("CRL not made", authority=name, reason=str(error))
+
+    def _next_look(self, authority: LoadedAuthority) -> float:
+        spec = authority.spec.crl
+        heads = [self.newest.get((authority.name, shard)) for shard in range(spec.shards + 1)]
+        if spec.delta_validity_seconds > 0 or None in heads:
+            return self._clock.now() + _LOOK_AGAIN_SECONDS
+        return min(head.next_update for head in heads if head) - spec.overlap_seconds
 
     async def make(self, name: str, *, shard: int = 0) -> CrlRecord:
         """Make a full CRL of a CA now."""
@@ -117,6 +165,10 @@ class CrlIssuing:
 
     def _look_soon(self, name: str) -> None:
         self._unlooked.add(name)
+        self._hurry(name)
+
+    def _hurry(self, name: str) -> None:
+        self._schedule.hurry(name)
         self._wake.announce()
 
     async def _make_if_due(self, name: str) -> None:

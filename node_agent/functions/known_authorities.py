@@ -60,6 +60,11 @@ class KnownAuthority:
         """Its certificate, parsed when it is first needed: of thousands of CAs few are."""
         return x509.load_der_x509_certificate(self.chain[0])
 
+    @cached_property
+    def subject(self) -> str:
+        """Its name as RFC 4514 text."""
+        return self.certificate.subject.rfc4514_string()
+
     @property
     def spki(self) -> bytes:
         """Its SubjectPublicKeyInfo, DER."""

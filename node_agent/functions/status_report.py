@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from node_agent.clock import Clock
     from node_agent.config import NodeSettings
     from node_agent.functions.crl_issuing import CrlIssuing
-    from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
+    from node_agent.functions.known_authorities import KnownAuthorities
     from node_agent.functions.publishing import Publisher
     from node_agent.functions.signers import Signers
     from node_agent.metrics import Metrics
@@ -196,6 +196,9 @@ class StatusReporter:
 
     async def _authorities(self) -> AsyncIterator[AuthorityStatus]:
         own = {item.name: item for item in self._objects.all("certification_authorities")}
+        # Two questions for all CAs: one for each would take a minute where there are thousands.
+        counts = await self._store.certificate_counts()
+        newest = await self._store.newest_crls()
         for authority in sorted(self._known.all(), key=lambda known: known.name):
             item = own.get(authority.name)
             kind = "published"
@@ -203,19 +206,16 @@ class StatusReporter:
                 if decode_state(item, AuthorityState).authority_id != authority.authority_id:
                     continue
                 kind = item.spec.kind
-            yield await self._authority(authority, kind)
-
-    async def _authority(self, authority: KnownAuthority, kind: str) -> AuthorityStatus:
-        crl = await self._store.latest_crl(authority.authority_id)
-        return AuthorityStatus(
-            name=authority.name,
-            kind=kind,
-            subject=authority.certificate.subject.rfc4514_string(),
-            not_after=_not_after(authority.certificate),
-            crl_number=crl.number if crl else None,
-            crl_next_update=crl.next_update if crl else None,
-            certificates=await self._store.count_certificates(authority.authority_id),
-        )
+            crl = newest.get(authority.authority_id)
+            yield AuthorityStatus(
+                name=authority.name,
+                kind=kind,
+                subject=authority.subject,
+                not_after=authority.outline.not_after,
+                crl_number=crl.number if crl else None,
+                crl_next_update=crl.next_update if crl else None,
+                certificates=counts.get(authority.authority_id, 0),
+            )
 
 
 def _not_after(certificate: x509.Certificate) -> int:

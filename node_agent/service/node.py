@@ -197,6 +197,7 @@ class Node:
 
     async def _follow_authorities(self, steps: Sequence[Step]) -> None:
         self._issuing.authorities.announce()
+        self._issuing.crls.configure()
         self._validation.responder.forget()
         for step in steps:
             if step.kind == "certification_authorities" and step.after is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CertificateRecord,
         ChangeEntry,
         CrlHead,
+        CrlOutlook,
         CrlRecord,
         CrlStart,
         EntryDigest,
@@ -119,6 +120,18 @@ class Reader(Protocol):
         """Return number and times of the newest full (or delta) CRL of a shard."""
         ...
 
+    async def crl_outlook(self) -> dict[str, CrlOutlook]:
+        """Return what there is of full CRLs, by authority id."""
+        ...
+
+    async def newest_crls(self) -> dict[str, CrlHead]:
+        """Return number and times of every CA's newest full CRL, by authority id."""
+        ...
+
+    async def certificate_counts(self) -> dict[str, int]:
+        """Return how many certificates are recorded here, by authority id."""
+        ...
+
     async def uncovered_shards(self, authority_id: str, *, delta: bool = False) -> set[int]:
         """Return the shards in which a status has changed that the newest full (or delta) CRL may
         lack.
@@ -137,10 +150,6 @@ class Reader(Protocol):
         self, authority_id: str, buckets: Sequence[int], *, after: int, limit: int
     ) -> list[EntryDigest]:
         """Return the entries of some buckets with a serial above ``after``, in order."""
-        ...
-
-    async def count_certificates(self, authority_id: str) -> int:
-        """Return how many certificates of this authority are recorded here."""
         ...
 
     async def changes(

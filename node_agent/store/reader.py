@@ -278,15 +278,6 @@ class StoreReader(SharingReads, ContentReader, DigestReader):
         rows = await self._rows(statement)
         return crl_record(rows[0]) if rows else None
 
-    async def count_certificates(self, authority_id: str) -> int:
-        """Return how many certificates of this authority are recorded here."""
-        statement = (
-            sa.select(sa.func.count())
-            .select_from(certificates)
-            .where(certificates.c.authority_id == authority_id)
-        )
-        return int((await self._rows(statement))[0][0])
-
     async def changes(
         self, after: int, *, limit: int, authority_ids: Sequence[str] | None = None
     ) -> list[ChangeEntry]:

@@ -316,6 +316,17 @@ class CrlHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrlOutlook:
+    """A CA's newest full CRLs: how many there are, when the first of them ends, and whether a
+    status has changed that one of them may lack.
+    """
+
+    count: int
+    next_update: int
+    is_uncovered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CrlStart:
     """What a CRL is begun with: a number that no other of its shard gets, the position of the
     newest change of status that it is sure to hold, the newest list of its kind that there is (0:

@@ -12,12 +12,14 @@ from node_agent.store.prepared import Prepared
 from node_agent.store.records import (
     ChangeKind,
     CrlHead,
+    CrlOutlook,
     FollowedEntry,
     NodeRecord,
     PublisherMark,
     StoreHeads,
 )
 from node_agent.store.schema import (
+    certificates,
     change_log,
     crl_numbers,
     crls,
@@ -93,6 +95,43 @@ class SharingReads(ABC):
         return CrlHead(
             number=number, this_update=this_update, next_update=next_update, covers=covers
         )
+
+    async def crl_outlook(self) -> dict[str, CrlOutlook]:
+        """Return what there is of full CRLs, by authority id."""
+        table = crls.c
+        lists = sa.select(table.authority_id, sa.func.count(), sa.func.min(table.next_update))
+        lists = lists.where(table.is_delta == 0).group_by(table.authority_id)
+        numbers = crl_numbers.c
+        behind = sa.select(numbers.authority_id).where(
+            numbers.status_position > numbers.full_covers
+        )
+        uncovered = {row[0] for row in await self._rows(behind)}
+        return {
+            authority: CrlOutlook(
+                count=count, next_update=next_update, is_uncovered=authority in uncovered
+            )
+            for authority, count, next_update in await self._rows(lists)
+        }
+
+    async def newest_crls(self) -> dict[str, CrlHead]:
+        """Return number and times of every CA's newest full CRL, by authority id."""
+        table = crls.c
+        columns = (table.number, table.this_update, table.next_update, table.covers)
+        statement = (
+            sa.select(table.authority_id, *columns)
+            .where(table.is_delta == 0, table.shard == 0)
+            .order_by(table.number)
+        )
+        return {
+            row[0]: CrlHead(number=row[1], this_update=row[2], next_update=row[3], covers=row[4])
+            for row in await self._rows(statement)
+        }
+
+    async def certificate_counts(self) -> dict[str, int]:
+        """Return how many certificates are recorded here, by authority id."""
+        owner = certificates.c.authority_id
+        statement = sa.select(owner, sa.func.count()).group_by(owner)
+        return {row[0]: int(row[1]) for row in await self._rows(statement)}
 
     async def uncovered_shards(self, authority_id: str, *, delta: bool = False) -> set[int]:
         """Return the shards in which a status has changed that the newest full (or delta) CRL may

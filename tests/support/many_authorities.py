@@ -120,9 +120,9 @@ class _Maker:
             self._store,
             self._authorities,
             authority,
+            shard=0,
             start=start,
             now=int(time.time()) - passed,
-            validity_seconds=spec.validity_seconds,
             base=None,
         )
         await self._store.record_crl(record, encode(crl_payload(record)), start=start)

@@ -112,7 +112,7 @@ class Desk:
         return [item.approval for item in answer.requests]
 
     async def issued(self) -> int:
-        return await self.own.store.count_certificates(self.own.authority_id())
+        return (await self.own.store.certificate_counts()).get(self.own.authority_id(), 0)
 
     async def outcomes(self) -> list[str]:
         entries = await self.own.store.audit_entries()
