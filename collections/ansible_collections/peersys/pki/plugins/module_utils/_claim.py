@@ -38,7 +38,8 @@ class Claim:
         raise HostError(
             f"this host belongs to {owner}, not to {wanted} ({self._path})",
             "if the address in the inventory is wrong or has moved to another host, correct it; to "
-            f"give the host away, run decommission.yml with the inventory of {owner} first",
+            f"give the host away, run decommission.yml with the inventory of {owner} first, and where "
+            "a database is to go too, drop its cluster and delete this file",
         )
 
     def is_made(self) -> bool:

@@ -58,6 +58,20 @@ options:
     description: Name of the cluster among those of the host.
     type: str
     default: peersys
+  owner:
+    description:
+      - Whose host this is. It is marked as theirs, and refused when it is marked as somebody else's.
+      - The mark stays as long as nobody deletes it, as does the database.
+    type: dict
+    suboptions:
+      name:
+        description: The host's name in its topology.
+        type: str
+        required: true
+      trust_domain:
+        description: The topology's trust domain.
+        type: str
+        required: true
 seealso:
   - module: peersys.pki.node
 """
@@ -91,6 +105,8 @@ import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.peersys.pki.plugins.module_utils._claim import CLAIM_PATH, Claim
+from ansible_collections.peersys.pki.plugins.module_utils._host import HostError
 from ansible_collections.peersys.pki.plugins.module_utils._postgresql import (
     Cluster,
     CommandFailed,
@@ -104,6 +120,7 @@ _INSTALL = ["apt-get", "install", "--yes", "--no-install-recommends", "postgresq
 
 def main() -> None:
     """Run the module."""
+    owner = {name: {"type": "str", "required": True} for name in ("name", "trust_domain")}
     module = AnsibleModule(
         argument_spec={
             "address": {"type": "str", "required": True},
@@ -113,16 +130,40 @@ def main() -> None:
             "role": {"type": "str", "default": "peersys"},
             "password": {"type": "str", "required": True, "no_log": True},
             "cluster": {"type": "str", "default": "peersys"},
+            "owner": {"type": "dict", "options": owner},
         },
         supports_check_mode=True,
     )
-    server = Server(**module.params)
+    params = dict(module.params)
+    claim = claim_of(params.pop("owner"))
+    server = Server(**params)
     try:
         server.check()
+        is_new = claim is not None and take(claim, dry_run=module.check_mode)
         result = make(module, server)
-    except (CommandFailed, OSError, ValueError, LookupError) as error:
+    except (CommandFailed, HostError, OSError, ValueError, LookupError) as error:
         module.fail_json(msg=str(error))
+    if is_new:
+        result.update(changed=True, changes=["host claimed", *result["changes"]])
     module.exit_json(**result)
+
+
+def claim_of(owner: t.Optional[t.Mapping[str, str]]) -> t.Optional[Claim]:
+    """Return the mark that the host should bear."""
+    return Claim(CLAIM_PATH, owner["trust_domain"], owner["name"]) if owner else None
+
+
+def take(claim: Claim, *, dry_run: bool) -> bool:
+    """Mark the host before anything else is done there. Returns whether it wasn't yet.
+
+    Raises HostError when it is somebody else's.
+    """
+    claim.check()
+    if claim.is_made():
+        return False
+    if not dry_run:
+        claim.make()
+    return True
 
 
 def make(module: AnsibleModule, server: Server) -> dict[str, t.Any]:

@@ -23,7 +23,10 @@ _STORE_ROLE = "peersys"
 
 def store_variables(topology: Topology, store: Store) -> Variables:
     """Return the variables of a store's host."""
+    owner = {"name": store.host, "trust_domain": topology.trust_domain}
     return {
+        "postgresql_store_owner": owner,
+        "firewall_owner": owner,
         "postgresql_store_address": store.address,
         "postgresql_store_port": store.port,
         "postgresql_store_database": store.database,

@@ -80,6 +80,8 @@ def test_own_zone_may_enrol_only_if_a_client_stands_there(load, wide):
 def test_database_is_open_to_its_nodes(hosts):
     assert rules(hosts["db1"]) == {5432: ["192.0.2.11", "192.0.2.12"]}
     assert hosts["db1"]["postgresql_store_clients"] == ["192.0.2.11", "192.0.2.12"]
+    owner = {"name": "db1", "trust_domain": "pki.example.org"}
+    assert hosts["db1"]["postgresql_store_owner"] == hosts["db1"]["firewall_owner"] == owner
 
 
 def test_rules_say_whom_they_are_for(hosts):

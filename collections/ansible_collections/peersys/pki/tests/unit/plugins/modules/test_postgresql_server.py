@@ -1,0 +1,53 @@
+# Copyright: Contributors to the Peersys project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A store's host belongs to one topology."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.peersys.pki.plugins.modules import postgresql_server
+
+
+@pytest.fixture
+def claimed(monkeypatch, tmp_path):
+    """Marks are made below a temporary directory; returns where."""
+    path = tmp_path / "peersys" / "claim.json"
+    monkeypatch.setattr(postgresql_server, "CLAIM_PATH", str(path))
+    made = {"changed": False, "changes": []}
+    monkeypatch.setattr(postgresql_server, "make", lambda module, server: dict(made))
+    return path
+
+
+@pytest.fixture
+def run(run_module):
+    """Run the module for a topology."""
+
+    def act(trust_domain, **more):
+        return run_module(
+            "postgresql_server",
+            address="192.0.2.21",
+            clients=["192.0.2.11"],
+            password="x" * 20,
+            owner={"name": "db1", "trust_domain": trust_domain},
+            **more,
+        )
+
+    return act
+
+
+def test_a_host_is_claimed_once(run, claimed):
+    assert run("one.example.org", check_mode=True)["changes"] == ["host claimed"]
+    assert not claimed.exists()
+    assert run("one.example.org")["changed"]
+    assert claimed.exists()
+    assert not run("one.example.org")["changed"]
+
+
+def test_a_host_of_another_topology_is_refused(run, claimed):
+    run("one.example.org")
+    refused = run("two.example.org")
+    assert refused["failed"]
+    assert "db1 of one.example.org" in refused["msg"]
+    assert "drop its cluster" in refused["msg"]
