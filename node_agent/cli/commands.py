@@ -157,6 +157,18 @@ def _revoke(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _approvals(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--authority", metavar="CA", help="only requests to this CA")
+    parser.add_argument("--ended", action="store_true", help="also what doesn't wait any more")
+    parser.add_argument(
+        "--limit", type=int, default=100, metavar="N", help="at most N (default 100)"
+    )
+
+
+def _approval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("approval", metavar="APPROVAL", help="64 hexadecimal digits")
+
+
 def _explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("identity", metavar="IDENTITY", help="spiffe://… of a node, or its name")
     parser.add_argument("operation", metavar="OPERATION", help="for example ra.enroll")
@@ -379,6 +391,27 @@ _CERTIFICATE = Group(
     ),
 )
 
+_APPROVAL = Group(
+    name="approval",
+    summary="requests that people have to approve",
+    commands=(
+        Command(
+            name="list",
+            summary="list requests that wait for approval, oldest first",
+            description="Approving goes through an RA's REST interface: nobody approves here.",
+            handler="approvals:show_all",
+            arguments=_approvals,
+            examples=("peersys approval list --authority issuing", "peersys approval list --ended"),
+        ),
+        Command(
+            name="show",
+            summary="show one request: its CSR, and who approved it through which nodes",
+            handler="approvals:show",
+            arguments=_approval,
+        ),
+    ),
+)
+
 _ROLE = Group(
     name="role",
     summary="what peers may do",
@@ -469,6 +502,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     _PUBLISHER,
     _CA,
     _CERTIFICATE,
+    _APPROVAL,
     _ROLE,
     _ISSUER,
     _REQUESTER,

@@ -17,6 +17,7 @@ from node_agent.functions.approval_identity import (
     encode_chain,
     profile_digest,
 )
+from node_agent.functions.approval_view import approval_view
 from node_agent.functions.certificate_records import with_detail
 from node_agent.functions.encoding import decode_approval_cursor, encode_approval_cursor
 from node_agent.peers.approval_messages import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from node_agent.pki.issue import ToBeSigned
     from node_agent.policy import RoleSet
     from node_agent.store.api import Writer
+    from node_agent.web.admin_bodies import ApprovalSelection, ApprovalView
 
 __all__ = ["Approvals", "is_current", "valid_approvers"]
 
@@ -161,6 +163,50 @@ class Approvals:
         if asker != (record.origin, record.requester):
             raise _absent()
         return await self._end(context, authority, record, ApprovalState.WITHDRAWN)
+
+    async def listed(self, wanted: ApprovalSelection, roles: RoleSet) -> list[ApprovalView]:
+        """Return requests at this node's CAs for its operator. Raises NotFound for another CA."""
+        names = [wanted.authority] if wanted.authority else self._authorities.names()
+        authorities = {one.authority_id: one.name for one in map(self._authorities.get, names)}
+        records = await self._store.approvals(
+            ApprovalQuery(
+                authority_ids=tuple(authorities),
+                waiting_at=None if wanted.ended else int(self._clock.now()),
+                limit=wanted.limit,
+            )
+        )
+        return [self._view(one, authorities[one.authority_id], roles) for one in records]
+
+    async def shown(self, approval: bytes, roles: RoleSet) -> ApprovalView:
+        """Return one request with its CSR for the operator. Raises NotFound."""
+        record = await self._store.approval(approval)
+        if record is None:
+            raise _absent()
+        for name in self._authorities.names():
+            if self._authorities.get(name).authority_id == record.authority_id:
+                return self._view(record, name, roles, with_csr=True)
+        raise _absent()
+
+    def _view(
+        self, record: ApprovalRecord, authority: str, roles: RoleSet, *, with_csr: bool = False
+    ) -> ApprovalView:
+        counting = valid_approvers(record, authority, roles)
+        return approval_view(
+            record,
+            authority=authority,
+            counting=counting,
+            state=self._state(record, len(counting)),
+            with_csr=with_csr,
+        )
+
+    def _state(self, record: ApprovalRecord, given: int) -> str:
+        if record.state is not ApprovalState.WAITING:
+            return record.state.value
+        if record.expires_at <= self._clock.now():
+            return "expired"
+        if not is_current(record, self._authorities):
+            return "outdated"
+        return "approved" if given >= record.needed else "waiting"
 
     def _new(
         self,

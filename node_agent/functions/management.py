@@ -29,6 +29,8 @@ from node_agent.store.records import AuditRecord
 from node_agent.web.backends import (
     AccessExplanation,
     AccessQuestion,
+    ApprovalSelection,
+    ApprovalView,
     AuditItem,
     AuditSelection,
     AuditVerification,
@@ -221,6 +223,14 @@ class Management:
     ) -> RevocationOutcome:
         """Revoke a certificate of a local CA."""
         return await self._authorities.revoke_locally(authority, serial, order, caller=str(caller))
+
+    async def approvals(self, wanted: ApprovalSelection) -> Sequence[ApprovalView]:
+        """Return requests for approval at this node's CAs, oldest first."""
+        return await self._authorities.approvals.listed(wanted, self._runtime.roles)
+
+    async def approval(self, approval: bytes) -> ApprovalView:
+        """Return one request for approval with its CSR."""
+        return await self._authorities.approvals.shown(approval, self._runtime.roles)
 
     async def certificates(self, query: CertificateFilter) -> Sequence[CertificateInfo]:
         """Return this node's certificates, newest first."""

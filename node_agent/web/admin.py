@@ -18,6 +18,8 @@ from node_agent.objects import KINDS, NodeSpecification, ObjectSpec
 from node_agent.web.admin_bodies import (
     AccessExplanation,
     AccessQuestion,
+    ApprovalSelection,
+    ApprovalView,
     AuditItem,
     AuditSelection,
     AuditVerification,
@@ -35,6 +37,7 @@ from node_agent.web.admin_bodies import (
     StatusReport,
 )
 from node_agent.web.api import ApiAnswer, ApiCall, ApiSettings, Route, json_answer
+from node_agent.web.approval_bodies import APPROVAL_PATTERN
 from node_agent.web.bodies import (
     CertificateFilter,
     CertificateInfo,
@@ -42,7 +45,7 @@ from node_agent.web.bodies import (
     RevocationOutcome,
 )
 from node_agent.web.openapi import openapi_document
-from node_agent.web.parameters import SERIAL_PATTERN, parse_serial
+from node_agent.web.parameters import SERIAL_PATTERN, parse_approval, parse_serial
 from node_agent.web.problems import Audience, refuse
 from node_agent.web.routing import build_app
 
@@ -101,7 +104,8 @@ def admin_openapi(routes: list[Route]) -> bytes:
 def admin_routes(backend: ManagementBackend) -> list[Route]:
     """Return the route table."""
     api = _AdminApi(backend)
-    routes = [*_object_routes(api), *_certificate_routes(api), *_observation_routes(api)]
+    routes = [*_object_routes(api), *_certificate_routes(api)]
+    routes += [*_approval_routes(api), *_observation_routes(api)]
     document = ApiAnswer(admin_openapi(routes))
     routes.append(
         _get("/v1/openapi.json", "openapi", "This API as OpenAPI 3.1", None, _constant(document))
@@ -198,6 +202,28 @@ def _certificate_routes(api: _AdminApi) -> list[Route]:
             CrlView,
             api.crl,
             query=CrlChoice,
+        ),
+    ]
+
+
+def _approval_routes(api: _AdminApi) -> list[Route]:
+    return [
+        _get(
+            "/v1/approvals",
+            "list_approvals",
+            "Requests for approval at this node's CAs, oldest first",
+            list[ApprovalView],
+            api.approvals,
+            query=ApprovalSelection,
+        ),
+        Route(
+            method="GET",
+            path="/v1/approvals/{approval}",
+            name="get_approval",
+            summary="One request for approval, with its CSR",
+            handle=api.approval,
+            answer=ApprovalView,
+            path_patterns={"approval": APPROVAL_PATTERN},
         ),
     ]
 
@@ -342,6 +368,13 @@ class _AdminApi:
     async def certificate(self, call: ApiCall) -> ApiAnswer:
         serial = parse_serial(call.path["serial"])
         return json_answer(await self.backend.certificate(call.path["authority"], serial))
+
+    async def approvals(self, call: ApiCall) -> ApiAnswer:
+        return json_answer(await self.backend.approvals(call.query(ApprovalSelection)))
+
+    async def approval(self, call: ApiCall) -> ApiAnswer:
+        approval = parse_approval(call.path["approval"])
+        return json_answer(await self.backend.approval(approval))
 
     async def crl(self, call: ApiCall) -> ApiAnswer:
         choice = call.query(CrlChoice)

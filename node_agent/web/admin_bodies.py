@@ -12,12 +12,15 @@ from node_agent.web.bodies import HealthWord, JsonObject, Order, View
 __all__ = [
     "AccessExplanation",
     "AccessQuestion",
+    "ApprovalSelection",
+    "ApprovalView",
     "AuditItem",
     "AuditSelection",
     "AuditVerification",
     "AuthorityComparison",
     "AuthorityStatus",
     "CrlView",
+    "GivenApproval",
     "LocalCaller",
     "ManagementCertificate",
     "ManagementCertificateOrder",
@@ -235,6 +238,49 @@ class StatusReport(View, frozen=True, kw_only=True):
     signers: tuple[SignerStatus, ...]
     authorities: tuple[AuthorityStatus, ...]
     urls: ServiceUrls
+
+
+class GivenApproval(View, frozen=True, kw_only=True):
+    """Who approved, through which nodes (the RA first); ``counts`` as long as they may."""
+
+    approver: str
+    nodes: tuple[str, ...]
+    at: int
+    counts: bool
+
+
+class ApprovalView(View, frozen=True, kw_only=True):
+    """An enrolment that needs approvals, at a CA of this node.
+
+    ``state`` is ``waiting``, ``approved`` (it is issued when its requester asks again), ``issued``,
+    ``rejected``, ``withdrawn``, ``expired``, or ``outdated`` (the profile was changed since).
+    """
+
+    approval: str
+    authority: str
+    profile: str
+    state: str
+    requester: str
+    origin: str
+    via: tuple[str, ...]
+    subject: str
+    names: tuple[str, ...]
+    validity_seconds: int | None
+    opened_at: int
+    expires_at: int
+    approvals_needed: int
+    approvals: tuple[GivenApproval, ...]
+    ended_by: str
+    reason: str
+    csr: str | None = None
+
+
+class ApprovalSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The oldest requests that wait, at most ``limit``; with ``ended`` also those that don't."""
+
+    authority: str = ""
+    ended: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 
 
 class AuditItem(View, frozen=True, kw_only=True):

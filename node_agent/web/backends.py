@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 from node_agent.web.admin_bodies import (
     AccessExplanation,
     AccessQuestion,
+    ApprovalSelection,
+    ApprovalView,
     AuditItem,
     AuditSelection,
     AuditVerification,
@@ -82,6 +84,8 @@ __all__ = [
     "ApprovalBackend",
     "ApprovalFilter",
     "ApprovalPage",
+    "ApprovalSelection",
+    "ApprovalView",
     "AuditItem",
     "AuditSelection",
     "AuditVerification",
@@ -159,6 +163,14 @@ class ManagementBackend(Protocol):
 
     async def object(self, kind: str, name: str) -> ObjectView:
         """Return one object. Raises NotFound."""
+        ...
+
+    async def approvals(self, wanted: ApprovalSelection) -> Sequence[ApprovalView]:
+        """Return requests for approval at this node's CAs, oldest first. Raises NotFound."""
+        ...
+
+    async def approval(self, approval: bytes) -> ApprovalView:
+        """Return one request for approval with its CSR. Raises NotFound."""
         ...
 
     async def apply_object(

@@ -29,6 +29,7 @@ from node_agent.peers.approval_messages import (
 )
 from node_agent.peers.operations import CertificateAnswer, EnrollRequest
 from node_agent.policy import parse_roles
+from node_agent.web.admin_bodies import ApprovalSelection
 from tests.support.csrs import csr_der
 from tests.support.event_loop import run
 from tests.support.own_authority import (
@@ -348,6 +349,44 @@ def test_another_request_under_the_same_id_is_a_conflict(tmp_path: Path) -> None
             asking = context(number=1, content=b"other", requester="alice", roles=desk.roles)
             with pytest.raises(Conflict, match="another request"):
                 await desk.own.service.enroll(asking, desk.request)
+
+    run(scenario())
+
+
+def test_the_operator_sees_what_became_of_each_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with a_desk(tmp_path) as desk:
+            approvals, everything = desk.own.service.approvals, ApprovalSelection(ended=True)
+
+            async def states() -> list[str]:
+                return [one.state for one in await approvals.listed(everything, desk.roles)]
+
+            approval = await desk.open()
+            await desk.approve(approval, "bob")
+            view = await approvals.shown(approval, desk.roles)
+            assert [(one.approver, one.counts) for one in view.approvals] == [("bob", True)]
+            assert view.approvals[0].nodes == ("spiffe://test.example/node/ra2",)
+            assert (view.csr or "").startswith("-----BEGIN CERTIFICATE REQUEST")
+            view = await approvals.shown(approval, granted("ra1"))
+            assert not view.approvals[0].counts
+            assert await states() == ["waiting"]
+            await desk.approve(approval, "carol")
+            assert await states() == ["approved"]
+            await desk.own.apply(certificate_profiles=[{**PROFILE, "validity_days": 9}])
+            assert await states() == ["outdated"]
+            await desk.own.apply(certificate_profiles=[PROFILE])
+            assert (await desk.ask()).chain
+            assert await states() == ["issued"]
+            await desk.ask(number=2)
+            desk.own.clock.advance(DAY)
+            assert sorted(await states()) == ["expired", "issued"]
+            assert await approvals.listed(ApprovalSelection(authority="issuing"), desk.roles) == []
+            for missing in (
+                approvals.shown(b"x" * 32, desk.roles),
+                approvals.listed(ApprovalSelection(authority="nothing"), desk.roles),
+            ):
+                with pytest.raises(NotFound):
+                    await missing
 
     run(scenario())
 

@@ -8,9 +8,12 @@ import msgspec
 
 from node_agent.errors import NotFound, Unavailable
 from node_agent.objects import KINDS, NodeSpecification, ObjectSpec
+from node_agent.web.admin_bodies import GivenApproval
 from node_agent.web.backends import (
     AccessExplanation,
     AccessQuestion,
+    ApprovalSelection,
+    ApprovalView,
     AuditItem,
     AuditSelection,
     AuditVerification,
@@ -43,6 +46,29 @@ NODE = "spiffe://test.example/node/ca1"
 _KIND_OF = {spec: kind for kind, spec in KINDS.items()}
 
 
+def approval_view(authority: str, **more: Any) -> ApprovalView:
+    """Return a request that has one of two approvals."""
+    fields: dict[str, Any] = {
+        "approval": "0" * 64,
+        "authority": authority,
+        "profile": "server",
+        "state": "waiting",
+        "requester": "alice",
+        "origin": NODE,
+        "via": (),
+        "subject": "CN=www",
+        "names": ("www.example.org",),
+        "validity_seconds": None,
+        "opened_at": 1,
+        "expires_at": 2,
+        "approvals_needed": 2,
+        "approvals": (GivenApproval(approver="bob", nodes=(NODE,), at=1, counts=True),),
+        "ended_by": "",
+        "reason": "",
+    }
+    return ApprovalView(**{**fields, **more})
+
+
 class MemoryManagement:
     """Objects in a dict; ``fault`` is raised by the next status call."""
 
@@ -51,6 +77,14 @@ class MemoryManagement:
         self.callers: list[LocalCaller] = []
         self.revoked: list[tuple[str, int, str]] = []
         self.fault: Exception | None = None
+
+    async def approvals(self, wanted: ApprovalSelection) -> Sequence[ApprovalView]:
+        return [approval_view(wanted.authority or "issuing")]
+
+    async def approval(self, approval: bytes) -> ApprovalView:
+        if approval != bytes(32):
+            raise NotFound("no such request waits for approval")
+        return approval_view("issuing", csr="PEM")
 
     async def health(self) -> NodeHealth:
         return NodeHealth(node=NODE, version="0.1.0")

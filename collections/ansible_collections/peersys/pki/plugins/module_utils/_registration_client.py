@@ -48,6 +48,19 @@ class RequestFailed(Exception):
         super().__init__(message)
 
 
+class WaitsForApproval(RequestFailed):
+    """People have to approve the request first; ``waiting`` is what the RA says of that."""
+
+    def __init__(self, waiting: dict[str, t.Any], *, retry_seconds: float | None) -> None:
+        self.waiting = waiting
+        given, needed = waiting.get("approvals_given"), waiting.get("approvals_needed")
+        super().__init__(
+            f"the request waits for approval: {given} of {needed} given",
+            status=202,
+            retry_seconds=retry_seconds,
+        )
+
+
 class RegistrationClient:
     """Asks one RA with an API token over one kept connection; its certificate is checked."""
 
@@ -98,6 +111,8 @@ class RegistrationClient:
             ) from error
         if response.status >= 400:
             raise _refused(f"{method} {path}", response, answer)
+        if response.status == 202:
+            raise WaitsForApproval(answer, retry_seconds=_retry_seconds(response))
         return answer
 
 
@@ -127,9 +142,13 @@ def _refused(
         text = f"{text.rstrip('.')}. {remedy}"
     retry_seconds = None
     if response.status in _WORTH_A_RETRY:
-        after = response.getheader("Retry-After") or ""
-        retry_seconds = float(after) if after.isdecimal() else _RETRY_SECONDS
+        retry_seconds = _retry_seconds(response)
     return RequestFailed(text, status=response.status, retry_seconds=retry_seconds)
+
+
+def _retry_seconds(response: http.client.HTTPResponse) -> float:
+    after = response.getheader("Retry-After") or ""
+    return float(after) if after.isdecimal() else _RETRY_SECONDS
 
 
 def download(url: str, timeout_seconds: float) -> bytes:

@@ -139,6 +139,13 @@ not_after:
   returned: success
   type: int
   sample: 1794000000
+waiting:
+  description:
+    - What the request waits for, where the profile asks for approvals. The next run asks again, with the same key.
+    - None when it waits for nothing.
+  returned: success
+  type: dict
+  sample: {approval: 9f2c, approvals_given: 1, approvals_needed: 2, expires_at: 1794000000}
 """
 
 import re
@@ -162,6 +169,7 @@ from ansible_collections.peersys.pki.plugins.module_utils._registration_client i
     REGISTRATION,
     RegistrationClient,
     RequestFailed,
+    WaitsForApproval,
     certificate_path,
     client_from,
 )
@@ -237,12 +245,22 @@ def kept(
     why = host.complaint(wanted, found)
     if found is not None and not why and params["check_status"]:
         why, warnings[0] = status_complaint(client, wanted, found)
-    result: dict[str, t.Any] = {"changed": bool(why), "why": why, "diff": []}
+    result: dict[str, t.Any] = {"changed": bool(why), "why": why, "diff": [], "waiting": None}
     if why:
         before = [*found.names.lines(), why] if found else []
         result["diff"] = [difference(params, before, [*wanted.names.lines(), "valid"])]
     if why and not dry_run:
-        found = host.enrol(client, wanted, params["timeout_seconds"])
+        is_new = not host.is_asked
+        try:
+            found = host.enrol(client, wanted, params["timeout_seconds"])
+        except WaitsForApproval as waits:
+            return {
+                **result,
+                **shown(found),
+                "changed": is_new,
+                "waiting": waits.waiting,
+                _WARNINGS: [f"{waits}. Run this again once it is approved"],
+            }
         if found.not_after - time.time() < wanted.renew_before_seconds:
             days = params["renew_before_days"]
             warnings.append(f"renew_before_days: {days} is more than a certificate lasts")
@@ -258,7 +276,8 @@ def removed(
 ) -> dict[str, t.Any]:
     """Revoke the certificate and remove the files."""
     found, files = host.present(), host.files()
-    result: dict[str, t.Any] = {"changed": bool(files), "why": "", "diff": [], **shown(found)}
+    result: dict[str, t.Any] = {"changed": bool(files), "why": "", "diff": [], "waiting": None}
+    result.update(shown(found))
     if files:
         before = [*found.names.lines(), "valid"] if found else files
         result["diff"] = [difference(params, before, [])]

@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     Authority,
     Link,
+    Node,
     Topology,
 )
 
@@ -95,16 +96,19 @@ def rights_in_chains(topology: Topology, node: str) -> t.Iterator[tuple[str, lis
             if place < here:
                 # Marks a proxy as one that asks nothing in its own name.
                 relay = ["/peer/relay"] if place > 0 else []
-                yield peer, [*linked, *relay, *registration_rights([way.authority])]
+                rights = registration_rights(topology.nodes[way.nodes[0]], [way.authority])
+                yield peer, [*linked, *relay, *rights]
             elif place == len(way.nodes) - 1 and place > here:
                 yield peer, [*linked, "/peer/upstream", f"/ca/{way.authority.name}"]
             elif place == here + 1:
                 yield peer, [*linked, "/peer/upstream", "/peer/relay"]
 
 
-def registration_rights(authorities: t.Sequence[Authority]) -> t.Iterator[str]:
+def registration_rights(node: Node, authorities: t.Sequence[Authority]) -> t.Iterator[str]:
     """Yield what an RA needs to ask CAs for all that requesters may."""
     yield from (f"/ra/{verb}" for verb in ("enroll", "revoke", "status", "search"))
+    if node.approves:
+        yield "/ra/approve"
     yield from (f"/ca/{authority.name}" for authority in authorities)
     yield from (f"/profile/{name}" for authority in authorities for name in authority.profiles)
     yield from (f"/protocol/{name}" for name in _PROTOCOLS)

@@ -109,6 +109,7 @@ class Node:
     zone: str
     address: str | None
     functions: tuple[str, ...]
+    approves: bool
     listen: dict[str, Endpoint]
     server_names: tuple[str, ...]
     status_url: str | None

@@ -66,7 +66,7 @@ def _downstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
     issuing = [one for one in topology.authorities_over(link) if one.kind == "issuing"]
     yield "/peer/incoming"
     if target.has("registration_authority"):
-        yield from registration_rights(issuing)
+        yield from registration_rights(target, issuing)
     if target.has("ra_proxy"):
         yield "/peer/relay"
     if target.has("validation_authority"):

@@ -69,6 +69,13 @@ def _zones_exist(topology: Topology) -> Faults:
                 yield Fault(path, f"unknown zone {zone!r}", "Add it to zones")
 
 
+def _approvals_come_through_ras(topology: Topology) -> Faults:
+    for name, node in topology.nodes.items():
+        if node.approves and not node.has("registration_authority"):
+            path = ("nodes", name, "approves")
+            yield Fault(path, f"{name} is no RA", "Approvers come to a registration_authority")
+
+
 def _authorities_exist(topology: Topology) -> Faults:
     for name, authority in topology.authorities.items():
         issuer = authority.issuer
@@ -260,6 +267,7 @@ def _everyone_has_a_ca(topology: Topology) -> Faults:
 
 
 _NAMES = (
+    _approvals_come_through_ras,
     _nodes_exist,
     _zones_exist,
     _authorities_exist,

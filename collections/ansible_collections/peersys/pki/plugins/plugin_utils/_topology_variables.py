@@ -169,7 +169,7 @@ def _publishers(topology: Topology, link: Link) -> list[Variables]:
 
 
 def _registration_authority(topology: Topology, node: Node) -> Variables:
-    offered = [one for one in _dealt_with(topology, node) if one.profiles]
+    offered = [one for one in _dealt_with(topology, node) if _unattended(topology, one)]
     return {
         "registration_authority_url": node.url("rest", "https", 443),
         "registration_authority_peer_roles": peer_roles(topology, node),
@@ -187,11 +187,10 @@ def _dealt_with(topology: Topology, node: Node) -> list[Authority]:
 
 
 def _trial(topology: Topology, authority: Authority) -> Variables:
-    chain = _chain(topology, authority)
+    chain, profiles = _chain(topology, authority), _unattended(topology, authority)
     return {
         "authority": authority.name,
-        "profile": next(filter(_takes_dns_names(topology), authority.profiles), None)
-        or authority.profiles[0],
+        "profile": next(filter(_takes_dns_names(topology), profiles), profiles[0]),
         "root": chain[-1].name,
         "authority_host": authority.node,
         "validation_authorities": [
@@ -203,6 +202,11 @@ def _trial(topology: Topology, authority: Authority) -> Variables:
             for node in _validators(topology, authority)
         ],
     }
+
+
+def _unattended(topology: Topology, authority: Authority) -> list[str]:
+    """Return the profiles that nobody has to approve: a trial doesn't wait for people."""
+    return [name for name in authority.profiles if not topology.profiles[name].get("approvals")]
 
 
 def _chain(topology: Topology, authority: Authority) -> list[Authority]:

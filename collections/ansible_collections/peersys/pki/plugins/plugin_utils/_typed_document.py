@@ -19,7 +19,13 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     shown,
 )
 
-_TYPES: dict[type, str] = {dict: "a mapping", list: "a list", str: "a text", int: "a number"}
+_TYPES: dict[type, str] = {
+    dict: "a mapping",
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    bool: "yes or no",
+}
 T = t.TypeVar("T")
 
 

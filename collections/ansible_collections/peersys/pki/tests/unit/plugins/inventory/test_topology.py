@@ -57,6 +57,15 @@ def test_ra_may_ask_for_what_its_ca_offers_and_no_more(hosts):
     ]
 
 
+def test_ra_brings_approvals_only_where_it_is_said(load, good):
+    text = good.replace(
+        "functions: [registration_authority]",
+        "functions: [registration_authority]\n    approves: true",
+    )
+    ra1 = load(text).get_host("ca1").vars["certification_authority_peer_roles"][0]
+    assert "/ra/approve" in resources(ra1)
+
+
 def test_va_may_renew_its_signer_and_no_more(hosts):
     va1 = hosts["ca1"]["certification_authority_peer_roles"][1]
     assert resources(va1) == ["/peer/incoming", "/ca/issuing", "/signer/issuing/renew"]
@@ -120,6 +129,12 @@ def test_trial_takes_a_profile_with_dns_names(hosts):
     assert trial["validation_authorities"] == [
         {"name": "va1", "url": "http://192.0.2.13", "crls": ["issuing", "root"]}
     ]
+
+
+def test_trial_takes_no_profile_that_people_approve(load, good):
+    text = good.replace("tls_server:\n", "tls_server:\n    approvals: 1\n")
+    (trial,) = load(text).get_host("ra1").vars["verification_trials"]
+    assert trial["profile"] == "tls_client"
 
 
 def test_both_ends_of_a_link_are_verified(hosts):

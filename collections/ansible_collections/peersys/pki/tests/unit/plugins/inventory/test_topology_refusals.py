@@ -24,6 +24,16 @@ REFUSALS = {
         "{node: ca9, subject",
         "25: authorities.root.node: unknown node 'ca9'",
     ),
+    "approvals through what is no RA": (
+        "functions: [validation_authority]",
+        "functions: [validation_authority]\n    approves: true",
+        "19: nodes.va1.approves: va1 is no RA",
+    ),
+    "approves that is no yes or no": (
+        "functions: [registration_authority]",
+        "functions: [registration_authority]\n    approves: often",
+        "14: nodes.ra1.approves: must be yes or no, not str",
+    ),
     "unknown zone": (
         "zone: inner",
         "zone: core",

@@ -13,7 +13,10 @@ import stat
 import subprocess
 
 import pytest
-from ansible_collections.peersys.pki.plugins.module_utils._registration_client import RequestFailed
+from ansible_collections.peersys.pki.plugins.module_utils._registration_client import (
+    RequestFailed,
+    WaitsForApproval,
+)
 from ansible_collections.peersys.pki.plugins.modules import certificate
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="the module needs openssl")
@@ -152,6 +155,19 @@ def test_unavailable_ca_is_asked_again_within_the_time(keep, authority):
     authority.failures = [RequestFailed("no CA", status=503, retry_seconds=0.01)]
     assert keep(timeout_seconds=20)["changed"]
     assert len(set(authority.request_ids())) == 1
+
+
+def test_request_that_waits_for_approval_is_kept_and_asked_again(keep, authority, tmp_path):
+    waiting = {"approval": "9f2c", "approvals_given": 1, "approvals_needed": 2}
+    authority.failures = [WaitsForApproval(waiting, retry_seconds=30) for _ in range(2)]
+    first, again, approved = keep(), keep(), keep()
+    assert (first["changed"], first["waiting"]) == (True, waiting)
+    assert (again["changed"], again["waiting"]) == (False, waiting)
+    assert first["serial"] is None
+    assert approved["changed"]
+    assert approved["waiting"] is None
+    assert len(set(authority.request_ids())) == 1
+    assert (tmp_path / "web.pem").exists()
 
 
 def test_refused_request_is_forgotten(keep, authority, tmp_path):
