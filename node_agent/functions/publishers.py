@@ -10,24 +10,24 @@ from node_agent.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from node_agent.functions.publishing import Publisher
+    from node_agent.functions.publisher_lanes import PublisherLanes
     from node_agent.objects import PublisherSpec
 
 __all__ = ["Publishers"]
 
 
 class Publishers:
-    """Owns a task for each publisher. ``make`` builds a Publisher of a specification."""
+    """Owns a task for each publisher. ``make`` builds the publisher of a specification."""
 
-    def __init__(self, make: Callable[[PublisherSpec], Publisher]) -> None:
+    def __init__(self, make: Callable[[PublisherSpec], PublisherLanes]) -> None:
         self._make = make
-        self._running: dict[str, tuple[Publisher, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[PublisherLanes, asyncio.Task[None]]] = {}
 
-    def all(self) -> Iterable[Publisher]:
+    def all(self) -> Iterable[PublisherLanes]:
         """Return every running publisher by name."""
         return [self._running[name][0] for name in sorted(self._running)]
 
-    def named(self, name: str) -> Publisher:
+    def named(self, name: str) -> PublisherLanes:
         """Return a running publisher. Raises NotFound."""
         if name not in self._running:
             raise NotFound(f"there is no publisher {name!r}")

@@ -207,7 +207,9 @@ class Publisher:
 
     async def _ask_position(self, *, is_current: bool = False) -> int:
         request = PositionRequest(
-            source=self._source(), authorities=self.spec.authorities, is_current=is_current
+            source=self._source(),
+            authorities=self.spec.authorities,
+            is_current=is_current and set(self.spec.content) != {"crl"},
         )
         answer = await self._caller.call(
             PUBLISH_POSITION, request, peers=[self.peer], timeout_seconds=_CALL_SECONDS

@@ -65,6 +65,8 @@ __all__ = ["SHARED_LOG", "Applied", "PublicationReceiver", "read_certificate"]
 # What the source of a change log that several nodes share starts with: its random name follows.
 SHARED_LOG = "log:"
 
+_KINDS_OF_ROWS = (ChangeKind.CERTIFICATE, ChangeKind.STATUS)
+
 # A batch that overtook its predecessor on another link waits this long for it.
 _ORDER_WAIT_SECONDS = 10.0
 
@@ -125,8 +127,10 @@ class PublicationReceiver:
             await self._learn(applied.authorities)
             await self._check_long_crls(applied)
             position = await self._commit(source, request, applied)
-        if request.entries:
-            self._note_fresh(request.authorities, request.entries[-1].at)
+        # CRLs have a lane of their own, which may be ahead of the statuses.
+        told = [entry.at for entry in request.entries if entry.kind in _KINDS_OF_ROWS]
+        if told:
+            self._note_fresh(request.authorities, told[-1])
         self._moved.announce()
         self._changed.announce()
         self._on_applied(applied)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from node_agent.config import NodeSettings
     from node_agent.functions.crl_issuing import CrlIssuing
     from node_agent.functions.known_authorities import KnownAuthorities
-    from node_agent.functions.publishing import Publisher
+    from node_agent.functions.publisher_lanes import PublisherLanes
     from node_agent.functions.signers import Signers
     from node_agent.metrics import Metrics
     from node_agent.store.api import Reader
@@ -56,7 +56,7 @@ class StatusReporter:
         store: Reader,
         signers: Signers,
         crls: CrlIssuing,
-        publishers: Callable[[], Iterable[Publisher]],
+        publishers: Callable[[], Iterable[PublisherLanes]],
         peers: Callable[[], Sequence[PeerStatus]],
         urls: Callable[[], ServiceUrls],
         following: Callable[[], str | None],

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from node_agent.clock import Clock
     from node_agent.functions.peer_calls import PeerCalls
-    from node_agent.functions.publishing import Publisher
+    from node_agent.functions.publisher_lanes import PublisherLanes
     from node_agent.peers.operations import Operation
     from node_agent.store.api import Writer
     from node_agent.store.records import CertificateRecord
@@ -99,7 +99,7 @@ class Verification:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def verify(
-        self, publisher: Publisher, *, repair: bool, recompute: bool = False
+        self, publisher: PublisherLanes, *, repair: bool, recompute: bool = False
     ) -> PublisherVerification:
         """Compare, and with ``repair`` put right what differs.
 
@@ -133,7 +133,7 @@ class Verification:
         publisher.verified(result.at, left)
         return result
 
-    async def run(self, publishers: Callable[[], Iterable[Publisher]]) -> None:
+    async def run(self, publishers: Callable[[], Iterable[PublisherLanes]]) -> None:
         """Compare and repair every publisher's peer as often as its specification says."""
         schedule = VerificationSchedule()
         while True:
@@ -166,7 +166,7 @@ class Verification:
         return self._store
 
     async def ask(
-        self, publisher: Publisher, operation: Operation[Any, AnswerT], request: msgspec.Struct
+        self, publisher: PublisherLanes, operation: Operation[Any, AnswerT], request: msgspec.Struct
     ) -> AnswerT:
         """Ask the publisher's peer."""
         return await self._caller.call(
@@ -180,7 +180,7 @@ class _Comparison:
     def __init__(
         self,
         whole: Verification,
-        publisher: Publisher,
+        publisher: PublisherLanes,
         name: str,
         authority_id: str,
         content: tuple[str, ...],

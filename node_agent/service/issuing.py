@@ -8,6 +8,7 @@ from node_agent.functions.authorities import Authorities
 from node_agent.functions.authority import AuthorityService
 from node_agent.functions.counting import counted
 from node_agent.functions.crl_issuing import CrlIssuing
+from node_agent.functions.publisher_lanes import PublisherLanes
 from node_agent.functions.publishers import Publishers
 from node_agent.functions.publishing import Publisher
 from node_agent.functions.publishing_turn import SharedTurn
@@ -73,7 +74,7 @@ class IssuingParts:
             on_status=on_status,
             clock=base.clock,
         )
-        self.publishers = Publishers(self._make_publisher)
+        self.publishers = Publishers(lambda spec: PublisherLanes(spec, self._make_publisher))
         self.verification = Verification(
             store=base.store,
             caller=links.linking,

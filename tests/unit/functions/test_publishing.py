@@ -12,6 +12,7 @@ from node_agent.clock import SystemClock
 from node_agent.errors import LinkClosed
 from node_agent.functions import publishing as publishing_module
 from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.publisher_lanes import PublisherLanes
 from node_agent.functions.publishing import Publisher, source_name
 from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.signal import ChangeSignal
@@ -52,6 +53,14 @@ class ToReceiver:
     contents: list[ContentRequest] = field(default_factory=list)
     cut_after: int = 0
     asked: int = 0
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Pieces of CRLs travel while it is set."""
+    sending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once there were such pieces."""
+
+    def __post_init__(self) -> None:
+        """Let everything pass."""
+        self.gate.set()
 
     async def _cut_body(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Pass on a body; with ``cut_after``, only so many octets of it, once."""
@@ -84,6 +93,8 @@ class ToReceiver:
         if operation is PUBLISH_CONTENT:
             assert isinstance(request, ContentRequest)
             self.contents.append(request)
+            self.sending.set()
+            await self.gate.wait()
             received = context("ca1")
             if body is not None:
                 received = dataclasses.replace(received, body=self._cut_body(body()))
@@ -103,7 +114,7 @@ class Publishing:
     own: OwnAuthority
     va: Store
     calls: ToReceiver
-    publisher: Publisher
+    publisher: PublisherLanes
 
     async def issue(self, number: int) -> int:
         """Issue a certificate and return its serial."""
@@ -138,19 +149,22 @@ async def publishing(directory: Path, **spec: Any) -> AsyncIterator[Publishing]:
             va, KnownAuthorities(), clock=SystemClock(), changed=ChangeSignal(), on_applied=_ignore
         )
         calls = ToReceiver(receiver, cut=spec.pop("cut", 0))
-        publisher = Publisher(
+        publisher = PublisherLanes(
             PublisherSpec(
                 name="va1",
                 peer="spiffe://test.example/node/va1",
                 authorities=spec.pop("authorities", ("issuing",)),
                 **spec,
             ),
-            log_name=NODE.uri,
-            store=own.store,
-            caller=calls,
-            changed=own.changed,
-            authority_ids=own.known.ids_by_name,
-            clock=SystemClock(),
+            lambda part: Publisher(
+                part,
+                log_name=NODE.uri,
+                store=own.store,
+                caller=calls,
+                changed=own.changed,
+                authority_ids=own.known.ids_by_name,
+                clock=SystemClock(),
+            ),
         )
         task = tasks.create_task(publisher.run())
         yield Publishing(own, va, calls, publisher)
@@ -319,6 +333,43 @@ def test_a_long_crl_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_revocation_overtakes_a_long_crl(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path) as it:
+            serial = await it.issue(1)
+            await put_certificates(it.own.store, it.own.authority_id(), 8_000)
+            it.calls.gate.clear()
+            await it.own.crls.make("issuing")
+            await it.calls.sending.wait()
+            order = RevocationOrder(reason="superseded")
+            await it.own.service.revoke_locally("issuing", serial, order, caller="local")
+            while True:
+                record = await it.va.certificate(it.own.authority_id(), serial)
+                if record is not None and record.status is CertificateStatus.REVOKED:
+                    break
+                await asyncio.sleep(0.01)
+            assert await it.va.latest_crl(it.own.authority_id()) is None
+            assert it.publisher.snapshot().lag_entries > 0
+            it.calls.gate.set()
+            await it.caught_up()
+            assert await crl_at_va(it) == await crl_at_ca(it)
+
+    run(scenario())
+
+
+def test_what_goes_down_the_lane_of_crls_says_nothing_of_how_fresh_statuses_are(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=("crl",)) as it:
+            await it.own.crls.make("issuing")
+            await it.caught_up()
+            assert await it.va.latest_crl(it.own.authority_id()) is not None
+            assert it.calls.receiver.fresh_at == {}
+
+    run(scenario())
+
+
 def test_a_long_crl_that_was_replaced_is_left_out(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with publishing(tmp_path, cut=10_000) as it:
@@ -372,8 +423,8 @@ def test_lag_is_the_age_of_what_waits_and_not_of_what_waited(tmp_path: Path) -> 
             await it.caught_up()
             now = it.publisher.snapshot()
             assert (now.lag_entries, now.lag_seconds) == (0, 0.0)
-            assert it.publisher._oldest_waiting_at is None or (
-                it.publisher._oldest_waiting_at >= it.own.clock.now() - 1
-            )
+            for lane in it.publisher._lanes:
+                oldest = lane._oldest_waiting_at
+                assert oldest is None or oldest >= it.own.clock.now() - 1
 
     run(scenario())
