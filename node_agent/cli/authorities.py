@@ -22,10 +22,12 @@ _KIND = "certification_authorities"
 
 
 def show_all(namespace: argparse.Namespace, session: Session) -> int:
-    """List the node's CAs."""
-    views = session.admin.get("objects", _KIND)
+    """List the node's CAs, a page at a time."""
+    views = session.admin.get("objects", _KIND, limit=namespace.limit, after=namespace.after)
 
     def render() -> RenderableType:
+        from rich.console import Group
+
         from node_agent.cli import look
 
         rows = [
@@ -40,7 +42,11 @@ def show_all(namespace: argparse.Namespace, session: Session) -> int:
             ]
             for view in views
         ]
-        return look.table(["CA", "kind", "subject", "issuer", "key", "CA ends", "profiles"], rows)
+        heads = ["CA", "kind", "subject", "issuer", "key", "CA ends", "profiles"]
+        table = look.table(heads, rows)
+        if len(views) < namespace.limit:
+            return table
+        return Group(table, f"for more: peersys ca list --after {views[-1]['spec']['name']}")
 
     session.show(views, render)
     return ExitStatus.OK

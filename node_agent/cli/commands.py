@@ -126,6 +126,13 @@ def _certificates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most N (default 50)")
 
 
+def _page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", type=int, default=100, metavar="N", help="at most N (default 100)"
+    )
+    parser.add_argument("--after", metavar="NAME", help="only names above NAME")
+
+
 def _certificate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("authority", metavar="CA", help="name of the CA that issued it")
     parser.add_argument("serial", metavar="SERIAL", help="hexadecimal")
@@ -334,7 +341,13 @@ _CA = Group(
     name="ca",
     summary="certification authorities of the node",
     commands=(
-        Command(name="list", summary="list the node's CAs", handler="authorities:show_all"),
+        Command(
+            name="list",
+            summary="list the node's CAs by name",
+            handler="authorities:show_all",
+            arguments=_page,
+            examples=("peersys ca list", "peersys ca list --after issuing"),
+        ),
         Command(
             name="show",
             summary="show one CA, its certificate and its CRL",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from node_agent.errors import NodeAgentError, Outdated
@@ -42,6 +43,7 @@ from node_agent.web.backends import (
     ManagementCertificateOrder,
     NodeDescription,
     NodeHealth,
+    ObjectPage,
     ObjectView,
     PeerStatus,
     PingResult,
@@ -151,7 +153,7 @@ class Management:
 
     async def node(self) -> NodeDescription:
         """Return all objects."""
-        objects = {kind: tuple(await self.objects(kind)) for kind in KINDS}
+        objects = {kind: tuple(await self.objects(kind, ObjectPage())) for kind in KINDS}
         return NodeDescription(
             identity=self._node.uri,
             version=self._version,
@@ -172,9 +174,10 @@ class Management:
                 caller=caller,
             )
 
-    async def objects(self, kind: str) -> Sequence[ObjectView]:
-        """Return the objects of ``kind``."""
-        return [await self._views.view(item) for item in self._objects.all(kind)]
+    async def objects(self, kind: str, page: ObjectPage) -> Sequence[ObjectView]:
+        """Return a page of the objects of ``kind``: only what is on it is looked at."""
+        items = (item for item in self._objects.all(kind) if item.name > page.after)
+        return [await self._views.view(item) for item in islice(items, page.limit)]
 
     async def object(self, kind: str, name: str) -> ObjectView:
         """Return one object."""

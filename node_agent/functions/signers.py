@@ -7,6 +7,7 @@ certificate has arrived; the old one's answers stay valid until their nextUpdate
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,6 +24,7 @@ from node_agent.functions.signal import ChangeSignal
 from node_agent.objects import SignerSpec
 from node_agent.peers.operations import CERTIFY_SIGNER, CertifySignerRequest
 from node_agent.pki.ocsp import OcspSigner
+from node_agent.pki.outline import CertificateOutline, outline
 from node_agent.pki.own_csr import build_csr
 from node_agent.store.records import ObjectChange, ObjectRecord
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.tokens import Tokens
     from node_agent.functions.upstreams import Upstreams
+    from node_agent.pki.token import TokenKey
     from node_agent.store.api import Writer
 
 __all__ = ["ActiveSigner", "Signers"]
@@ -44,12 +47,23 @@ _RETRY_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ActiveSigner:
-    """A signer with a certificate."""
+    """A signer with a certificate (DER). It is loaded when it first answers."""
 
     spec: SignerSpec
-    signer: OcspSigner
+    key: TokenKey
+    certificate: bytes
+
+    @cached_property
+    def outline(self) -> CertificateOutline:
+        """What says which certificate it is and how long it lives."""
+        return outline(self.certificate)
+
+    @cached_property
+    def signer(self) -> OcspSigner:
+        """What signs. Raises ConfigError when the certificate isn't this key's signer."""
+        return OcspSigner.load(self.key, self.certificate)
 
 
 class Signers:
@@ -80,9 +94,14 @@ class Signers:
     def active(self, authority: str) -> ActiveSigner | None:
         """Return the signer that answers for the CA ``authority``, None without a valid one."""
         found = self._active.get(authority)
-        if found is None or found.signer.not_after <= self._clock.now():
+        if found is None or found.outline.not_after <= self._clock.now():
             return None
         return found
+
+    def certificate(self, name: str) -> CertificateOutline | None:
+        """Return what the certificate of the signer ``name`` says, None without one."""
+        found = self._of(name)
+        return None if found is None else found.outline
 
     def configure(self) -> None:
         """Load every certified signer; look after the others soon."""
@@ -98,12 +117,10 @@ class Signers:
 
     def state(self, name: str) -> str:
         """Return ``active``, ``waiting`` or ``expired`` for the signer ``name``."""
-        spec = self._objects.get("signers", name).spec
-        assert isinstance(spec, SignerSpec)
-        found = self._active.get(spec.authority)
-        if found is None or found.spec.name != name:
+        found = self._of(name)
+        if found is None:
             return "waiting"
-        return "active" if found.signer.not_after > self._clock.now() else "expired"
+        return "active" if found.outline.not_after > self._clock.now() else "expired"
 
     async def run(self) -> None:
         """Certify and renew until cancelled."""
@@ -120,10 +137,16 @@ class Signers:
         found = self._active.get(item.spec.authority)
         if found is None:
             return True
-        life = found.signer.not_after - found.signer.not_before
+        life = found.outline.not_after - found.outline.not_before
         # Never more than half of its life ahead, or a short-lived one would be renewed for ever.
         ahead = min(item.spec.renew_before_seconds, life // 2)
-        return found.signer.not_after - ahead <= self._clock.now()
+        return found.outline.not_after - ahead <= self._clock.now()
+
+    def _of(self, name: str) -> ActiveSigner | None:
+        spec = self._objects.get("signers", name).spec
+        assert isinstance(spec, SignerSpec)
+        found = self._active.get(spec.authority)
+        return found if found is not None and found.spec.name == name else None
 
     async def _renew(self, item: ManagedObject) -> bool:
         try:
@@ -147,10 +170,11 @@ class Signers:
             peers=self._upstreams.serving(spec.authority),
             timeout_seconds=_CALL_SECONDS,
         )
-        signer = OcspSigner.load(key, answer.chain[0])
+        certified = ActiveSigner(spec, key, answer.chain[0])
+        serial = certified.signer.serial
         await self._keep(item, SignerState(label, answer.chain))
-        self._active[spec.authority] = ActiveSigner(spec, signer)
-        log.info("signer certified", signer=item.name, serial=f"{signer.serial:x}")
+        self._active[spec.authority] = certified
+        log.info("signer certified", signer=item.name, serial=f"{serial:x}")
         self._on_change()
 
     async def _keep(self, item: ManagedObject, state: SignerState) -> None:
@@ -176,4 +200,4 @@ class Signers:
         if not state.chain:
             return
         key = self._tokens.own(spec.crypto_token).key(state.key_label)
-        self._active[spec.authority] = ActiveSigner(spec, OcspSigner.load(key, state.chain[0]))
+        self._active[spec.authority] = ActiveSigner(spec, key, state.chain[0])

@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography import x509
 
-from node_agent.functions.node_objects import (
-    AuthorityState,
-    NodeObjects,
-    SignerState,
-    decode_state,
-)
+from node_agent.functions.node_objects import AuthorityState, NodeObjects, decode_state
 from node_agent.identity import NodeIdentity
 from node_agent.objects import CertificationAuthoritySpec, SignerSpec
 from node_agent.web.backends import (
@@ -109,14 +103,13 @@ class StatusReporter:
         for item in self._objects.all("signers"):
             spec = item.spec
             assert isinstance(spec, SignerSpec)
-            chain = decode_state(item, SignerState).chain
-            certificate = x509.load_der_x509_certificate(chain[0]) if chain else None
+            certificate = self._signers.certificate(item.name)
             yield SignerStatus(
                 name=item.name,
                 authority=spec.authority,
                 state=self._signers.state(item.name),
-                not_after=None if certificate is None else _not_after(certificate),
-                serial=None if certificate is None else f"{certificate.serial_number:x}",
+                not_after=None if certificate is None else certificate.not_after,
+                serial=None if certificate is None else f"{certificate.serial:x}",
             )
 
     def measure(self, metrics: Metrics) -> None:
@@ -216,7 +209,3 @@ class StatusReporter:
                 crl_next_update=crl.next_update if crl else None,
                 certificates=counts.get(authority.authority_id, 0),
             )
-
-
-def _not_after(certificate: x509.Certificate) -> int:
-    return int(certificate.not_valid_after_utc.timestamp())

@@ -29,6 +29,7 @@ from node_agent.web.admin_bodies import (
     ManagementCertificateOrder,
     NodeDescription,
     NodeHealth,
+    ObjectPage,
     ObjectView,
     PeerStatus,
     PingResult,
@@ -132,6 +133,7 @@ def _object_routes(api: _AdminApi) -> list[Route]:
             "Objects of one kind",
             list[ObjectView],
             api.objects,
+            query=ObjectPage,
         ),
         _get(_OBJECT_PATH, "get_object", "One object", ObjectView, api.object),
         Route(
@@ -328,7 +330,7 @@ class _AdminApi:
         )
 
     async def objects(self, call: ApiCall) -> ApiAnswer:
-        return json_answer(await self.backend.objects(_kind(call)))
+        return json_answer(await self.backend.objects(_kind(call), call.query(ObjectPage)))
 
     async def object(self, call: ApiCall) -> ApiAnswer:
         return json_answer(await self.backend.object(_kind(call), call.path["name"]))

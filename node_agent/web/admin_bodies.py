@@ -26,6 +26,7 @@ __all__ = [
     "ManagementCertificateOrder",
     "NodeDescription",
     "NodeHealth",
+    "ObjectPage",
     "ObjectView",
     "PeerStatus",
     "PingResult",
@@ -65,6 +66,15 @@ class ObjectView(View, frozen=True, kw_only=True, omit_defaults=True):
 
     spec: JsonObject
     state: JsonObject | None = None
+
+
+class ObjectPage(Order, frozen=True, kw_only=True):
+    """Which objects of a kind: by name, those above ``after``, at most ``limit``; without both,
+    all.
+    """
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+    after: str = ""
 
 
 class NodeDescription(View, frozen=True, kw_only=True):

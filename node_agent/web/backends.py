@@ -30,6 +30,7 @@ from node_agent.web.admin_bodies import (
     ManagementCertificateOrder,
     NodeDescription,
     NodeHealth,
+    ObjectPage,
     ObjectView,
     PeerStatus,
     PingResult,
@@ -112,6 +113,7 @@ __all__ = [
     "ManagementCertificateOrder",
     "NodeDescription",
     "NodeHealth",
+    "ObjectPage",
     "ObjectView",
     "OcspAnswer",
     "PeerStatus",
@@ -157,8 +159,8 @@ class ManagementBackend(Protocol):
         """Plan the whole specification and, unless ``dry_run``, apply it in one transaction."""
         ...
 
-    async def objects(self, kind: str) -> Sequence[ObjectView]:
-        """Return the objects of ``kind`` (a key of ``objects.KINDS``) by name."""
+    async def objects(self, kind: str, page: ObjectPage) -> Sequence[ObjectView]:
+        """Return a page of the objects of ``kind`` (a key of ``objects.KINDS``), by name."""
         ...
 
     async def object(self, kind: str, name: str) -> ObjectView:

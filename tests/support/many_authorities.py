@@ -47,22 +47,25 @@ def authority_name(number: int) -> str:
     return f"many-{number:05}"
 
 
-def add_authorities(agent: Agent, count: int, *, issuer: str, profiles: Sequence[str]) -> None:
-    """Add ``count`` CAs below ``issuer`` to the store of ``agent``, which must not run.
+def add_authorities(
+    agent: Agent, numbers: range, *, issuer: str, profiles: Sequence[str] = ()
+) -> None:
+    """Add CAs below ``issuer`` to the store of ``agent``, which must not run.
 
-    Their CRLs end one after the other over the week that a CRL lives.
+    Their CRLs become due one after the other over the days that a CRL lives.
     """
-    asyncio.run(_add(agent, count, issuer, tuple(profiles)))
+    asyncio.run(_add(agent, numbers, issuer, tuple(profiles)))
 
 
-async def _add(agent: Agent, count: int, issuer: str, profiles: tuple[str, ...]) -> None:
+async def _add(agent: Agent, numbers: range, issuer: str, profiles: tuple[str, ...]) -> None:
     async with _maker(agent) as maker:
-        for first in range(0, count, _AT_ONCE):
-            numbers = range(first, min(count, first + _AT_ONCE))
+        for first in range(numbers.start, numbers.stop, _AT_ONCE):
+            some = range(first, min(numbers.stop, first + _AT_ONCE))
             await maker.add(
-                [_specification(number, issuer) for number in numbers],
+                [_specification(number, issuer) for number in some],
                 profiles,
-                ages=[number / count for number in numbers],
+                # From half of its life on, that none is due before a test or benchmark is over.
+                ages=[(number - numbers.start) / len(numbers) / 2 for number in some],
             )
 
 

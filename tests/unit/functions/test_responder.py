@@ -17,7 +17,6 @@ from node_agent.functions.responder import Responder
 from node_agent.functions.signers import ActiveSigner
 from node_agent.objects import SignerSpec
 from node_agent.peers.operations import CertifySignerRequest, EnrollRequest
-from node_agent.pki.ocsp import OcspSigner
 from node_agent.pki.own_csr import build_csr
 from node_agent.web.backends import OcspAnswer, RevocationOrder
 from tests.support.csrs import csr_der, pkilint_ocsp
@@ -125,7 +124,7 @@ async def serving(
         request = CertifySignerRequest(authority="issuing", csr=build_csr(key, "signer"))
         answer = await own.service.certify_signer(context("va1", number=999), request)
         spec = SignerSpec(name="s", authority="issuing", unknown_serial=unknown_serial)
-        signers = OneSigner("issuing", ActiveSigner(spec, OcspSigner.load(key, answer.chain[0])))
+        signers = OneSigner("issuing", ActiveSigner(spec, key, answer.chain[0]))
         responder = Responder(
             store=own.store,
             known=own.known,

@@ -26,6 +26,7 @@ from node_agent.web.backends import (
     ManagementCertificateOrder,
     NodeDescription,
     NodeHealth,
+    ObjectPage,
     ObjectView,
     PeerStatus,
     PingResult,
@@ -90,7 +91,7 @@ class MemoryManagement:
         return NodeHealth(node=NODE, version="0.1.0")
 
     async def node(self) -> NodeDescription:
-        views = {kind: tuple(await self.objects(kind)) for kind in KINDS}
+        views = {kind: tuple(await self.objects(kind, ObjectPage())) for kind in KINDS}
         return NodeDescription(identity=NODE, version="0.1.0", started_at=1.5, objects=views)
 
     async def apply_node(
@@ -99,10 +100,9 @@ class MemoryManagement:
         specs = [spec for kind in KINDS for spec in getattr(specification, kind)]
         return self._apply(specs, dry_run=dry_run, caller=caller)
 
-    async def objects(self, kind: str) -> Sequence[ObjectView]:
-        return [
-            ObjectView(spec=spec, state={}) for key, spec in self.stored.items() if key[0] == kind
-        ]
+    async def objects(self, kind: str, page: ObjectPage) -> Sequence[ObjectView]:
+        names = sorted(name for known, name in self.stored if known == kind and name > page.after)
+        return [ObjectView(spec=self.stored[kind, name], state={}) for name in names[: page.limit]]
 
     async def object(self, kind: str, name: str) -> ObjectView:
         if (kind, name) not in self.stored:
