@@ -410,7 +410,9 @@ authorities:
   type: list
   elements: str
 content:
-  description: What is published.
+  description:
+    - What is published. V(certificate) is the whole certificate, without it only its status goes.
+    - V(certificate) needs V(status).
   type: list
   elements: str
   choices: [certificate, status, crl]
@@ -421,6 +423,12 @@ verify_seconds:
     - With V(0) only when somebody asks for it.
   type: int
   default: 3600
+only_revoked:
+  description:
+    - Leave out certificates whose status never changed.
+    - C(unknown_serial) of the receiver's signer says what silence about a serial then means.
+  type: bool
+  default: false
 """
 
 _SIGNERS = (
@@ -443,10 +451,12 @@ renew_before_seconds:
   type: int
   default: 604800
 unknown_serial:
-  description: What is answered for a serial number that the CA never recorded here.
+  description:
+    - What is answered for a serial number that isn't recorded here.
+    - Without it that is V(unknown), and V(unauthorized) where the CA publishes only revoked certificates.
+    - V(good) counts only where the CA publishes only revoked certificates.
   type: str
-  choices: [unknown, unauthorized, revoked]
-  default: unknown
+  choices: [unknown, unauthorized, revoked, good]
 """
     + _CRYPTO_TOKEN_NAME
     + _KEY_KIND

@@ -206,6 +206,7 @@ PUBLISHER = ArgumentSpec(
             ("certificate", "status", "crl"), choices=["certificate", "status", "crl"]
         ),
         "verify_seconds": {"type": "int", "default": 3600},
+        "only_revoked": _flag(False),
     },
     needed=("peer", "authorities"),
 )
@@ -217,7 +218,7 @@ SIGNER = ArgumentSpec(
         "key_kind": _key_kind(),
         "validity_seconds": _number(3600),
         "renew_before_seconds": _number(7 * 86400),
-        "unknown_serial": _text("unknown", choices=["unknown", "unauthorized", "revoked"]),
+        "unknown_serial": _text(choices=["unknown", "unauthorized", "revoked", "good"]),
     },
     needed=("authority",),
 )

@@ -47,6 +47,14 @@ EXAMPLES = r"""
     authorities: [root, issuing]
     verify_seconds: 600
     verify: repair
+
+- name: Tell a VA in an outer zone nothing but what is revoked
+  peersys.pki.publisher:
+    name: va2
+    peer: spiffe://pki.example.org/node/va2
+    authorities: [issuing]
+    content: [status, crl]
+    only_revoked: true
 """
 
 RETURN = r"""

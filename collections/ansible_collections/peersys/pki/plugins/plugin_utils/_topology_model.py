@@ -153,12 +153,15 @@ class Authority:
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """``source`` dials ``target``. ``authorities`` None: all of the source's."""
+    """``source`` dials ``target``. ``authorities`` None: all of the source's. ``publish``: options
+    of what goes to a VA.
+    """
 
     index: int
     source: str
     target: str
     authorities: tuple[str, ...] | None
+    publish: dict[str, t.Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

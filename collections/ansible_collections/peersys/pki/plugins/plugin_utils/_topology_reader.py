@@ -19,6 +19,8 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
     CERTIFICATE_PROFILE,
     CERTIFICATION_AUTHORITY,
     MANAGEMENT_CA,
+    PUBLISHER,
+    SIGNER,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Document,
@@ -71,7 +73,14 @@ NODE_KEYS = (
 STORE_KEYS = ("host", "zone", "address", "port", "database", "variables")
 CLIENT_KEYS = ("zone", "address", "variables")
 AUTHORITY_KEYS = ("node", "activation", *(set(CERTIFICATION_AUTHORITY.options) - {"name"}))
-LINK_KEYS = ("from", "to", "authorities")
+LINK_KEYS = ("from", "to", "authorities", "publish")
+PUBLISH = ArgumentSpec(
+    {
+        "content": PUBLISHER.options["content"],
+        "only_revoked": PUBLISHER.options["only_revoked"],
+        "unknown_serial": SIGNER.options["unknown_serial"],
+    }
+)
 
 # The agent's own rules for names (SPIFFE-ID section 2.1; a node's name is also a DNS label).
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}\Z")
@@ -298,7 +307,23 @@ class _Reader(TypedDocument):
             authorities=None
             if authorities is None
             else tuple(self.texts((*path, "authorities"), authorities)),
+            publish=self.publish((*path, "publish"), given.get("publish", {})),
         )
+
+    def publish(self, path: Path, raw: t.Any) -> dict[str, t.Any]:
+        """Return what a link to a VA publishes, as it is written."""
+        given = self.typed(path, raw, dict)
+        self.known_keys(path, given, PUBLISH.options)
+        result = ArgumentSpecValidator(PUBLISH.as_suboptions()).validate(given)
+        if result.error_messages:
+            self.refuse(path, result.error_messages[0])
+        if given.get("only_revoked") and "unknown_serial" not in given:
+            self.refuse(
+                (*path, "only_revoked"),
+                "what silence about a serial means isn't said",
+                "Choose unknown_serial: good, unknown, unauthorized or revoked",
+            )
+        return given
 
 
 def _diallers_words(zones: dict[str, Zone], zone: Zone) -> t.Iterator[str]:

@@ -249,6 +249,13 @@ def _functions_have_ports(topology: Topology) -> Faults:
                 yield Fault(path, f"is missing on a {function.replace('_', ' ')}", remedy)
 
 
+def _only_vas_are_published_to(topology: Topology) -> Faults:
+    for link in topology.links:
+        if link.publish and not topology.nodes[link.target].has("validation_authority"):
+            path = ("links", link.index, "publish")
+            yield Fault(path, f"{link.target} is no VA", "Leave it out, or name a VA")
+
+
 def _everyone_has_a_ca(topology: Topology) -> Faults:
     missing = {
         "registration_authority": "no CA dials this RA, nor a proxy that it dials: nothing can be "
@@ -287,6 +294,7 @@ _DIRECTIONS = (
     _links_are_no_loop,
     _endpoints_differ,
     _functions_have_ports,
+    _only_vas_are_published_to,
     _everyone_has_a_ca,
     *CHAIN_RULES,
     *TENANT_RULES,

@@ -160,7 +160,8 @@ def _publishers(topology: Topology, link: Link) -> list[Variables]:
     found: list[Variables] = []
     if topology.nodes[link.target].has("validation_authority"):
         names = [authority.name for authority in topology.authorities_over(link)]
-        found.append({"name": link.target, "peer": peer, "authorities": names})
+        options = {key: value for key, value in link.publish.items() if key != "unknown_serial"}
+        found.append({"name": link.target, "peer": peer, "authorities": names, **options})
     if topology.nodes[link.source].has("management_ca"):
         name = topology.management["name"]
         revocations = {"name": f"{name}-{link.target}", "peer": peer}
@@ -228,9 +229,18 @@ def _validation_authority(topology: Topology, node: Node) -> Variables:
         "validation_authority_url": node.validation_url,
         "validation_authority_peer_roles": peer_roles(topology, node),
         "validation_authority_signers": [
-            {"name": authority.name, "authority": authority.name} for authority in answered
+            {"name": one.name, "authority": one.name, **_silence(topology, node, one)}
+            for one in answered
         ],
     }
+
+
+def _silence(topology: Topology, node: Node, authority: Authority) -> Variables:
+    """Return what a serial means of which a VA was told nothing, if that was chosen."""
+    for link in topology.links_to(node.name):
+        if authority in topology.authorities_over(link) and "unknown_serial" in link.publish:
+            return {"unknown_serial": link.publish["unknown_serial"]}
+    return {}
 
 
 def _ra_proxy(topology: Topology, node: Node) -> Variables:

@@ -101,6 +101,22 @@ def test_publishers_bring_cas_to_vas_and_the_management_crl_to_everyone(hosts):
     ]
 
 
+def test_a_link_says_what_goes_to_its_va_and_what_silence_means(good, load):
+    options = "publish: {content: [status, crl], only_revoked: true, unknown_serial: good}"
+    inventory = load(good.replace("to: va1}", f"to: va1, {options}}}"))
+    ca1 = inventory.get_host("ca1").vars["certification_authority_publishers"]
+    assert ca1[1] == {
+        "name": "va1",
+        "peer": VA1,
+        "authorities": ["root", "issuing"],
+        "content": ["status", "crl"],
+        "only_revoked": True,
+    }
+    assert inventory.get_host("va1").vars["validation_authority_signers"] == [
+        {"name": "issuing", "authority": "issuing", "unknown_serial": "good"}
+    ]
+
+
 def test_certificates_carry_the_addresses_of_the_vas(hosts):
     root, issuing = hosts["ca1"]["certification_authority_authorities"]
     assert issuing["ocsp_urls"] == ["http://192.0.2.13/ocsp"]

@@ -69,6 +69,21 @@ REFUSALS = {
         "to: ra1, authorities: [isuing]}",
         "28: links[0].authorities[0]: unknown CA 'isuing'",
     ),
+    "only revoked certificates, and silence about the rest": (
+        "to: va1}",
+        "to: va1, publish: {only_revoked: true}}",
+        "29: links[1].publish.only_revoked: what silence about a serial means isn't said. Choose",
+    ),
+    "publishing to an RA": (
+        "to: ra1}",
+        "to: ra1, publish: {content: [crl]}}",
+        "28: links[0].publish: ra1 is no VA",
+    ),
+    "unknown option of publishing": (
+        "to: va1}",
+        "to: va1, publish: {only_revoke: true}}",
+        "29: links[1].publish.only_revoke: unknown key",
+    ),
     "RA that dials a CA": (
         "{from: ca1, to: ra1}",
         "{from: ra1, to: ca1}",
