@@ -233,6 +233,8 @@ class PeerConnectorSpec(_Spec, frozen=True):
 class PublisherSpec(_Spec, frozen=True):
     """The standing order "what these CAs record goes to that peer".
 
+    ``content``: certificates whole or, without ``certificate``, their statuses alone; CRLs.
+    ``only_revoked`` leaves out certificates whose status never changed.
     Each ``verify_seconds`` what the peer has is compared with what is here, and repaired; 0: only
     when somebody asks.
     """
@@ -242,12 +244,15 @@ class PublisherSpec(_Spec, frozen=True):
     authorities: tuple[Name, ...]
     content: tuple[Literal["certificate", "status", "crl"], ...] = ("certificate", "status", "crl")
     verify_seconds: NonNegativeInt = 3600
+    only_revoked: bool = False
 
 
 class SignerSpec(_Spec, frozen=True):
     """A VA's OCSP signing key and certificate for one CA, certified over the peer link.
 
-    ``unknown_serial``: what is answered for a serial the CA never recorded here.
+    ``unknown_serial``: what is answered for a serial that isn't recorded here. Without one it is
+    ``unknown`` where the CA publishes all certificates, and ``unauthorized`` where it publishes
+    only revoked ones: there somebody must choose. ``good`` counts only there.
     """
 
     name: Name
@@ -256,7 +261,7 @@ class SignerSpec(_Spec, frozen=True):
     key_kind: KeyKind = "ec-p256"
     validity_seconds: PositiveInt = 3600
     renew_before_seconds: PositiveInt = 7 * 86400
-    unknown_serial: Literal["unknown", "unauthorized", "revoked"] = "unknown"
+    unknown_serial: Literal["unknown", "unauthorized", "revoked", "good"] | None = None
 
 
 class RequesterSpec(_Spec, frozen=True):

@@ -26,7 +26,7 @@ from node_agent.peers.operations import (
     serial_number,
     serial_octets,
 )
-from node_agent.store.records import CertificateStatus, StatusChange
+from node_agent.store.records import CertificateStatus, ChangeEntry, ChangeKind, StatusChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,8 @@ class ComparedStore:
             while len(self._trees) > _MOST_TREES:
                 del self._trees[next(iter(self._trees))]
         digests = tuple(tree.children(prefix) for prefix in request.prefixes)
-        return DigestsAnswer(digests=digests, entries=tree.entries)
+        may_take_back = context.roles.permits(context.origin, "/peer/publish/take_back")
+        return DigestsAnswer(digests=digests, entries=tree.entries, may_take_back=may_take_back)
 
     async def entries(self, context: Context, request: EntriesRequest) -> EntriesAnswer:
         """Answer what is in some leaves."""
@@ -104,18 +105,25 @@ class ComparedStore:
             surplus = [serial_number(serial) for serial in request.surplus]
         except (*UNREADABLE, ValueError) as error:
             raise RequestRefused("a repaired entry can't be read", field="entries") from error
-        await self._store.apply_repair(
-            authority.authority_id, records, removed=surplus, audit=context.audit_record
+        repaired = await self._store.apply_repair(
+            authority.authority_id,
+            records,
+            removed=surplus,
+            audit=context.audit_record,
+            entries=[found for entry in request.entries for found in _entries(authority, entry)],
+            takes_back=request.takes_back,
         )
         applied = Applied(certificates=records)
         applied.statuses = [_gone(authority, serial) for serial in surplus]
         self._on_applied(applied)
-        return RepairAnswer(repaired=len(records) + len(surplus))
+        return RepairAnswer(repaired=repaired)
 
     def _authority(self, name: str, identifier: str) -> KnownAuthority:
         authority = self._known.get(identifier)
         if authority is None or authority.name != name:
             raise PolicyDenied(f"{identifier} isn't the CA {name}", rule="publish")
+        if authority.is_own:
+            raise PolicyDenied(f"{name!r} is this node's own CA", rule="publish")
         return authority
 
 
@@ -127,6 +135,26 @@ def _record(authority: KnownAuthority, entry: RepairedEntry) -> CertificateRecor
     assert isinstance(status, StatusPayload)
     change = status_change(authority.authority_id, serial, status)
     return read_certificate(authority, serial, payload, change)
+
+
+def _entries(authority: KnownAuthority, entry: RepairedEntry) -> list[ChangeEntry]:
+    """Return a repair as entries of the change log, for those whom this node publishes to."""
+    serial, status = serial_number(entry.serial), decode("status", entry.status)
+    assert isinstance(status, StatusPayload)
+    said = [(ChangeKind.CERTIFICATE, entry.certificate)]
+    if status.status != CertificateStatus.GOOD.value:
+        said.append((ChangeKind.STATUS, entry.status))
+    return [
+        ChangeEntry(
+            position=0,
+            kind=kind,
+            authority_id=authority.authority_id,
+            serial=serial,
+            at=status.at,
+            payload=payload,
+        )
+        for kind, payload in said
+    ]
 
 
 def _gone(authority: KnownAuthority, serial: int) -> StatusChange:

@@ -7,7 +7,7 @@ granted the same name can't take it over by publishing a CA of its own under it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -43,17 +43,30 @@ class AuthorityState(msgspec.Struct, frozen=True):
     name: str
     chain: tuple[bytes, ...]
     publisher: str
+    is_partial: bool = False
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class KnownAuthority:
-    """A CA. ``chain`` is DER, its own certificate first. ``publisher`` is empty for our own."""
+    """A CA. ``chain`` is DER, its own certificate first. ``publisher`` is empty for our own.
+
+    ``is_partial``: only its revoked certificates are published to us. ``path`` are the change logs
+    through which it comes to us, its own node's first.
+    """
 
     authority_id: str
     name: str
     chain: tuple[bytes, ...]
     outline: CertificateOutline
     publisher: str
+    is_partial: bool = False
+    path: tuple[str, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this node holds its key."""
+        return not self.publisher
 
     @cached_property
     def certificate(self) -> x509.Certificate:
@@ -90,7 +103,7 @@ class KnownAuthorities:
         """
         known = self._by_id.get(authority.authority_id)
         if known is not None and known.chain == authority.chain and known.name == authority.name:
-            return False
+            return self._describe(known, is_partial=authority.is_partial, path=authority.path)
         for other in self._by_name.get(authority.name, ()):
             if other.publisher != authority.publisher:
                 raise PolicyDenied(
@@ -98,6 +111,22 @@ class KnownAuthorities:
                     rule="known_authorities",
                 )
         self._file(authority)
+        return True
+
+    def describe(
+        self, name: str, *, is_partial: bool, path: tuple[str, ...]
+    ) -> list[KnownAuthority]:
+        """Note how the CAs of a name come to us; return those of which it is news."""
+        return [
+            self._by_id[authority.authority_id]
+            for authority in tuple(self._by_name.get(name, ()))
+            if self._describe(authority, is_partial=is_partial, path=path)
+        ]
+
+    def _describe(self, known: KnownAuthority, *, is_partial: bool, path: tuple[str, ...]) -> bool:
+        if known.is_own or (known.is_partial, known.path) == (is_partial, path):
+            return False
+        self._file(replace(known, is_partial=is_partial, path=path))
         return True
 
     def get(self, identifier: str) -> KnownAuthority | None:
@@ -147,12 +176,19 @@ def kept_authority(name: str, chain: tuple[bytes, ...], publisher: str) -> Known
 def from_record(record: ObjectRecord) -> KnownAuthority:
     """Return a learned CA as the store kept it."""
     state = msgspec.msgpack.decode(record.state, type=AuthorityState)
-    return kept_authority(state.name, state.chain, state.publisher)
+    authority = kept_authority(state.name, state.chain, state.publisher)
+    return replace(authority, is_partial=state.is_partial, path=state.path)
 
 
 def to_record(authority: KnownAuthority, now: float) -> ObjectRecord:
     """Return the row that keeps a learned CA."""
-    state = AuthorityState(authority.name, authority.chain, authority.publisher)
+    state = AuthorityState(
+        authority.name,
+        authority.chain,
+        authority.publisher,
+        authority.is_partial,
+        authority.path,
+    )
     return ObjectRecord(
         kind=KIND,
         name=authority.authority_id,

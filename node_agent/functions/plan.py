@@ -228,7 +228,7 @@ def _check_object(objects: Objects, where: str, spec: ObjectSpec) -> None:
         case PeerConnectorSpec():
             _check_connector(objects, where, spec)
         case PublisherSpec():
-            _identity(spec.peer, f"{where}.peer")
+            _check_publisher(objects, where, spec)
         case SignerSpec():
             _need(objects, "crypto_tokens", spec.crypto_token, f"{where}.crypto_token")
         case RequesterSpec():
@@ -292,6 +292,36 @@ def _check_connector(objects: Objects, where: str, spec: PeerConnectorSpec) -> N
     _need(objects, "authenticators", spec.authenticator, f"{where}.authenticator")
     if spec.min_connections > spec.max_connections:
         raise ConfigError("must not exceed max_connections", where=f"{where}.min_connections")
+
+
+def _check_publisher(objects: Objects, where: str, spec: PublisherSpec) -> None:
+    _identity(spec.peer, f"{where}.peer")
+    if not spec.content:
+        raise ConfigError("is empty", where=f"{where}.content", remedy="certificate, status or crl")
+    if "certificate" in spec.content and "status" not in spec.content:
+        raise ConfigError(
+            "certificates without their statuses would all be good",
+            where=f"{where}.content",
+            remedy="add status",
+        )
+    if not spec.only_revoked:
+        return
+    if "status" not in spec.content:
+        raise ConfigError(
+            "only_revoked is about statuses", where=f"{where}.content", remedy="add status"
+        )
+    for other in objects.get("publishers", {}).values():
+        if (
+            isinstance(other, PublisherSpec)
+            and (other.peer, other.only_revoked) == (spec.peer, False)
+            and "status" in other.content
+            and set(other.authorities) & set(spec.authorities)
+        ):
+            raise ConfigError(
+                f"publishes only revoked certificates where {other.name!r} publishes all",
+                where=f"{where}.only_revoked",
+                remedy="publish each CA to a peer in one way",
+            )
 
 
 def _check_requester(where: str, spec: RequesterSpec) -> None:

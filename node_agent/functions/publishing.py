@@ -19,9 +19,16 @@ import msgspec
 import structlog
 
 from node_agent.errors import NodeAgentError, NotFound
-from node_agent.functions.change_payloads import CertificatePayload, decode, encode, status_only
+from node_agent.functions.change_payloads import (
+    CertificatePayload,
+    certificate_payload,
+    decode,
+    encode,
+    status_only,
+)
 from node_agent.functions.crl_transfer import LongCrl, find_long_crl, send_content
 from node_agent.functions.publishing_turn import BEAT_SECONDS, OnlyTurn, TurnLost
+from node_agent.functions.receiving import SHARED_LOG
 from node_agent.identity import NodeIdentity
 from node_agent.peers.operations import (
     PUBLISH,
@@ -33,24 +40,28 @@ from node_agent.peers.operations import (
     PublishRequest,
     serial_octets,
 )
+from node_agent.store.records import ChangeKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from node_agent.clock import Clock
     from node_agent.functions.peer_calls import PeerCalls
+    from node_agent.functions.provenance import OwnLog
     from node_agent.functions.publishing_turn import Turn
     from node_agent.functions.signal import ChangeSignal
     from node_agent.objects import PublisherSpec
     from node_agent.store.api import Writer
     from node_agent.store.records import ChangeEntry
 
-__all__ = ["Publisher", "PublisherSnapshot", "source_name"]
+__all__ = ["Publisher", "PublisherSnapshot", "own_log_name", "source_name"]
 
 log = structlog.get_logger(__name__)
 
 # One frame's worth of typical certificates (about 1 KiB each) that a VA commits in some 10 ms.
 _BATCH_ENTRIES = 500
+# With each revoked certificate's status goes the certificate.
+_REVOKED_BATCH_ENTRIES = 100
 # CRLs make entries large: a batch is also ended by its bytes, well below the largest message.
 _BATCH_BYTES = 1024 * 1024
 _BATCHES_IN_FLIGHT = 4
@@ -67,7 +78,9 @@ _LOOK_AGAIN_SECONDS = 1.0
 # A peer with nothing to take in is asked how far it is: it may have been restored.
 _ASK_AGAIN_SECONDS = 10.0
 
-_FILTERED_KINDS = ("certificate", "status", "crl")
+
+class _OtherSource(NodeAgentError):
+    """What is published has another name now: a CA has become known, or the log was renamed."""
 
 
 class PublisherSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,16 +123,34 @@ class _InFlight:
     oldest_at: float | None
 
 
-def source_name(log_name: str, spec: PublisherSpec, authority_ids: Mapping[str, str]) -> str:
-    """Return how the receiver files our position. ``log_name`` is the node's URI, or the name of
-    the change log that several nodes share.
+def own_log_name(node: str, log_id: bytes, *, is_shared: bool) -> str:
+    """Return what a node's change log is called at others: ``node`` is its URI; a log that several
+    nodes share goes by its own name.
+    """
+    return f"{SHARED_LOG}{log_id.hex()}" if is_shared else node
 
-    It carries a digest of what is published: with another set of CAs or another content the
-    position starts at zero, and what the receiver has already is applied again without effect.
+
+def source_name(
+    log_name: str, log_id: bytes, spec: PublisherSpec, authority_ids: Mapping[str, str]
+) -> str:
+    """Return how the receiver files our position.
+
+    It carries a digest of what is published, and of which log: with another set of CAs, other
+    options or a store that was made anew the position starts at zero, and what the receiver has
+    already is applied again without effect.
     """
     chosen = sorted(f"{name}={authority_ids.get(name, '')}" for name in spec.authorities)
-    digest = hashlib.sha256("\n".join([*chosen, *sorted(spec.content)]).encode()).hexdigest()[:16]
-    return f"{log_name}#{digest}"
+    options = [*sorted(spec.content), *(["only_revoked"] if spec.only_revoked else [])]
+    text = "\n".join([log_id.hex(), *chosen, *options])
+    return f"{log_name}#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _published_kinds(spec: PublisherSpec) -> tuple[ChangeKind, ...]:
+    """Return which entries of the log are read for a publisher."""
+    kinds = [ChangeKind.AUTHORITY, *(ChangeKind(k) for k in spec.content if k != "certificate")]
+    if not spec.only_revoked and {"certificate", "status"} & {*spec.content}:
+        kinds.append(ChangeKind.CERTIFICATE)
+    return tuple(kinds)
 
 
 class Publisher:
@@ -129,7 +160,7 @@ class Publisher:
         self,
         spec: PublisherSpec,
         *,
-        log_name: str,
+        own_log: OwnLog,
         store: Writer,
         caller: PeerCalls,
         changed: ChangeSignal,
@@ -137,8 +168,14 @@ class Publisher:
         clock: Clock,
         turn: Turn | None = None,
     ) -> None:
+        """With a ``turn`` the store is shared."""
         self.spec = spec
-        self._log_name = log_name
+        self._node = own_log.node
+        self._is_shared = turn is not None
+        self._provenance = own_log.provenance
+        self._begin = own_log.begin
+        self._log_id = b""
+        self._following = ""
         self._turn: Turn = turn or OnlyTurn(store)
         self._told_at = 0.0
         self._asked_at = 0.0
@@ -163,6 +200,8 @@ class Publisher:
         pause = _RETRY_SECONDS
         while True:
             try:
+                self._log_id = (await self._store.heads()).log_id
+                self._following = self._source()
                 await self._turn.take(self._key(), self._is_behind)
                 await self._resume()
                 pause = _RETRY_SECONDS
@@ -170,6 +209,8 @@ class Publisher:
             except TurnLost as reason:
                 self._state, self._last_error = "standby", None
                 log.info("publisher stands by", publisher=self.spec.name, reason=str(reason))
+                continue
+            except _OtherSource:
                 continue
             except (NodeAgentError, TimeoutError) as error:
                 self._state, self._last_error = "waiting", str(error)
@@ -205,11 +246,17 @@ class Publisher:
         """Tell whether the peer has applied more than our log holds: ours is an old copy."""
         return await self._ask_position() > await self._store.last_position()
 
-    async def _ask_position(self, *, is_current: bool = False) -> int:
+    async def _ask_position(self, *, has_sent_all: bool = False) -> int:
+        names = self.spec.authorities
+        told = names if "status" in self.spec.content else ()
+        partial = told if self.spec.only_revoked else self._provenance.partial(told)
         request = PositionRequest(
             source=self._source(),
-            authorities=self.spec.authorities,
-            is_current=is_current and set(self.spec.content) != {"crl"},
+            authorities=names,
+            age_seconds=self._provenance.age_seconds(names) if has_sent_all else None,
+            complete=tuple(name for name in told if name not in partial),
+            partial=partial,
+            path=(*self._provenance.path(names), self._log_name()),
         )
         answer = await self._caller.call(
             PUBLISH_POSITION, request, peers=[self.peer], timeout_seconds=_CALL_SECONDS
@@ -219,13 +266,27 @@ class Publisher:
 
     async def _resume(self) -> None:
         """Take up where the receiver's committed position says, whatever ours says."""
-        position = self._acknowledged = await self._ask_position()
+        position = await self._ask_position()
         self._last_position = await self._store.last_position()
+        position = self._acknowledged = await self._rename_if_set_back(position)
         self._position = min(position, self._last_position)
         # Tell it, as soon as that is so, that it is up to date.
         self._asked_at = float("-inf")
         self._state, self._last_error = "up", None
         self._warn_of_newer_log(position)
+
+    async def _rename_if_set_back(self, position: int) -> int:
+        """Return where to take up; begin again where our log is an old copy of the one that the
+        peer knows, and only repeats what others record: its positions would mean other entries.
+        """
+        begin, self._begin = self._begin, None
+        last = self._last_position if begin is None else min(begin, self._last_position)
+        if position <= last or self._provenance.is_own(self.spec.authorities):
+            return position
+        log.warning("change log renamed", publisher=self.spec.name, peer_has=position, here=last)
+        self._log_id = await self._store.renew_log(self._log_id)
+        self._following = self._source()
+        return await self._ask_position()
 
     def _warn_of_newer_log(self, position: int) -> None:
         """Say that the peer knows more of our log than we do: our store is an old copy.
@@ -295,7 +356,7 @@ class Publisher:
 
     async def _look_back(self) -> None:
         """Notice a peer that was restored from an old copy while there was nothing to send."""
-        position = await self._ask_position(is_current=True)
+        position = await self._ask_position(has_sent_all=True)
         if position < self._acknowledged:
             raise NodeAgentError(
                 f"{self.spec.peer} was set back from {self._acknowledged} to {position}"
@@ -356,18 +417,14 @@ class Publisher:
         self._last_position = last
         if last <= after:
             return None
-        names = self._authority_ids()
-        ids = [names[name] for name in self.spec.authorities if name in names]
-        entries = await self._store.changes(after, limit=_BATCH_ENTRIES, authority_ids=ids)
-        long_crl, entries, end = await self._part_long_crl(
-            entries, last if len(entries) < _BATCH_ENTRIES else None
-        )
+        if self._source() != self._following:
+            raise _OtherSource(f"{self.spec.name} publishes something else now")
+        entries, is_end = await self._read(after)
+        long_crl, entries, end = await self._part_long_crl(entries, last if is_end else None)
         chosen, position = _cut_batch(entries, end)
         if chosen and self._oldest_waiting_at is None:
             self._oldest_waiting_at = chosen[0].at
-        published = tuple(
-            entry for entry in (self._published(item) for item in chosen) if entry is not None
-        )
+        published = tuple([entry for item in chosen async for entry in self._published(item)])
         request = PublishRequest(
             source=self._source(),
             after=told,
@@ -376,6 +433,18 @@ class Publisher:
             entries=published,
         )
         return _Batch(request, long_crl)
+
+    async def _read(self, after: int) -> tuple[list[ChangeEntry], bool]:
+        """Return what follows ``after`` for the peer, and whether that is all."""
+        names = self._authority_ids()
+        limit = _REVOKED_BATCH_ENTRIES if self.spec.only_revoked else _BATCH_ENTRIES
+        entries = await self._store.changes(
+            after,
+            limit=limit,
+            authority_ids=[names[name] for name in self.spec.authorities if name in names],
+            kinds=_published_kinds(self.spec),
+        )
+        return entries, len(entries) < limit
 
     async def _part_long_crl(
         self, entries: list[ChangeEntry], end: int | None
@@ -402,31 +471,45 @@ class Publisher:
             end = entries[-1].position
         return None, kept, end
 
-    def _published(self, entry: ChangeEntry) -> PublishedEntry | None:
-        """Return the entry as this publisher's content allows it; None leaves it out."""
-        payload = entry.payload
-        if entry.kind in _FILTERED_KINDS and entry.kind not in self.spec.content:
-            if entry.kind != "certificate" or "status" not in self.spec.content:
-                return None
-            certificate = decode(entry.kind, payload)
-            assert isinstance(certificate, CertificatePayload)
-            payload = encode(status_only(certificate))
-        return PublishedEntry(
-            position=entry.position,
-            kind=entry.kind,
-            authority_id=entry.authority_id,
-            serial=None if entry.serial is None else serial_octets(entry.serial),
-            at=entry.at,
-            payload=payload,
-        )
+    async def _published(self, entry: ChangeEntry) -> AsyncIterator[PublishedEntry]:
+        """Yield the entry as this publisher's options have it, what it takes to read it ahead."""
+        if entry.kind is ChangeKind.CERTIFICATE:
+            payload = decode(entry.kind, entry.payload)
+            assert isinstance(payload, CertificatePayload)
+            yield self._certificate(entry, payload)
+            return
+        if entry.kind is ChangeKind.STATUS and self.spec.only_revoked:
+            assert entry.serial is not None
+            record = await self._store.certificate(entry.authority_id, entry.serial)
+            if record is not None:
+                yield self._certificate(entry, certificate_payload(record))
+        yield _on_its_way(entry, entry.kind, entry.payload)
+
+    def _certificate(self, entry: ChangeEntry, payload: CertificatePayload) -> PublishedEntry:
+        chosen = payload if "certificate" in self.spec.content else status_only(payload)
+        return _on_its_way(entry, ChangeKind.CERTIFICATE, encode(chosen))
+
+    def _log_name(self) -> str:
+        return own_log_name(self._node, self._log_id, is_shared=self._is_shared)
 
     def _source(self) -> str:
-        return source_name(self._log_name, self.spec, self._authority_ids())
+        return source_name(self._log_name(), self._log_id, self.spec, self._authority_ids())
 
     def _key(self) -> str:
         """Return how the store files our position: for another peer or content it is another."""
         what = f"{self.spec.peer} {self._source()}"
         return f"{self.spec.name} {hashlib.sha256(what.encode()).hexdigest()[:16]}"
+
+
+def _on_its_way(entry: ChangeEntry, kind: ChangeKind, payload: bytes) -> PublishedEntry:
+    return PublishedEntry(
+        position=entry.position,
+        kind=kind.value,
+        authority_id=entry.authority_id,
+        serial=None if entry.serial is None else serial_octets(entry.serial),
+        at=entry.at,
+        payload=payload,
+    )
 
 
 def _cut_batch(entries: list[ChangeEntry], end: int | None) -> tuple[list[ChangeEntry], int]:

@@ -56,9 +56,13 @@ def _level_above(level: bytes) -> bytes:
     )
 
 
-async def read_tree(store: Reader, authority_id: str, content: Sequence[str]) -> DigestTree:
-    """Return the tree over what ``content`` (of a publisher) lets the other side know."""
-    rows = await store.leaves(authority_id)
+async def read_tree(
+    store: Reader, authority_id: str, content: Sequence[str], *, only_changed: bool = False
+) -> DigestTree:
+    """Return the tree over what ``content`` (of a publisher) lets the other side know; with
+    ``only_changed``, of certificates whose status ever changed.
+    """
+    rows = await store.leaves(authority_id, only_changed=only_changed)
     return await asyncio.to_thread(_build, rows, "status" in content, "certificate" in content)
 
 

@@ -33,6 +33,7 @@ from node_agent.functions.known_authorities import (
     load_authority,
     to_record,
 )
+from node_agent.functions.provenance import Feeds
 from node_agent.functions.signal import ChangeSignal
 from node_agent.peers.codec import UNREADABLE
 from node_agent.peers.operations import (
@@ -94,6 +95,7 @@ class PublicationReceiver:
         clock: Clock,
         changed: ChangeSignal,
         on_applied: Callable[[Applied], None],
+        own_log: str = "",
     ) -> None:
         self._store = store
         self._known = known
@@ -104,14 +106,19 @@ class PublicationReceiver:
         self._moved = ChangeSignal()
         self._contents = ContentReceiver(store, known)
         self.content = self._contents.receive
-        self.fresh_at: dict[str, float] = {}
-        """By CA name, up to when everything that its CA did is known here."""
+        self.feeds = Feeds(known, own_log=own_log)
 
     async def position(self, context: Context, request: PositionRequest) -> PositionAnswer:
-        """Answer the committed position of a source."""
+        """Answer the committed position of a source, and take in what it says of itself.
+
+        Raises Conflict for what has passed through this node already.
+        """
         source = _filed_as(context, request)
-        if request.is_current:
-            self._note_fresh(request.authorities, self._clock.now())
+        log = request.source.partition("#")[0]
+        news = self.feeds.note(log, request, self._clock.now())
+        if news:
+            await self._keep(news)
+            self._on_applied(Applied(authorities=news))
         return PositionAnswer(position=await self._store.source_position(source))
 
     async def publish(self, context: Context, request: PublishRequest) -> PublishAnswer:
@@ -130,15 +137,11 @@ class PublicationReceiver:
         # CRLs have a lane of their own, which may be ahead of the statuses.
         told = [entry.at for entry in request.entries if entry.kind in _KINDS_OF_ROWS]
         if told:
-            self._note_fresh(request.authorities, told[-1])
+            self.feeds.note_fresh(request.authorities, told[-1])
         self._moved.announce()
         self._changed.announce()
         self._on_applied(applied)
         return PublishAnswer(position=position)
-
-    def _note_fresh(self, authorities: Sequence[str], at: float) -> None:
-        for name in authorities:
-            self.fresh_at[name] = max(self.fresh_at.get(name, 0.0), at)
 
     async def _check_long_crls(self, applied: Applied) -> None:
         """Leave out lists that newer ones have replaced here; let the others prove themselves."""
@@ -177,7 +180,11 @@ class PublicationReceiver:
     ) -> None:
         payload = decode(entry.kind, entry.payload)
         if isinstance(payload, AuthorityPayload):
-            applied.authorities.append(_read_authority(entry, payload, names, publisher))
+            authority = _read_authority(entry, payload, names, publisher)
+            is_partial, path = self.feeds.describe(authority.name)
+            authority = replace(authority, is_partial=is_partial, path=path)
+            self._refuse_own(authority.authority_id)
+            applied.authorities.append(authority)
             return
         authority = self._authority(entry.authority_id, names, applied)
         if isinstance(payload, CrlPayload):
@@ -194,16 +201,27 @@ class PublicationReceiver:
         authority = next(new, None) or self._known.get(identifier)
         if authority is None or authority.name not in names:
             raise PolicyDenied(f"the batch doesn't speak for the CA {identifier}", rule="publish")
+        self._refuse_own(identifier)
         return authority
 
+    def _refuse_own(self, identifier: str) -> None:
+        """Nobody tells a CA what it did, whatever roles say."""
+        known = self._known.get(identifier)
+        if known is not None and known.is_own:
+            raise PolicyDenied(f"{known.name!r} is this node's own CA", rule="publish")
+
     async def _learn(self, authorities: Sequence[KnownAuthority]) -> None:
-        fresh = [authority for authority in authorities if self._known.add(authority)]
-        if fresh:
-            now = self._clock.now()
-            records = [to_record(authority, now) for authority in fresh]
-            await self._store.apply_plan(
-                [ObjectChange(kind=r.kind, name=r.name, record=r) for r in records]
-            )
+        await self._keep([authority for authority in authorities if self._known.add(authority)])
+
+    async def _keep(self, authorities: Sequence[KnownAuthority]) -> None:
+        if not authorities:
+            return
+        now = self._clock.now()
+        known = [self._known.get(authority.authority_id) for authority in authorities]
+        records = [to_record(authority, now) for authority in known if authority is not None]
+        await self._store.apply_plan(
+            [ObjectChange(kind=r.kind, name=r.name, record=r) for r in records]
+        )
 
     async def _commit(self, source: str, request: PublishRequest, applied: Applied) -> int:
         return await self._store.apply_published(

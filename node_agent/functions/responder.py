@@ -268,9 +268,13 @@ class Responder:
         record = await self._store.certificate(authority.authority_id, cert_id.serial)
         if record is not None:
             return _known_status(record, cert_id, now, next_update)
-        match active.spec.unknown_serial:
+        match _policy(active.spec.unknown_serial, is_partial=authority.is_partial):
             case "unauthorized":
                 return None
+            case "good":
+                return CertStatusAnswer(
+                    cert_id=cert_id, status="good", this_update=now, next_update=next_update
+                )
             case "revoked":
                 return CertStatusAnswer(
                     cert_id=cert_id,
@@ -283,6 +287,19 @@ class Responder:
                 return CertStatusAnswer(
                     cert_id=cert_id, status="unknown", this_update=now, next_update=next_update
                 )
+
+
+def _policy(
+    chosen: Literal["unknown", "unauthorized", "revoked", "good"] | None, *, is_partial: bool
+) -> Literal["unknown", "unauthorized", "revoked", "good"]:
+    """Return how a serial that isn't recorded here is answered.
+
+    Where only revoked certificates are published, silence is "good" only if somebody said so;
+    where all are, it never is.
+    """
+    if is_partial:
+        return chosen or "unauthorized"
+    return chosen if chosen and chosen != "good" else "unknown"
 
 
 def _known_status(

@@ -19,7 +19,7 @@ from node_agent.web.backends import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from node_agent.clock import Clock
     from node_agent.config import NodeSettings
@@ -183,9 +183,20 @@ class StatusReporter:
                 for item in self.signers()
                 if item.state != "active"
             ),
+            *self._unsaid(),
             *(f"shared store: {error}" for error in (self._following(),) if error),
             *(f"CRL of {name}: {error}" for name, error in self._crls.last_error.items()),
         ]
+
+    def _unsaid(self) -> Iterator[str]:
+        """Yield the signers for which somebody must say what silence about a serial means."""
+        for spec in self._objects.specs("signers", SignerSpec):
+            authority = self._known.named(spec.authority)
+            if authority is not None and authority.is_partial and spec.unknown_serial is None:
+                yield (
+                    f"signer {spec.name}: only revoked certificates of {spec.authority} are "
+                    "published here, so choose its unknown_serial"
+                )
 
     async def _authorities(self) -> AsyncIterator[AuthorityStatus]:
         own = {item.name: item for item in self._objects.all("certification_authorities")}

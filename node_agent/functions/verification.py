@@ -21,6 +21,7 @@ from node_agent.functions.change_payloads import (
     status_only,
     status_payload,
 )
+from node_agent.functions.provenance import CURRENT_SECONDS, OwnWork, Provenance
 from node_agent.functions.range_digests import DEPTH, DIGEST_OCTETS, FANOUT, LeafKeeper, read_tree
 from node_agent.functions.verification_schedule import VerificationSchedule
 from node_agent.peers.operations import (
@@ -90,7 +91,9 @@ class Verification:
         keeper: LeafKeeper,
         authority_ids: Callable[[], Mapping[str, str]],
         clock: Clock,
+        provenance: Provenance | None = None,
     ) -> None:
+        self._provenance = provenance or OwnWork()
         self._store = store
         self._caller = caller
         self._keeper = keeper
@@ -103,7 +106,8 @@ class Verification:
     ) -> PublisherVerification:
         """Compare, and with ``repair`` put right what differs.
 
-        Raises Unavailable while the peer isn't followed, Conflict for a publisher of CRLs alone.
+        Raises Unavailable while the peer isn't followed, and for a repair while this node isn't
+        up to date itself; Conflict for a publisher of CRLs alone.
         """
         spec = publisher.spec
         content = tuple(kind for kind in spec.content if kind != "crl")
@@ -111,6 +115,12 @@ class Verification:
             raise Conflict(f"the publisher {spec.name!r} sends only CRLs: nothing can be compared")
         if publisher.snapshot().state != "up":
             raise Unavailable(f"{spec.peer} isn't reached now", retry_after_seconds=5)
+        if repair and not self._is_current(spec.authorities):
+            raise Unavailable(
+                f"this node isn't up to date with {', '.join(spec.authorities)} itself, so it "
+                "can't put others right; see who publishes to it",
+                retry_after_seconds=10,
+            )
         async with self._locks.setdefault(spec.name, asyncio.Lock()):
             began = self._clock.monotonic()
             if recompute:
@@ -147,6 +157,10 @@ class Verification:
                 except (NodeAgentError, TimeoutError) as error:
                     name = publisher.spec.name
                     log.warning("peer not compared", publisher=name, reason=str(error))
+
+    def _is_current(self, names: Sequence[str]) -> bool:
+        age = self._provenance.age_seconds(names)
+        return age is not None and age <= CURRENT_SECONDS
 
     async def on_its_way(self, authority_id: str, position: int) -> set[int]:
         """Return the serials of which the log speaks behind ``position``."""
@@ -193,10 +207,14 @@ class _Comparison:
         self._id = authority_id
         self._content = content
         self._recompute = recompute
+        self._only_changed = publisher.spec.only_revoked
+        self._may_take_back = False
 
     async def run(self, repair: bool) -> AuthorityComparison:
         position = self._publisher.snapshot().position
-        tree = await read_tree(self._store, self._id, self._content)
+        tree = await read_tree(
+            self._store, self._id, self._content, only_changed=self._only_changed
+        )
         prefixes = [""]
         for level in range(DEPTH):
             prefixes = await self._differing(tree.children, prefixes, begins=level == 0)
@@ -244,6 +262,7 @@ class _Comparison:
                 recomputes=begins and self._recompute,
             )
             answer = await self._whole.ask(self._publisher, PUBLISH_DIGESTS, request)
+            self._may_take_back = answer.may_take_back
             for prefix, theirs in zip(some, answer.digests, strict=True):
                 differing += (
                     f"{prefix}{child:x}"
@@ -258,7 +277,11 @@ class _Comparison:
         after = 0
         while True:
             ours = await self._store.entry_digests(
-                self._id, buckets, after=after, limit=_ENTRIES_AT_ONCE
+                self._id,
+                buckets,
+                after=after,
+                limit=_ENTRIES_AT_ONCE,
+                only_changed=self._only_changed,
             )
             for entry in ours:
                 other = theirs.pop(entry.serial, None)
@@ -292,7 +315,7 @@ class _Comparison:
     async def _repair(self, found: _Differences) -> int:
         repaired = 0
         wrong = [*found.missing, *found.changed]
-        surplus = found.surplus
+        surplus = found.surplus if self._may_take_back else []
         if surplus and await self._publisher.is_peer_ahead():
             log.error(
                 "the peer knows a newer log than ours: was this store restored from an old copy? "
@@ -309,6 +332,7 @@ class _Comparison:
                 content=self._content,
                 entries=tuple([entry async for entry in self._entries(some)]),
                 surplus=tuple(serial_octets(serial) for serial in gone),
+                takes_back=self._may_take_back,
             )
             answer = await self._whole.ask(self._publisher, PUBLISH_REPAIR, request)
             repaired += answer.repaired

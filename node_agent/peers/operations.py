@@ -275,10 +275,14 @@ class DigestsRequest(_Message, frozen=True):
 
 
 class DigestsAnswer(_Message, frozen=True):
-    """For each prefix the digests of its sixteen children; and how many entries there are."""
+    """For each prefix the digests of its sixteen children; and how many entries there are.
+
+    ``may_take_back`` says whether the asker's repairs may take a revocation back.
+    """
 
     digests: tuple[bytes, ...]
     entries: int
+    may_take_back: bool = False
 
 
 class EntriesRequest(_Message, frozen=True):
@@ -314,13 +318,18 @@ class RepairedEntry(_Message, frozen=True):
 
 
 class RepairRequest(_Message, frozen=True):
-    """Rows of ``authority`` that must be made what its CA says, and serials it never issued."""
+    """Rows of ``authority`` that must be made what its CA says, and serials it never issued.
+
+    Without ``takes_back`` no revocation is taken back and nothing removed: what a node may ask for
+    that isn't believed as much as the CA.
+    """
 
     authority: str
     authority_id: str
     content: tuple[str, ...]
     entries: tuple[RepairedEntry, ...]
     surplus: tuple[bytes, ...]
+    takes_back: bool = False
 
 
 class RepairAnswer(_Message, frozen=True):
@@ -330,13 +339,20 @@ class RepairAnswer(_Message, frozen=True):
 
 
 class PositionRequest(_Message, frozen=True):
-    """Ask up to where the log of ``source`` has been applied. ``is_current``: the asker has sent
-    everything, so the receiver may say that it is up to date.
+    """Ask up to where the log of ``source`` has been applied, and say what comes from it.
+
+    ``age_seconds``: all that the CAs had done so long ago has been sent; None: not all of it.
+    ``complete`` names the CAs of which every certificate is published, ``partial`` those of which
+    only the revoked ones are. ``path`` are the logs through which it came, the CA's first and the
+    asker's last: who finds its own among them is part of a loop.
     """
 
     source: str
     authorities: tuple[str, ...]
-    is_current: bool = False
+    age_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    complete: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
+    path: Annotated[tuple[str, ...], msgspec.Meta(max_length=10)] = ()
 
 
 class PositionAnswer(_Message, frozen=True):
@@ -412,6 +428,24 @@ def _publish_resources(request: PublishRequest) -> tuple[str, ...]:
     return (
         *(f"/peer/publish/{kind}" for kind in kinds),
         *(f"/ca/{name}" for name in request.authorities),
+    )
+
+
+def _position_resources(request: PositionRequest) -> tuple[str, ...]:
+    names = dict.fromkeys((*request.authorities, *request.complete, *request.partial))
+    # What a serial that nobody spoke of means is as much as a status.
+    status = ("/peer/publish/status",) if request.complete or request.partial else ()
+    return (*status, *(f"/ca/{name}" for name in names))
+
+
+def _repair_resources(request: RepairRequest) -> tuple[str, ...]:
+    takes_back = request.takes_back or request.surplus
+    return (
+        "/peer/publish/read",
+        "/peer/publish/certificate",
+        "/peer/publish/status",
+        *(("/peer/publish/take_back",) if takes_back else ()),
+        f"/ca/{request.authority}",
     )
 
 
@@ -528,13 +562,7 @@ PUBLISH_REPAIR: Operation[RepairRequest, RepairAnswer] = Operation(
     "publish.repair",
     RepairRequest,
     RepairAnswer,
-    # It may take back what a row says, so it takes the right to say everything about it.
-    lambda r: (
-        "/peer/publish/read",
-        "/peer/publish/certificate",
-        "/peer/publish/status",
-        f"/ca/{r.authority}",
-    ),
+    _repair_resources,
     lambda r: None,
     changes_state=True,
 )
@@ -542,7 +570,7 @@ PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
     "publish.position",
     PositionRequest,
     PositionAnswer,
-    lambda r: tuple(f"/ca/{name}" for name in r.authorities),
+    _position_resources,
     lambda r: None,
     audits_allowed=False,
 )

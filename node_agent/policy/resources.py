@@ -36,6 +36,7 @@ RESOURCES: tuple[str, ...] = (
     "/peer/publish/status",
     "/peer/publish/crl",
     "/peer/publish/read",
+    "/peer/publish/take_back",
     "/ra/enroll",
     "/ra/revoke",
     "/ra/status",

@@ -8,11 +8,11 @@ from node_agent.functions.authorities import Authorities
 from node_agent.functions.authority import AuthorityService
 from node_agent.functions.counting import counted
 from node_agent.functions.crl_issuing import CrlIssuing
+from node_agent.functions.provenance import OwnLog
 from node_agent.functions.publisher_lanes import PublisherLanes
 from node_agent.functions.publishers import Publishers
 from node_agent.functions.publishing import Publisher
 from node_agent.functions.publishing_turn import SharedTurn
-from node_agent.functions.receiving import SHARED_LOG
 from node_agent.functions.verification import Verification
 from node_agent.peers.operations import (
     APPROVE,
@@ -30,6 +30,7 @@ from node_agent.peers.operations import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from node_agent.functions.provenance import KnownProvenance
     from node_agent.functions.range_digests import LeafKeeper
     from node_agent.objects import PublisherSpec
     from node_agent.service.foundation import Foundation
@@ -49,12 +50,15 @@ class IssuingParts:
         base: Foundation,
         links: LinkParts,
         keeper: LeafKeeper,
+        provenance: KnownProvenance,
         *,
         on_crl: Callable[[CrlRecord], None],
         on_status: Callable[[str, int], None],
     ) -> None:
         self._base = base
         self._linking = links.linking
+        self._provenance = provenance
+        self._begun: set[tuple[str, tuple[str, ...]]] = set()
         self.authorities = Authorities(
             objects=base.objects, tokens=base.tokens, known=base.known, pool=base.pool
         )
@@ -81,6 +85,7 @@ class IssuingParts:
             keeper=keeper,
             authority_ids=base.known.ids_by_name,
             clock=base.clock,
+            provenance=provenance,
         )
         self._register()
 
@@ -102,7 +107,7 @@ class IssuingParts:
         node = base.settings.identity
         return Publisher(
             spec,
-            log_name=f"{SHARED_LOG}{base.heads.log_id.hex()}" if base.is_shared else node.uri,
+            own_log=OwnLog(node.uri, self._provenance, self._begin(spec)),
             store=base.store,
             caller=self._linking,
             changed=base.changed,
@@ -112,3 +117,13 @@ class IssuingParts:
                 SharedTurn(base.store, node=node.name, clock=base.clock) if base.is_shared else None
             ),
         )
+
+    def _begin(self, spec: PublisherSpec) -> int | None:
+        """Return where the log ended when the node started, to a publisher's first run alone, and
+        not of a shared log: others have published since.
+        """
+        first = (spec.name, spec.content)
+        if self._base.is_shared or first in self._begun:
+            return None
+        self._begun.add(first)
+        return self._base.heads.position

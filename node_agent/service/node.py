@@ -155,6 +155,7 @@ class Node:
             base,
             self._links,
             self._validation.keeper,
+            self._validation.provenance,
             on_crl=self._news.made,
             on_status=self._validation.status_changed,
         )

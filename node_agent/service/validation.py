@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from node_agent.functions.compared import ComparedStore
+from node_agent.functions.provenance import KnownProvenance
+from node_agent.functions.publishing import own_log_name
 from node_agent.functions.range_digests import LeafKeeper
 from node_agent.functions.receiving import PublicationReceiver
 from node_agent.functions.responder import Responder
@@ -68,7 +70,11 @@ class ValidationParts:
             clock=base.clock,
             changed=base.changed,
             on_applied=self._applied,
+            own_log=own_log_name(
+                base.settings.identity.uri, base.heads.log_id, is_shared=base.is_shared
+            ),
         )
+        self.provenance = KnownProvenance(base.known, self._receiver.feeds, base.clock)
         self.keeper = LeafKeeper(base.store)
         self._compared = ComparedStore(
             base.store, base.known, self.keeper, on_applied=self._applied
@@ -100,7 +106,7 @@ class ValidationParts:
         objects = self._base.objects
         names = {spec.authority for spec in objects.specs("signers", SignerSpec)}
         names -= {item.name for item in objects.all("certification_authorities")}
-        fresh_at = self._receiver.fresh_at
+        fresh_at = self._receiver.feeds.fresh_at
         if not names <= fresh_at.keys():
             return None
         now = self._base.clock.now()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         CertificateQuery,
         CertificateRecord,
         ChangeEntry,
+        ChangeKind,
         CrlHead,
         CrlOutlook,
         CrlRecord,
@@ -142,18 +143,35 @@ class Reader(Protocol):
         """Return which buckets of certificates changed since their digests were made."""
         ...
 
-    async def leaves(self, authority_id: str) -> list[tuple[int, bytes, bytes, int]]:
-        """Return bucket, digest of statuses, digest of certificates and number of entries."""
+    async def leaves(
+        self, authority_id: str, *, only_changed: bool = False
+    ) -> list[tuple[int, bytes, bytes, int]]:
+        """Return bucket, digest of statuses, digest of certificates and number of entries; with
+        ``only_changed`` those of the certificates whose status ever changed.
+        """
         ...
 
     async def entry_digests(
-        self, authority_id: str, buckets: Sequence[int], *, after: int, limit: int
+        self,
+        authority_id: str,
+        buckets: Sequence[int],
+        *,
+        after: int,
+        limit: int,
+        only_changed: bool = False,
     ) -> list[EntryDigest]:
-        """Return the entries of some buckets with a serial above ``after``, in order."""
+        """Return the entries of some buckets with a serial above ``after``, in order; with
+        ``only_changed`` those whose status ever changed.
+        """
         ...
 
     async def changes(
-        self, after: int, *, limit: int, authority_ids: Sequence[str] | None = None
+        self,
+        after: int,
+        *,
+        limit: int,
+        authority_ids: Sequence[str] | None = None,
+        kinds: Sequence[ChangeKind] | None = None,
     ) -> list[ChangeEntry]:
         """Return change-log entries with a position above ``after``, in order."""
         ...
@@ -310,8 +328,15 @@ class Writer(Reader, Protocol):
         *,
         removed: Sequence[int],
         audit: AuditRecord,
-    ) -> None:
-        """Make rows what their CA says; remove those of serials that it never issued."""
+        entries: Sequence[ChangeEntry] = (),
+        takes_back: bool = True,
+    ) -> int:
+        """Make rows what their CA says; remove those of serials that it never issued. Return how
+        many rows are as they must be.
+
+        Without ``takes_back`` a revocation stays, and nothing is removed. ``entries`` are appended
+        to this node's own change log where they say more than it did.
+        """
         ...
 
     async def append_audit(self, records: Sequence[AuditRecord]) -> int:
@@ -320,6 +345,10 @@ class Writer(Reader, Protocol):
 
     async def set_publisher_position(self, publisher: str, position: int) -> None:
         """Remember what the publisher's peer has acknowledged; never goes backward."""
+        ...
+
+    async def renew_log(self, seen: bytes) -> bytes:
+        """Give the change log another name, unless it isn't ``seen`` any more; return its name."""
         ...
 
     async def take_turn(self, publisher: str, seen: PublisherMark) -> PublisherMark:
@@ -344,7 +373,7 @@ class Writer(Reader, Protocol):
 
         Certificates without ``der`` are status-only. A status for an absent certificate creates a
         status-only row. ``entries`` (the batch as received) are appended to this node's own change
-        log, so that a VA can feed another VA. A batch at or below the applied position changes
-        nothing.
+        log where they say something new, so that a VA can feed another VA. A batch at or below the
+        applied position changes nothing.
         """
         ...

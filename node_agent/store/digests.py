@@ -2,9 +2,10 @@
 
 A *bucket* is the certificates of one CA whose packed serial begins with the same two octets. Its
 *leaf* holds two SHA-256, over its entries in order: of what is said of each (fingerprint, status,
-time, reason), and of the certificates themselves. Issuing pays nothing for them: new certificates
-are those above a number that is remembered, and triggers mark the buckets in which anything else
-changed, whoever changed it. Only those leaves are made anew (docs/why/sync.md).
+time, reason), and of the certificates themselves; and the same two over the certificates whose
+status ever changed, for peers that are told only of those. Issuing pays nothing for them: new
+certificates are those above a number that is remembered, and triggers mark the buckets in which
+anything else changed, whoever changed it. Only those leaves are made anew (docs/why/sync.md).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ _COLUMNS: Final = tuple(
     certificates.c[name]
     for name in (
         *("serial", "status", "revoked_at", "reason", "invalidity_at", "fingerprint_sha256", "der"),
+        "status_changed_at",
     )
 )
 _STATUS_NUMBERS: Final = {"good": 0, "on_hold": 1, "revoked": 2}
@@ -79,10 +81,7 @@ class RefreshLeaves:
             transaction.connection.execute(
                 sync_leaves.delete().where(mine, sync_leaves.c.bucket.in_(some))
             )
-        rows = [
-            (self.authority_id, bucket, statuses, whole, count)
-            for bucket, (statuses, whole, count) in found.items()
-        ]
+        rows = [(self.authority_id, bucket, *leaf) for bucket, leaf in found.items()]
         if rows:
             transaction.bulk.insert(transaction.connection, sync_leaves, rows)
 
@@ -141,29 +140,45 @@ class DigestReader:
         """Return which buckets changed since their leaves were made."""
         return await self._read(_pending)
 
-    async def leaves(self, authority_id: str) -> list[tuple[int, bytes, bytes, int]]:
-        """Return bucket, digest of statuses, digest of certificates and number of entries."""
-        statement = sa.select(
-            sync_leaves.c.bucket,
-            sync_leaves.c.statuses,
-            sync_leaves.c.certificates,
-            sync_leaves.c.entries,
-        ).where(sync_leaves.c.authority_id == authority_id)
+    async def leaves(
+        self, authority_id: str, *, only_changed: bool = False
+    ) -> list[tuple[int, bytes, bytes, int]]:
+        """Return bucket, digest of statuses, digest of certificates and number of entries; with
+        ``only_changed`` those of the certificates whose status ever changed.
+        """
+        table = sync_leaves.c
+        columns = (table.statuses, table.certificates, table.entries)
+        if only_changed:
+            columns = (table.changed_statuses, table.changed_certificates, table.changed_entries)
+        statement = sa.select(table.bucket, *columns).where(
+            table.authority_id == authority_id, columns[-1] > 0
+        )
         return await self._read(
             lambda connection: [tuple(row) for row in connection.execute(statement)]
         )
 
     async def entry_digests(
-        self, authority_id: str, buckets: Sequence[int], *, after: int, limit: int
+        self,
+        authority_id: str,
+        buckets: Sequence[int],
+        *,
+        after: int,
+        limit: int,
+        only_changed: bool = False,
     ) -> list[EntryDigest]:
-        """Return the entries of some buckets with a serial above ``after``, in order."""
-        return await self._read(
-            lambda connection: _some(connection, authority_id, buckets, after, limit)
-        )
+        """Return the entries of some buckets with a serial above ``after``, in order; with
+        ``only_changed`` those whose status ever changed.
+        """
+        wanted = _rows_of(authority_id, only_changed=only_changed)
+        return await self._read(lambda connection: _some(connection, wanted, buckets, after, limit))
 
 
 def _some(
-    connection: sa.Connection, authority_id: str, buckets: Sequence[int], after: int, limit: int
+    connection: sa.Connection,
+    wanted: sa.Select[Any],
+    buckets: Sequence[int],
+    after: int,
+    limit: int,
 ) -> list[EntryDigest]:
     found: list[EntryDigest] = []
     lowest = pack_serial(after + 1)
@@ -171,7 +186,7 @@ def _some(
         first, last = _bounds(bucket, bucket)
         if last < lowest:
             continue
-        statement = _rows_between(authority_id, max(first, lowest), last)
+        statement = _between(wanted, max(first, lowest), last)
         for row in connection.execute(statement.limit(limit - len(found))):
             statuses, whole = _digests(row)
             found.append(
@@ -188,45 +203,46 @@ def _some(
 
 def _leaves(
     connection: sa.Connection, authority_id: str, buckets: Sequence[int]
-) -> dict[int, tuple[bytes, bytes, int]]:
-    statuses: defaultdict[int, list[bytes]] = defaultdict(list)
-    whole: defaultdict[int, list[bytes]] = defaultdict(list)
+) -> dict[int, tuple[Any, ...]]:
+    """Return the columns of each leaf: those over all entries, those over the changed ones."""
+    found: defaultdict[int, list[tuple[bytes, bytes, bool]]] = defaultdict(list)
     wanted = set(buckets)
+    rows = _rows_of(authority_id)
     for first, last in _ranges(sorted(wanted)):
-        for row in connection.execute(_rows_between(authority_id, *_bounds(first, last))):
+        for row in connection.execute(_between(rows, *_bounds(first, last))):
             bucket = int.from_bytes(row[0][:2], "big")
             if bucket in wanted:
-                said, content = _digests(row)
-                statuses[bucket].append(said)
-                whole[bucket].append(content)
+                found[bucket].append((*_digests(row), row[-1] is not None))
     return {
-        bucket: (
-            hashlib.sha256(b"".join(parts)).digest(),
-            hashlib.sha256(b"".join(whole[bucket])).digest(),
-            len(parts),
-        )
-        for bucket, parts in statuses.items()
+        bucket: (*_leaf(parts), *_leaf([part for part in parts if part[2]]))
+        for bucket, parts in found.items()
     }
+
+
+def _leaf(parts: Sequence[tuple[bytes, bytes, bool]]) -> tuple[bytes, bytes, int]:
+    return (
+        hashlib.sha256(b"".join(part[0] for part in parts)).digest(),
+        hashlib.sha256(b"".join(part[1] for part in parts)).digest(),
+        len(parts),
+    )
 
 
 def _digests(row: Sequence[Any]) -> tuple[bytes, bytes]:
     """Return what is said of a certificate, and the certificate itself by its digest."""
-    serial, status, revoked_at, reason, invalidity_at, fingerprint, der = row
+    serial, status, revoked_at, reason, invalidity_at, fingerprint, der, _ = row
     whole = hashlib.sha256(der).digest() if der else b""
     said = serial + (whole or fingerprint)
     numbers = (-1 if value is None else value for value in (revoked_at, reason, invalidity_at))
     return said + _pack_status(_STATUS_NUMBERS[status], *numbers), serial + whole
 
 
-def _rows_between(authority_id: str, first: bytes, last: bytes) -> sa.Select[Any]:
-    return (
-        sa.select(*_COLUMNS)
-        .where(
-            certificates.c.authority_id == authority_id,
-            certificates.c.serial.between(first, last),
-        )
-        .order_by(certificates.c.serial)
-    )
+def _rows_of(authority_id: str, *, only_changed: bool = False) -> sa.Select[Any]:
+    rows = sa.select(*_COLUMNS).where(certificates.c.authority_id == authority_id)
+    return rows.where(certificates.c.status_changed_at.is_not(None)) if only_changed else rows
+
+
+def _between(rows: sa.Select[Any], first: bytes, last: bytes) -> sa.Select[Any]:
+    return rows.where(certificates.c.serial.between(first, last)).order_by(certificates.c.serial)
 
 
 def _bounds(first: int, last: int) -> tuple[bytes, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -12,17 +12,18 @@ from node_agent.store.records import (
     CertificateRecord,
     CertificateStatus,
     ChangeEntry,
+    ChangeKind,
     CrlRecord,
     StatusChange,
 )
-from node_agent.store.schema import crls, pack_serial, source_positions
+from node_agent.store.schema import change_log, crls, pack_serial, source_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from node_agent.store.transaction import Needs, Transaction
 
-__all__ = ["ApplyPublished"]
+__all__ = ["ApplyPublished", "News", "apply_certificate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +62,15 @@ class ApplyPublished:
         )
         if self.position <= applied:
             return applied
+        said = News()
         for record in self.certificates:
-            _apply_certificate(transaction, record)
+            apply_certificate(transaction, record, said)
         for change in self.statuses:
-            _apply_status(transaction, change)
+            _apply_status(transaction, change, said)
         for crl in self.crls:
-            _apply_crl(transaction, crl)
+            _apply_crl(transaction, crl, said)
         for entry in self.entries:
-            if entry.position > applied:
+            if entry.position > applied and said.has(transaction, entry):
                 transaction.append_change(
                     entry.kind,
                     entry.authority_id,
@@ -80,26 +82,71 @@ class ApplyPublished:
         return self.position
 
 
-def _apply_certificate(transaction: Transaction, record: CertificateRecord) -> None:
+@dataclass(slots=True)
+class News:
+    """What of a batch wasn't known here: only that goes into our own change log, so that what comes
+    by two ways goes on once.
+    """
+
+    certificates: set[tuple[str, int]] = field(default_factory=set)
+    statuses: set[tuple[str, int]] = field(default_factory=set)
+    crls: set[str] = field(default_factory=set)
+
+    def has(self, transaction: Transaction, entry: ChangeEntry) -> bool:
+        """Tell whether ``entry`` says something new."""
+        match entry.kind:
+            case ChangeKind.CERTIFICATE:
+                return (entry.authority_id, entry.serial) in self.certificates
+            case ChangeKind.STATUS:
+                return (entry.authority_id, entry.serial) in self.statuses
+            case ChangeKind.CRL:
+                return entry.authority_id in self.crls
+            case ChangeKind.AUTHORITY:
+                return not _is_recorded(transaction, entry)
+
+
+def _is_recorded(transaction: Transaction, entry: ChangeEntry) -> bool:
+    table = change_log.c
+    same = sa.select(table.position).where(
+        table.authority_id == entry.authority_id,
+        table.kind == entry.kind.value,
+        table.payload == entry.payload,
+    )
+    first = same.order_by(table.position).limit(1)
+    return transaction.connection.scalar(first) is not None
+
+
+def apply_certificate(transaction: Transaction, record: CertificateRecord, said: News) -> None:
+    """Stage a published certificate: a new one, content that lacked, a status that goes forward."""
     stored = transaction.certificate(record.authority_id, record.serial)
+    key = (record.authority_id, record.serial)
     if stored is None:
         transaction.add_certificate(record, 0, from_upstream=True)
+        said.certificates.add(key)
+        said.statuses.add(key)
         return
     if record.der and not stored.has_content:
         transaction.fill_certificate(stored, record)
+        said.certificates.add(key)
     if record.status is not CertificateStatus.GOOD:
-        _apply_status(transaction, _status_of(record))
+        _apply_status(transaction, _status_of(record), said)
 
 
-def _apply_status(transaction: Transaction, change: StatusChange) -> None:
+def _apply_status(transaction: Transaction, change: StatusChange, said: News) -> None:
     stored = transaction.certificate(change.authority_id, change.serial)
     if stored is None:
         transaction.add_certificate(_status_only(change), 0, from_upstream=True)
-    elif stored.status not in (CertificateStatus.REVOKED, change.status):
+    elif stored.status in (CertificateStatus.REVOKED, change.status):
+        return
+    elif change.status is CertificateStatus.GOOD and change.at < stored.status_changed_at:
+        # It came late, by another way than the hold: that hold is the newer word.
+        return
+    else:
         transaction.set_status(stored, change)
+    said.statuses.add((change.authority_id, change.serial))
 
 
-def _apply_crl(transaction: Transaction, crl: CrlRecord) -> None:
+def _apply_crl(transaction: Transaction, crl: CrlRecord, said: News) -> None:
     newest = transaction.connection.scalar(
         sa.select(sa.func.max(crls.c.number)).where(
             crls.c.authority_id == crl.authority_id,
@@ -109,6 +156,7 @@ def _apply_crl(transaction: Transaction, crl: CrlRecord) -> None:
     )
     if newest is None or newest < crl.number:
         insert_crl(transaction, crl)
+        said.crls.add(crl.authority_id)
 
 
 def _status_of(record: CertificateRecord) -> StatusChange:

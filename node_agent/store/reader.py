@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         CertificateQuery,
         CertificateRecord,
         ChangeEntry,
+        ChangeKind,
         CrlRecord,
         KeyRecord,
         ObjectRecord,
@@ -279,12 +280,19 @@ class StoreReader(SharingReads, ContentReader, DigestReader):
         return crl_record(rows[0]) if rows else None
 
     async def changes(
-        self, after: int, *, limit: int, authority_ids: Sequence[str] | None = None
+        self,
+        after: int,
+        *,
+        limit: int,
+        authority_ids: Sequence[str] | None = None,
+        kinds: Sequence[ChangeKind] | None = None,
     ) -> list[ChangeEntry]:
         """Return change-log entries with a position above ``after``, in order."""
         statement = sa.select(change_log).where(change_log.c.position > after)
         if authority_ids is not None:
             statement = statement.where(change_log.c.authority_id.in_(authority_ids))
+        if kinds is not None:
+            statement = statement.where(change_log.c.kind.in_(kinds))
         statement = statement.order_by(change_log.c.position).limit(limit)
         return [change_entry(row) for row in await self._rows(statement)]
 

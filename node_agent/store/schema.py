@@ -313,7 +313,11 @@ sync_leaves = sa.Table(
     sa.Column("statuses", sa.LargeBinary, nullable=False),
     sa.Column("certificates", sa.LargeBinary, nullable=False),
     sa.Column("entries", sa.BigInteger, nullable=False),
+    sa.Column("changed_statuses", sa.LargeBinary, nullable=False),
+    sa.Column("changed_certificates", sa.LargeBinary, nullable=False),
+    sa.Column("changed_entries", sa.BigInteger, nullable=False),
 )
+"""``changed_…`` are over the certificates whose status ever changed alone."""
 
 sync_marks = sa.Table(
     "sync_marks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,12 @@ import sqlalchemy as sa
 
 from node_agent.errors import Conflict
 from node_agent.store.records import NodeRecord, PublisherMark
-from node_agent.store.schema import nodes, publisher_positions
+from node_agent.store.schema import log_heads, nodes, publisher_positions
 
 if TYPE_CHECKING:
     from node_agent.store.transaction import Needs, Transaction
 
-__all__ = ["JoinStore", "KeepTurn", "TakeTurn"]
+__all__ = ["JoinStore", "KeepTurn", "RenewLog", "TakeTurn"]
 
 
 class _Light:
@@ -103,6 +104,22 @@ class KeepTurn(_Light):
         )
         _put(transaction, self.publisher, kept)
         return kept
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLog(_Light):
+    """The change log was set back: those who read it must not take it for the one they know."""
+
+    seen: bytes
+
+    def stage(self, transaction: Transaction) -> bytes:
+        """Give it another random name, unless somebody did; return the name that it has now."""
+        known = bytes(transaction.connection.scalar(sa.select(log_heads.c.log_id)) or b"")
+        if known != self.seen:
+            return known
+        name = os.urandom(16)
+        transaction.connection.execute(log_heads.update().values(log_id=name))
+        return name
 
 
 def _nodes(transaction: Transaction) -> list[NodeRecord]:

@@ -25,7 +25,7 @@ from node_agent.store.plan import ApplyPlan
 from node_agent.store.published import ApplyPublished
 from node_agent.store.reader import StoreReader
 from node_agent.store.repairs import ApplyRepair
-from node_agent.store.sharing import JoinStore, KeepTurn, TakeTurn
+from node_agent.store.sharing import JoinStore, KeepTurn, RenewLog, TakeTurn
 from node_agent.store.status_once import RecordStatusOnce
 
 if TYPE_CHECKING:
@@ -250,11 +250,26 @@ class Store(StoreReader):
         *,
         removed: Sequence[int],
         audit: AuditRecord,
-    ) -> None:
-        """Make rows what their CA says; remove those of serials that it never issued."""
-        await self._committer.submit(
-            ApplyRepair(authority_id=authority_id, records=records, removed=removed, audit=audit)
+        entries: Sequence[ChangeEntry] = (),
+        takes_back: bool = True,
+    ) -> int:
+        """Make rows what their CA says; remove those of serials that it never issued. Return how
+        many rows are as they must be.
+        """
+        return await self._committer.submit(
+            ApplyRepair(
+                authority_id=authority_id,
+                records=records,
+                removed=removed,
+                audit=audit,
+                entries=entries,
+                takes_back=takes_back,
+            )
         )
+
+    async def renew_log(self, seen: bytes) -> bytes:
+        """Give the change log another name, unless it isn't ``seen`` any more; return its name."""
+        return await self._committer.submit(RenewLog(seen))
 
     async def append_audit(self, records: Sequence[AuditRecord]) -> int:
         """Append to the audit log; return the newest sequence."""

@@ -54,7 +54,10 @@ _STATUS_COLUMNS: Final = (
 _by_request = Lookup(certificates, ("id", "origin", "request_id"), "request_id")
 _by_serial = Lookup(
     certificates,
-    ("id", "authority_id", "serial", "status", "position", "length(der)", "crl_shard"),
+    (
+        *("id", "authority_id", "serial", "status", "position", "length(der)"),
+        *("crl_shard", "status_changed_at"),
+    ),
     "serial",
     group="authority_id",
 )
@@ -82,7 +85,8 @@ class Needs:
 class StoredCertificate:
     """What deciding on a status takes: number of the row, status, change-log position.
 
-    ``has_content`` is False for a row that was made by a status alone.
+    ``has_content`` is False for a row that was made by a status alone; ``status_changed_at`` is 0
+    where the status never changed.
     """
 
     number: int
@@ -90,6 +94,7 @@ class StoredCertificate:
     position: int
     has_content: bool
     crl_shard: int
+    status_changed_at: int
 
 
 @dataclass(slots=True)
@@ -135,11 +140,11 @@ class Transaction:
             request = StoredRequest(certificate_record(row), position_of(row))
             self._requests.setdefault(bytes(request_id), {})[origin] = request
         for authority_id, serials in _grouped(needs.certificates):
-            for number, _, serial, status, position, octets, shard in self.bulk.lookup(
+            for number, _, serial, status, position, octets, shard, changed_at in self.bulk.lookup(
                 self.connection, _by_serial, serials, authority_id
             ):
                 self._certificates[authority_id, bytes(serial)] = StoredCertificate(
-                    number, CertificateStatus(status), position, octets > 0, shard
+                    number, CertificateStatus(status), position, octets > 0, shard, changed_at or 0
                 )
 
     def request(self, asked: CertificateRecord) -> StoredRequest | None:
@@ -171,7 +176,12 @@ class Transaction:
         self._new_certificates.append(row)
         self._new_names += [(name, number) for name in search_names(record)]
         stored = StoredCertificate(
-            number, record.status, position, bool(record.der), record.crl_shard
+            number,
+            record.status,
+            position,
+            bool(record.der),
+            record.crl_shard,
+            record.revoked_at or 0,
         )
         self._certificates[record.authority_id, row[2]] = stored
         if record.request_id and not from_upstream:
@@ -197,6 +207,7 @@ class Transaction:
             stored.number,
         )
         stored.status = change.status
+        stored.status_changed_at = change.at
 
     def append_change(
         self, kind: ChangeKind, authority_id: str, serial: int | None, *, at: int, payload: bytes

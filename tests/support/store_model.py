@@ -51,6 +51,7 @@ class Model:
     crls: dict[tuple[str, bool], CrlRecord] = field(default_factory=dict)
     crl_numbers: dict[str, int] = field(default_factory=dict)
     sources: dict[str, int] = field(default_factory=dict)
+    changed_at: dict[Key, int] = field(default_factory=dict)
 
     def change(self, kind: ChangeKind, owner: str, serial: int | None, payload: bytes) -> int:
         """Append to the change log; return the position."""
@@ -61,6 +62,7 @@ class Model:
         """Put a status into its certificate."""
         key = (change.authority_id, change.serial)
         good = change.status is CertificateStatus.GOOD
+        self.changed_at[key] = change.at
         self.certificates[key] = dataclasses.replace(
             self.certificates[key],
             status=change.status,
@@ -261,12 +263,15 @@ class PublishBatch:
         applied = model.sources.get(self.source, 0)
         if self.position <= applied:
             return applied
-        for record in self.certificates:
-            _publish_certificate(model, record)
+        news = {
+            (record.authority_id, record.serial)
+            for record in self.certificates
+            if _publish_certificate(model, record)
+        }
         for change in self.statuses:
             _publish_status(model, change)
         for entry in self.entries:
-            if entry.position > applied:
+            if entry.position > applied and (entry.authority_id, entry.serial) in news:
                 model.change(entry.kind, entry.authority_id, entry.serial, entry.payload)
         model.sources[self.source] = self.position
         return self.position
@@ -277,7 +282,8 @@ def _object_change(name: str, spec: bytes | None) -> ObjectChange:
     return ObjectChange(kind="peer_roles", name=name, record=record)
 
 
-def _publish_certificate(model: Model, record: CertificateRecord) -> None:
+def _publish_certificate(model: Model, record: CertificateRecord) -> bool:
+    """Take it in; tell whether it was news."""
     key = (record.authority_id, record.serial)
     stored = model.certificates.get(key)
     published = dataclasses.replace(record, request_id=b"")
@@ -287,6 +293,9 @@ def _publish_certificate(model: Model, record: CertificateRecord) -> None:
         model.certificates[key] = dataclasses.replace(
             published, status=stored.status, revoked_at=stored.revoked_at, reason=stored.reason
         )
+    else:
+        return False
+    return True
 
 
 def _publish_status(model: Model, change: StatusChange) -> None:
@@ -305,6 +314,8 @@ def _publish_status(model: Model, change: StatusChange) -> None:
             profile="",
             issued_at=change.at,
         )
-    elif stored.status in (CertificateStatus.REVOKED, change.status):
+    elif stored.status in (CertificateStatus.REVOKED, change.status) or (
+        change.status is CertificateStatus.GOOD and change.at < model.changed_at.get(key, 0)
+    ):
         return
     model.set_status(change)

@@ -177,6 +177,47 @@ BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
         {"name": "x", "peer": "va1", "authorities": []},
         r"publishers\.x\.peer",
     ),
+    "certificates without statuses": (
+        "publishers",
+        {
+            "name": "x",
+            "peer": "spiffe://test.example/node/x",
+            "authorities": ["issuing"],
+            "content": ["certificate", "crl"],
+        },
+        r"publishers\.x\.content: .*would all be good",
+    ),
+    "nothing to publish": (
+        "publishers",
+        {
+            "name": "x",
+            "peer": "spiffe://test.example/node/x",
+            "authorities": ["issuing"],
+            "content": [],
+        },
+        r"publishers\.x\.content: is empty",
+    ),
+    "only revoked CRLs": (
+        "publishers",
+        {
+            "name": "x",
+            "peer": "spiffe://test.example/node/x",
+            "authorities": ["issuing"],
+            "content": ["crl"],
+            "only_revoked": True,
+        },
+        r"publishers\.x\.content: only_revoked",
+    ),
+    "only revoked where another publishes all": (
+        "publishers",
+        {
+            "name": "x",
+            "peer": "spiffe://test.example/node/va1",
+            "authorities": ["root", "issuing"],
+            "only_revoked": True,
+        },
+        r"publishers\.x\.only_revoked: .*'va1' publishes all",
+    ),
     "requester without credential": ("requesters", {"name": "x"}, "exactly one"),
     "requester with a token instead of its hash": (
         "requesters",

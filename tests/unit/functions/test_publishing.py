@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from node_agent.clock import SystemClock
 from node_agent.errors import LinkClosed
 from node_agent.functions import publishing as publishing_module
 from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.provenance import OwnLog
 from node_agent.functions.publisher_lanes import PublisherLanes
 from node_agent.functions.publishing import Publisher, source_name
 from node_agent.functions.receiving import Applied, PublicationReceiver
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import msgspec
-    import pytest
 
     from node_agent.identity import NodeIdentity
 
@@ -48,6 +50,7 @@ class ToReceiver:
     """Carries a publisher's calls to a receiver; ``cut`` loses the next so many of them."""
 
     receiver: PublicationReceiver
+    known: KnownAuthorities
     cut: int = 0
     batches: list[PublishRequest] = field(default_factory=list)
     contents: list[ContentRequest] = field(default_factory=list)
@@ -115,6 +118,15 @@ class Publishing:
     va: Store
     calls: ToReceiver
     publisher: PublisherLanes
+    tasks: asyncio.TaskGroup
+    task: asyncio.Task[None]
+
+    async def republish(self, **spec: Any) -> None:
+        """Put another publisher in place of the running one, as a changed specification does."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        self.publisher = _publisher(self.own, self.calls, **spec)
+        self.task = self.tasks.create_task(self.publisher.run())
 
     async def issue(self, number: int) -> int:
         """Issue a certificate and return its serial."""
@@ -145,30 +157,31 @@ async def publishing(directory: Path, **spec: Any) -> AsyncIterator[Publishing]:
         open_store(f"sqlite:///{directory / 'va' / 'store.sqlite3'}") as va,
         asyncio.TaskGroup() as tasks,
     ):
+        known = KnownAuthorities()
         receiver = PublicationReceiver(
-            va, KnownAuthorities(), clock=SystemClock(), changed=ChangeSignal(), on_applied=_ignore
+            va, known, clock=SystemClock(), changed=ChangeSignal(), on_applied=_ignore
         )
-        calls = ToReceiver(receiver, cut=spec.pop("cut", 0))
-        publisher = PublisherLanes(
-            PublisherSpec(
-                name="va1",
-                peer="spiffe://test.example/node/va1",
-                authorities=spec.pop("authorities", ("issuing",)),
-                **spec,
-            ),
-            lambda part: Publisher(
-                part,
-                log_name=NODE.uri,
-                store=own.store,
-                caller=calls,
-                changed=own.changed,
-                authority_ids=own.known.ids_by_name,
-                clock=SystemClock(),
-            ),
-        )
-        task = tasks.create_task(publisher.run())
-        yield Publishing(own, va, calls, publisher)
-        task.cancel()
+        calls = ToReceiver(receiver, known, cut=spec.pop("cut", 0))
+        publisher = _publisher(own, calls, **spec)
+        it = Publishing(own, va, calls, publisher, tasks, tasks.create_task(publisher.run()))
+        yield it
+        it.task.cancel()
+
+
+def _publisher(own: OwnAuthority, calls: ToReceiver, **spec: Any) -> PublisherLanes:
+    chosen = {"authorities": ("issuing",), **spec}
+    return PublisherLanes(
+        PublisherSpec(name="va1", peer="spiffe://test.example/node/va1", **chosen),
+        lambda part: Publisher(
+            part,
+            own_log=OwnLog(NODE.uri),
+            store=own.store,
+            caller=calls,
+            changed=own.changed,
+            authority_ids=own.known.ids_by_name,
+            clock=SystemClock(),
+        ),
+    )
 
 
 def _ignore(applied: Applied) -> None:
@@ -222,6 +235,69 @@ def test_status_only_publishes_no_certificate(tmp_path: Path) -> None:
             assert (record.der, record.subject) == (b"", "")
             assert record.status is CertificateStatus.GOOD
             assert await it.va.latest_crl(it.own.authority_id()) is None
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("content", [("status",), ("certificate", "status")])
+def test_only_revoked_publishes_what_was_ever_revoked(
+    tmp_path: Path, content: tuple[str, ...]
+) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=content, only_revoked=True) as it:
+            good, revoked, released = [await it.issue(number) for number in range(1, 4)]
+            steps = ((revoked, "superseded"), (released, "certificate_hold"))
+            for serial, reason in (*steps, (released, "remove_from_crl")):
+                order = RevocationOrder(reason=reason)
+                await it.own.service.revoke_locally("issuing", serial, order, caller="local")
+            await it.caught_up()
+            assert await it.va.certificate(it.own.authority_id(), good) is None
+            for serial, status in ((revoked, "revoked"), (released, "good")):
+                record = await it.va.certificate(it.own.authority_id(), serial)
+                assert record is not None
+                assert record.status.value == status
+                assert bool(record.der) is ("certificate" in content)
+                assert record.fingerprint_sha256
+
+    run(scenario())
+
+
+def test_options_that_change_send_what_was_left_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=("status",), only_revoked=True) as it:
+            serial = await it.issue(1)
+            await it.own.crls.make_if_due("issuing")
+            await it.caught_up()
+            assert await it.va.certificate(it.own.authority_id(), serial) is None
+            for content in (("status",), ("certificate", "status", "crl")):
+                await it.republish(content=content)
+                await it.caught_up()
+                record = await it.va.certificate(it.own.authority_id(), serial)
+                assert record is not None
+                assert bool(record.der) is ("certificate" in content)
+            assert await it.va.latest_crl(it.own.authority_id()) is not None
+            # What was there already did not go into the VA's own log again.
+            kinds = [entry.kind.value for entry in await it.va.changes(0, limit=100)]
+            assert kinds == ["authority", "certificate", "certificate", "crl"]
+
+    run(scenario())
+
+
+def test_a_va_is_told_what_its_silence_means(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(publishing_module, "_LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(publishing_module, "_ASK_AGAIN_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        async with publishing(tmp_path, only_revoked=True) as it:
+            await it.caught_up()
+            known = it.calls.known.named("issuing")
+            assert known is not None
+            assert known.is_partial
+            assert known.path == (NODE.uri,)
+            await it.republish(only_revoked=False)
+            while known is not None and known.is_partial:
+                await asyncio.sleep(0.01)
+                known = it.calls.known.named("issuing")
 
     run(scenario())
 
@@ -365,7 +441,7 @@ def test_what_goes_down_the_lane_of_crls_says_nothing_of_how_fresh_statuses_are(
             await it.own.crls.make("issuing")
             await it.caught_up()
             assert await it.va.latest_crl(it.own.authority_id()) is not None
-            assert it.calls.receiver.fresh_at == {}
+            assert it.calls.receiver.feeds.fresh_at == {}
 
     run(scenario())
 
@@ -406,11 +482,12 @@ def test_another_set_of_cas_or_content_starts_from_the_beginning() -> None:
         spec = PublisherSpec(
             name="p", peer="spiffe://test.example/node/va1", **{"authorities": ("a",), **fields}
         )
-        return source_name(NODE.uri, spec, ids)
+        return source_name(NODE.uri, b"log", spec, ids)
 
     assert source() == source()
     assert source().startswith(f"{NODE.uri}#")
-    assert len({source(), source(authorities=("a", "b")), source(content=("crl",))}) == 3
+    others = (source(authorities=("a", "b")), source(content=("crl",)), source(only_revoked=True))
+    assert len({source(), *others}) == 4
 
 
 def test_lag_is_the_age_of_what_waits_and_not_of_what_waited(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from node_agent.errors import Conflict, PolicyDenied, RequestRefused
 from node_agent.functions.change_payloads import AuthorityPayload, decode, encode
-from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.known_authorities import KIND, KnownAuthorities, from_record
 from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.signal import ChangeSignal
 from node_agent.peers.operations import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOURCE = "spiffe://test.example/node/ca1#log"
+OWN_LOG = "spiffe://test.example/node/va1"
 
 
 @dataclasses.dataclass
@@ -66,6 +67,17 @@ class Receiving:
         )
         return (await self.receiver.publish(context("ca1"), request)).position
 
+    async def tell(self, source: str, **fields: Any) -> None:
+        """Have a source say something of itself."""
+        name = source.partition("#")[0].rpartition("/")[2]
+        await self.receiver.position(context(name), PositionRequest(source=source, **fields))
+
+    async def stored(self) -> tuple[bool, tuple[str, ...]]:
+        """Return what the store holds of how the CA comes here."""
+        (record,) = await self.store.objects(KIND)
+        authority = from_record(record)
+        return authority.is_partial, authority.path
+
 
 @asynccontextmanager
 async def receiving(directory: Path) -> AsyncIterator[Receiving]:
@@ -81,6 +93,7 @@ async def receiving(directory: Path) -> AsyncIterator[Receiving]:
                 clock=own.clock,
                 changed=ChangeSignal(),
                 on_applied=applied.append,
+                own_log=OWN_LOG,
             )
             yield Receiving(own, store, receiver, applied)
 
@@ -111,6 +124,60 @@ def test_the_same_batch_again_changes_nothing(tmp_path: Path) -> None:
             first = await va.publish(*entries)
             assert await va.publish(*entries) == first
             assert await va.store.last_position() == len(entries)
+
+    run(scenario())
+
+
+def test_what_went_through_here_before_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            path = ("spiffe://test.example/node/ca1", OWN_LOG, "spiffe://test.example/node/va2")
+            request = PositionRequest(source=SOURCE, authorities=("issuing",), path=path)
+            with pytest.raises(Conflict, match="round in a loop"):
+                await va.receiver.position(context("ca1"), request)
+
+    run(scenario())
+
+
+def test_nobody_tells_a_ca_what_it_did(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            entries = await va.entries()
+            receiver = PublicationReceiver(
+                va.store,
+                va.own.known,
+                clock=va.own.clock,
+                changed=ChangeSignal(),
+                on_applied=va.applied.append,
+            )
+            for entry in (entries[0], entries[-1]):
+                request = PublishRequest(
+                    source=SOURCE, after=0, position=9, authorities=("issuing",), entries=(entry,)
+                )
+                with pytest.raises(PolicyDenied, match="own CA"):
+                    await receiver.publish(context("ca1"), request)
+
+    run(scenario())
+
+
+def test_what_sources_say_of_themselves_is_kept(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            ca, relay = (f"spiffe://test.example/node/{name}" for name in ("ca1", "va0"))
+            say = {"authorities": ("issuing",), "path": (ca,)}
+            await va.tell(source=f"{ca}#a", partial=("issuing",), **say)
+            await va.publish(*await va.entries())
+            known = va.receiver._known.named("issuing")
+            assert known is not None
+            assert (known.is_partial, known.path) == (True, (ca,))
+            va.own.clock.advance(100)
+            # Not before all was sent is silence known to mean something.
+            say = {"authorities": ("issuing",), "path": (ca, relay)}
+            await va.tell(source=f"{relay}#b", complete=("issuing",), **say)
+            assert await va.stored() == (True, (ca, relay))
+            await va.tell(source=f"{relay}#b", complete=("issuing",), age_seconds=7.0, **say)
+            assert await va.stored() == (False, (ca, relay))
+            assert va.receiver.feeds.fresh_at["issuing"] == va.own.clock.now() - 7.0
 
     run(scenario())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -114,7 +114,8 @@ def _hashes(issuer: x509.Certificate) -> tuple[bytes, bytes]:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, unknown_serial: Literal["unknown", "unauthorized", "revoked"] = "unknown"
+    directory: Path,
+    unknown_serial: Literal["unknown", "unauthorized", "revoked", "good"] | None = "unknown",
 ) -> AsyncIterator[Serving]:
     """Yield a responder for the CA ``issuing`` with a signer that the CA certified."""
     async with own_authority(directory) as own:
@@ -228,6 +229,33 @@ def test_an_unknown_serial_is_answered_by_policy(
     async def scenario() -> None:
         async with serving(tmp_path, policy) as va:
             assert status_of(await va.ask(4711)) == expected
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_partial", "expected"),
+    [
+        ("good", False, "unknown"),
+        (None, False, "unknown"),
+        ("good", True, "good"),
+        ("unknown", True, "unknown"),
+        (None, True, "unauthorized"),
+    ],
+)
+def test_silence_is_good_only_where_somebody_chose_so_and_the_rest_is_revoked(
+    tmp_path: Path, policy: Literal["good", "unknown"] | None, is_partial: bool, expected: str
+) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path, policy) as va:
+            known = va.responder._known.named("issuing")
+            assert known is not None
+            va.responder._known._file(replace(known, is_partial=is_partial))
+            answer = await va.ask(4711)
+            if expected == "unauthorized":
+                assert answer.der == UNAUTHORIZED
+            else:
+                assert status_of(answer) == expected
 
     run(scenario())
 

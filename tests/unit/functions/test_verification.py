@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from node_agent.clock import SystemClock
-from node_agent.errors import Conflict
+from node_agent.errors import Conflict, Unavailable
 from node_agent.functions.compared import ComparedStore
 from node_agent.functions.known_authorities import KnownAuthorities
+from node_agent.functions.provenance import OwnLog, OwnWork
 from node_agent.functions.publishing import Publisher
 from node_agent.functions.range_digests import LeafKeeper
 from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.signal import ChangeSignal
 from node_agent.functions.verification import Verification
-from node_agent.objects import PublisherSpec
+from node_agent.objects import AccessRule, PeerRoleSpec, PublisherSpec
 from node_agent.peers.operations import (
     PUBLISH,
     PUBLISH_DIGESTS,
@@ -28,6 +29,7 @@ from node_agent.peers.operations import (
     EnrollRequest,
     Operation,
 )
+from node_agent.policy import parse_roles
 from node_agent.store import Store, open_store
 from node_agent.store.records import CertificateStatus
 from node_agent.web.backends import RevocationOrder
@@ -36,7 +38,7 @@ from tests.support.event_loop import run
 from tests.support.own_authority import NODE, OwnAuthority, context, own_authority
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     import msgspec
@@ -52,6 +54,7 @@ class ToVa:
     compared: ComparedStore
     asked: list[str] = dataclasses.field(default_factory=list)
     holds_back: bool = False
+    rules: tuple[AccessRule, ...] = (AccessRule(resource="/peer/publish/**"),)
 
     async def call(self, operation: Operation[Any, Any], request: msgspec.Struct, **_: Any) -> Any:
         """Hand the request over as if it had come over a link of ca1."""
@@ -68,8 +71,9 @@ class ToVa:
         }
         method = next(key.method for key in handlers if key is operation)
         assert method == operation.method
+        roles = parse_roles([PeerRoleSpec(name="ca", members=(NODE.uri,), rules=self.rules)])
         return await next(h for key, h in handlers.items() if key is operation)(
-            context("ca1"), request
+            dataclasses.replace(context("ca1"), roles=roles), request
         )
 
 
@@ -83,6 +87,7 @@ class Pair:
     publisher: Publisher
     verification: Verification
     applied: list[Applied]
+    serials: list[int] = dataclasses.field(default_factory=list)
 
     async def issue(self, count: int) -> list[int]:
         """Issue certificates; return their serials."""
@@ -144,7 +149,7 @@ async def pair(directory: Path, **spec: Any) -> AsyncIterator[Pair]:
                 authorities=("issuing",),
                 **spec,
             ),
-            log_name=NODE.uri,
+            own_log=OwnLog(NODE.uri),
             store=own.store,
             caller=calls,  # type: ignore[arg-type]
             changed=own.changed,
@@ -160,12 +165,20 @@ async def pair(directory: Path, **spec: Any) -> AsyncIterator[Pair]:
         )
         task = tasks.create_task(publisher.run())
         it = Pair(own, va, calls, publisher, verification, applied)
-        serials = await it.issue(10)
+        serials = it.serials = await it.issue(10)
         order = RevocationOrder(reason="superseded")
         await own.service.revoke_locally("issuing", serials[0], order, caller="local")
         await it.caught_up()
         yield it
         task.cancel()
+
+
+class Stale(OwnWork):
+    """What a VA that lost its CA says of itself."""
+
+    def age_seconds(self, names: Sequence[str]) -> float | None:
+        """Older than anybody should hand on."""
+        return 3600.0
 
 
 def test_two_that_agree_are_told_apart_by_one_question(tmp_path: Path) -> None:
@@ -283,6 +296,80 @@ def test_a_status_only_va_is_compared_by_statuses(tmp_path: Path) -> None:
             ]
             assert [row.status for row in rows if row] == [CertificateStatus.REVOKED]
             assert [row.der for row in rows if row] == [b""]
+
+    run(scenario())
+
+
+def test_only_what_is_published_is_compared(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path, only_revoked=True) as it:
+            assert (await it.compare()).entries == 1
+            await it.settled()
+            it.by_hand(
+                "UPDATE certificates SET status = 'good', revoked_at = NULL, reason = NULL "
+                "WHERE status = 'revoked'"
+            )
+            assert (await it.compare(repair=True)).changed == 1
+            it.by_hand("DELETE FROM certificates")
+            assert (await it.compare(repair=True)).missing == 1
+            await it.settled()
+            record = await it.own.store.certificate(it.own.authority_id(), it.serials[1])
+            assert record is not None
+            await it.va.apply_published("by hand", 1, certificates=[record])
+            assert (await it.compare(repair=True)).surplus == 1
+            await it.settled()
+
+    run(scenario())
+
+
+def test_who_may_not_take_back_only_adds(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            it.calls.rules = tuple(
+                AccessRule(resource=f"/peer/publish/{verb}")
+                for verb in ("certificate", "status", "crl", "read")
+            )
+            it.by_hand("UPDATE certificates SET status = 'revoked', revoked_at = 5 WHERE id = 4")
+            it.by_hand("DELETE FROM certificates WHERE id = 5")
+            it.by_hand("UPDATE certificates SET serial = ? WHERE id = 6", b"\x11" * 20)
+            it.by_hand(
+                "UPDATE certificates SET status = 'good', revoked_at = NULL, reason = NULL "
+                "WHERE id NOT IN (4, 5, 6) AND status = 'revoked'"
+            )
+            found = await it.compare(repair=True)
+            assert (found.missing, found.changed, found.surplus, found.repaired) == (2, 2, 1, 3)
+            again = await it.compare()
+            assert (again.missing, again.changed, again.surplus) == (0, 1, 1)
+            row = await it.va.certificate(it.own.authority_id(), it.serials[0])
+            assert row is not None
+            assert row.status is CertificateStatus.REVOKED
+
+    run(scenario())
+
+
+def test_who_is_not_up_to_date_puts_nobody_right(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            it.by_hand("DELETE FROM certificates WHERE id = 5")
+            it.verification._provenance = Stale()
+            assert (await it.compare()).missing == 1
+            with pytest.raises(Unavailable, match="isn't up to date"):
+                await it.compare(repair=True)
+
+    run(scenario())
+
+
+def test_what_a_repair_adds_goes_on_to_others(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            before = await it.va.last_position()
+            it.by_hand("DELETE FROM certificates WHERE status = 'revoked'")
+            await it.compare(repair=True)
+            added = await it.va.changes(before, limit=10)
+            assert [(entry.kind.value, entry.serial) for entry in added] == [
+                ("certificate", it.serials[0]),
+                ("status", it.serials[0]),
+            ]
 
     run(scenario())
 

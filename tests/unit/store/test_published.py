@@ -19,12 +19,19 @@ from tests.support.store_records import AUTHORITY, audit, certificate, crl, stat
 GOOD, HOLD, REVOKED = CertificateStatus.GOOD, CertificateStatus.ON_HOLD, CertificateStatus.REVOKED
 
 
-def entry(position: int, payload: bytes = b"payload") -> ChangeEntry:
+def entry(
+    position: int,
+    payload: bytes = b"payload",
+    *,
+    number: int | None = None,
+    kind: ChangeKind = ChangeKind.CERTIFICATE,
+) -> ChangeEntry:
+    """Return an entry about ``certificate(number)``, which is that of the position by default."""
     return ChangeEntry(
         position=position,
-        kind=ChangeKind.CERTIFICATE,
+        kind=kind,
         authority_id=AUTHORITY,
-        serial=certificate(position).serial,
+        serial=certificate(position if number is None else number).serial,
         at=1000 + position,
         payload=payload,
     )
@@ -49,7 +56,7 @@ def test_batch_is_applied_with_its_position(store_url: str) -> None:
                 certificates=[certificate(1), certificate(2)],
                 statuses=[status(2)],
                 crls=[crl(3), crl(3, base_number=2)],
-                entries=[entry(5), entry(7, b"other")],
+                entries=[entry(5, number=1), entry(7, b"other", number=2)],
             )
             assert applied == await store.source_position("ca1") == 7
             assert await stored(store, 1) == without_request(certificate(1))
@@ -58,7 +65,7 @@ def test_batch_is_applied_with_its_position(store_url: str) -> None:
             changes = await store.changes(0, limit=10)
             assert [change.position for change in changes] == [1, 2]
             assert [change.at for change in changes] == [1005, 1007]
-            assert changes[1] == dataclasses.replace(entry(7, b"other"), position=2)
+            assert changes[1] == dataclasses.replace(entry(7, b"other", number=2), position=2)
 
     run(scenario())
 
@@ -68,7 +75,11 @@ def test_repeated_batch_changes_nothing(store_url: str) -> None:
         async with open_store(store_url) as store:
             for _ in range(3):
                 applied = await store.apply_published(
-                    "ca1", 2, certificates=[certificate(1)], crls=[crl(1)], entries=[entry(2)]
+                    "ca1",
+                    2,
+                    certificates=[certificate(1)],
+                    crls=[crl(1)],
+                    entries=[entry(2, number=1)],
                 )
                 assert applied == 2
             assert await store.apply_published("ca1", 1, statuses=[status(1)]) == 2
@@ -96,6 +107,47 @@ def test_overlapping_batch_adds_only_what_is_new(store_url: str) -> None:
             )
             assert await store.last_position() == 3
             assert len(await store.search(CertificateQuery())) == 3
+
+    run(scenario())
+
+
+def test_what_comes_by_two_ways_goes_on_once(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            statement = ChangeKind.STATUS
+            said = [entry(1), entry(2, number=1, kind=statement), entry(3)]
+            authority = dataclasses.replace(entry(4), kind=ChangeKind.AUTHORITY, serial=None)
+            listed = dataclasses.replace(entry(5), kind=ChangeKind.CRL, serial=None)
+            for source in ("ca1", "va1"):
+                await store.apply_published(
+                    source,
+                    5,
+                    certificates=[certificate(1), certificate(3)],
+                    statuses=[status(1)],
+                    crls=[crl(1)],
+                    entries=[*said, authority, listed],
+                )
+                kinds = [item.kind.value for item in await store.changes(0, limit=10)]
+                assert kinds == ["certificate", "status", "certificate", "authority", "crl"]
+            await store.apply_published(
+                "va1", 6, statuses=[status(3)], entries=[entry(6, number=3, kind=statement)]
+            )
+            assert await store.last_position() == 6
+
+    run(scenario())
+
+
+def test_a_release_that_is_older_than_the_hold_releases_nothing(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            await store.apply_published("ca1", 1, certificates=[certificate(1)])
+            await store.apply_published("ca1", 2, statuses=[status(1, HOLD, at=300)])
+            await store.apply_published("va1", 1, statuses=[status(1, GOOD, at=200)])
+            assert (await stored(store)).status is HOLD
+            await store.apply_published("va1", 2, statuses=[status(1, GOOD, at=300)])
+            assert (await stored(store)).status is GOOD
+            await store.apply_published("va1", 3, statuses=[status(1, HOLD, at=100)])
+            assert (await stored(store)).status is HOLD
 
     run(scenario())
 

@@ -29,6 +29,9 @@ def upgrade() -> None:
         sa.Column("statuses", sa.LargeBinary, nullable=False),
         sa.Column("certificates", sa.LargeBinary, nullable=False),
         sa.Column("entries", sa.BigInteger, nullable=False),
+        sa.Column("changed_statuses", sa.LargeBinary, nullable=False),
+        sa.Column("changed_certificates", sa.LargeBinary, nullable=False),
+        sa.Column("changed_entries", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "sync_marks",
