@@ -22,6 +22,7 @@ from node_agent.peers.breaches import BreachLog
 from node_agent.peers.caller import PeerCaller
 from node_agent.peers.directory import Directory
 from node_agent.peers.dispatcher import Context, Dispatcher
+from node_agent.peers.handshakes import AuditedNetwork, HandshakeLog
 from node_agent.peers.relay import Relay
 from node_agent.peers.signature import PeerCertificates
 from node_agent.policy import RoleSet, parse_roles
@@ -72,7 +73,8 @@ class Linking:
         self._audit = audit
         self._route = route
         self._clock = clock
-        self._network: Network = network or TlsNetwork()
+        self._handshakes = HandshakeLog(audit, clock)
+        self._network: Network = AuditedNetwork(network or TlsNetwork(), self._handshakes)
         self._net_settings = NetSettings()
         self._handlers: list[tuple[Operation[Any, Any], Handler]] = []
         self._pools: dict[str, ConnectorPool] = {}
@@ -183,6 +185,7 @@ class Linking:
         await asyncio.gather(*self._closing)
         await asyncio.gather(*(link.drain(_DRAIN_SECONDS) for link in self.directory.links()))
         await self._breaches.close()
+        await self._handshakes.close()
 
     def _activate(self, identity: IdentityHolder) -> None:
         certificates = PeerCertificates(identity)

@@ -79,8 +79,10 @@ class Network(Protocol):
         on_link: Callable[[Link], None],
         handler: CallHandler,
         settings: NetSettings,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> Listener:
-        """Open a port; ``on_link`` is told of every link that got through Hello.
+        """Open a port; ``on_link`` is told of every link that got through Hello, ``on_refused`` of
+        every connection that didn't (``host:port``), and why.
 
         Raises ConnectError when the port can't be opened.
         """

@@ -48,7 +48,9 @@ class TlsListener:
         on_link: Callable[[Link], None],
         handler: CallHandler,
         settings: NetSettings,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
+        self._on_refused = on_refused
         self._socket = listening
         self._identity = identity
         self._on_link = on_link
@@ -134,7 +136,10 @@ class TlsListener:
             )
             link = await protocol.greeted()
         except (OSError, HandshakeError) as error:
-            log.warning("peer refused", remote=remote, reason=str(error) or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            log.warning("peer refused", remote=remote, reason=reason)
+            if self._on_refused is not None:
+                self._on_refused(remote, reason)
         except BaseException:
             # Cancelled with the TLS handshake just done: asyncio would wait for the peer's leave.
             protocol.abort()
@@ -165,6 +170,7 @@ async def open_listener(
     on_link: Callable[[Link], None],
     handler: CallHandler,
     settings: NetSettings,
+    on_refused: Callable[[str, str], None] | None = None,
 ) -> TlsListener:
     """Bind and accept. Raises ConnectError when the address can't be bound."""
     loop = asyncio.get_running_loop()
@@ -180,5 +186,10 @@ async def open_listener(
         raise ConnectError(f"{address} can't be opened: {error.strerror or error}") from error
     listening.setblocking(False)
     return TlsListener(
-        listening, identity=identity, on_link=on_link, handler=handler, settings=settings
+        listening,
+        identity=identity,
+        on_link=on_link,
+        handler=handler,
+        settings=settings,
+        on_refused=on_refused,
     )

@@ -58,8 +58,14 @@ class TlsNetwork:
         on_link: Callable[[Link], None],
         handler: CallHandler,
         settings: NetSettings,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> TlsListener:
         """Open a port. Raises ConnectError."""
         return await open_listener(
-            address, identity=identity, on_link=on_link, handler=handler, settings=settings
+            address,
+            identity=identity,
+            on_link=on_link,
+            handler=handler,
+            settings=settings,
+            on_refused=on_refused,
         )
