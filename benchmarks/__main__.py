@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import (
+    bench_authorities,
     bench_chain,
     bench_enrolment,
     bench_flood,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_ocsp.CACHED,
         bench_ocsp.SIGNED,
         bench_publishing.PUBLISHING,
+        bench_authorities.AUTHORITIES,
     )
 }
 
