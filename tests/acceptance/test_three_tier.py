@@ -8,10 +8,14 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.acceptance.deployment import AUTHORITY, PROFILE, ROOT
+from tests.acceptance.reader import Reader, commands_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.acceptance.deployment import Deployment
     from tests.acceptance.enrolment_load import EnrolmentLoad
@@ -138,3 +142,26 @@ def test_verify_names_both_ends_of_a_link_that_is_down(deployment: Deployment) -
         va1.check_output("systemctl restart peersys-firewall")
     assert "ca1 has no link with va1" in said
     assert "va1 has no link with ca1" in said
+
+
+@pytest.mark.timeout(600)
+def test_pages_work_as_written_to_the_last_command(deployment: Deployment, tmp_path: Path) -> None:
+    """The last of these tests: what the pages end with leaves nothing on the hosts."""
+    pages = ("docs/howto/three-tiers.md", "docs/howto/ansible-own-hosts.md")
+    first, second = (commands_of(page) for page in pages)
+    in_readme = [text for text in commands_of("README.md") if "inventories/mine" in text]
+    assert in_readme == [text for text in first if "ansible-inventory" not in text]
+    reader = Reader(tmp_path, deployment)
+    for text in first:
+        said = reader.types(text)
+        if "site.yml" in text:
+            assert set(re.findall(r"changed=(\d+)", said)) == {"0"}, said
+    reader.keep_vault_password()
+    for text in second:
+        reader.types(text)
+    for name in deployment.nodes:
+        host = deployment.host(name)
+        for path in ("/opt/peersys", "/etc/peersys", "/var/lib/peersys"):
+            assert not host.file(path).exists, f"{name}:{path}"
+        assert not host.service("peersys").exists, name
+        assert "inet peersys" not in host.check_output("nft list tables"), name
