@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # The directory of the inventory that was deployed. Unset: nothing was, and these tests are skipped.
 VARIABLE = "PEERSYS_ACCEPTANCE_INVENTORY"
 AGENT = "/opt/peersys/bin/peersys"
+# Molecule has Ansible colour what it prints, which no pattern expects.
+PLAIN = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 AUTHORITY = "issuing"
 PROFILE = "tls_server"
 

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.acceptance.deployment import ROOT, Deployment
+from tests.acceptance.deployment import PLAIN, ROOT, Deployment
 from tools.test_hosts import lab
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def interrupt(deployment: Deployment, victim: str, is_time: Callable[[str], bool
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            deployment.play("site.yml"), cwd=ROOT, stdout=output, stderr=output, env=_environment()
+            deployment.play("site.yml"), cwd=ROOT, stdout=output, stderr=output, env=PLAIN
         ) as playing,
     ):
         _wait(playing, log, is_time)
@@ -61,10 +60,6 @@ def _wait(playing: subprocess.Popen[bytes], log: Path, is_time: Callable[[str], 
         assert playing.poll() is None, f"the run ended before it was time: {said}"
         assert time.monotonic() < deadline
         time.sleep(_LOOK_SECONDS)
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "ANSIBLE_NOCOLOR": "1"}
 
 
 if __name__ == "__main__":

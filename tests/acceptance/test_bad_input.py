@@ -5,7 +5,6 @@ repair completes.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.deployment import ROOT
+from tests.acceptance.deployment import PLAIN, ROOT
 from tools.test_hosts import lab
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Site:
         done = subprocess.run(
             [*command, f"--limit={VICTIM}:localhost", *options],
             cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            env=PLAIN,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

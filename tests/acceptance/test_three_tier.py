@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import time
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.deployment import AUTHORITY, PROFILE, ROOT
+from tests.acceptance.deployment import AUTHORITY, PLAIN, PROFILE, ROOT
 from tests.acceptance.reader import Reader, commands_of
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def failed_verify(deployment: Deployment) -> str:
     done = subprocess.run(
         [*deployment.play("verify.yml"), "--extra-vars", "verification_wait_seconds=2"],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        env=PLAIN,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
