@@ -19,6 +19,7 @@ __all__ = ["Reader", "commands_of"]
 
 _CHECKOUT = (
     ".wheelhouse",
+    "LICENSE",
     "ansible.cfg",
     "collections",
     "node_agent",
