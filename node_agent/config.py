@@ -77,6 +77,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     admin_group: str | None = None
     workers: int = 1
     log_level: str = "info"
+    audit_journal: bool = False
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     store_password_path: Path | None = None
     shared_passphrase_path: Path | None = None
     metrics_address: Address | None = None
+    audit_journal: bool = False
 
     @property
     def admin_socket(self) -> Path:
@@ -143,6 +145,7 @@ def _validate(config: NodeConfig, path: Path) -> NodeSettings:
         admin_group=config.admin_group,
         workers=config.workers,
         log_level=config.log_level,
+        audit_journal=config.audit_journal,
     )
 
 

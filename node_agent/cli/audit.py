@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from node_agent.cli.failures import ExitStatus, UsageError
+from node_agent.cli.moments import moment_of
 
 if TYPE_CHECKING:
     import argparse
@@ -38,8 +39,13 @@ def verify(namespace: argparse.Namespace, session: Session) -> int:
 
 
 def export(namespace: argparse.Namespace, session: Session) -> int:
-    """Write every entry behind ``--after`` as a JSON line; a long log is never held at once."""
-    entries = _pages(session.admin, after=namespace.after)
+    """Write every entry that is asked for as a JSON line; a long log is never held at once."""
+    span: dict[str, str] = {}
+    if namespace.since is not None:
+        span["since"] = repr(moment_of(namespace.since))
+    if namespace.until is not None:
+        span["until"] = repr(moment_of(namespace.until))
+    entries = _pages(session.admin, after=namespace.after, **span)
     if namespace.output is None:
         _write_lines(entries, sys.stdout)
         return ExitStatus.OK
@@ -62,8 +68,8 @@ def _newest(namespace: argparse.Namespace, admin: AdminClient) -> list[Json]:
     return entries
 
 
-def _pages(admin: AdminClient, *, after: int) -> Iterator[Json]:
-    while page := admin.get("audit", after=after, limit=_PAGE):
+def _pages(admin: AdminClient, *, after: int, **span: str) -> Iterator[Json]:
+    while page := admin.get("audit", after=after, limit=_PAGE, **span):
         yield from page
         after = page[-1]["sequence"]
 

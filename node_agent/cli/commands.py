@@ -207,6 +207,12 @@ def _audit_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--after", type=int, default=0, metavar="SEQUENCE", help="start behind this"
     )
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help="only what happened since TIME: 90m, 24h, 7d (ago) or ISO 8601",
+    )
+    parser.add_argument("--until", metavar="TIME", help="only what happened until TIME")
 
 
 def _shell(parser: argparse.ArgumentParser) -> None:

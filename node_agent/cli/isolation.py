@@ -7,12 +7,11 @@ roles doesn't give them back; who gives the node back deletes it.
 
 from __future__ import annotations
 
-import re
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from node_agent.cli.failures import ExitStatus, UsageError
+from node_agent.cli.moments import moment_of
 
 if TYPE_CHECKING:
     import argparse
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
     from node_agent.cli.admin_client import AdminClient, Json
     from node_agent.cli.session import Session
 
-__all__ = ["isolate", "moment_of"]
+__all__ = ["isolate"]
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGO = re.compile(r"(\d{1,6})([smhd])")
 _MOST_REPORTED = 10_000
 _CLOSED_WITHIN_SECONDS = 1.0
 # The longest object name, less what comes before the node's.
@@ -57,20 +54,6 @@ def isolate(namespace: argparse.Namespace, session: Session) -> int:
     }
     session.show(document, lambda: _report(document))
     return ExitStatus.OK if is_closed or namespace.dry_run else ExitStatus.CHECK_FAILED
-
-
-def moment_of(text: str) -> float:
-    """Return seconds since the epoch for ``24h`` (ago) or an ISO 8601 time. Raises UsageError."""
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return time.time() - int(ago[1]) * _SECONDS[ago[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(
-            f"{text!r} is no time", remedy="write 90m, 24h, 7d or 2026-11-23T20:00:00Z"
-        ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _identity(name: str, own: str) -> str:

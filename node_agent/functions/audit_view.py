@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["AuditSource", "audit_items", "select_entries"]
 
 _PAGE: Final = 2000
+_MOST_READ: Final = 10_000
+# By how much times may step back within the log, when a clock was set.
+_CLOCK_STEP_SECONDS: Final = 3600.0
 
 
 class AuditSource(Protocol):
@@ -30,14 +33,16 @@ class AuditSource(Protocol):
 
 
 async def select_entries(source: AuditSource, wanted: AuditSelection) -> list[AuditEntry]:
-    """Return what ``wanted`` selects, in order, a page of the log in memory at a time.
+    """Return what ``wanted`` selects, in order, a page of the log in memory at a time."""
+    if wanted.last:
+        return await _newest(source, wanted)
+    return await _oldest(source, wanted)
 
-    From the end, it stops at the entry that is older than ``since``: times may step back with the
+
+async def _newest(source: AuditSource, wanted: AuditSelection) -> list[AuditEntry]:
+    """From the end, stop at the entry that is older than ``since``: times may step back with the
     clock, but not by as much as anybody asks about.
     """
-    if not wanted.last:
-        entries = await source.audit_entries(after=wanted.after, limit=wanted.limit)
-        return [entry for entry in entries if _is_wanted(entry, wanted)]
     found: list[AuditEntry] = []
     upper = (await source.audit_head()).sequence
     while upper > wanted.after and len(found) < wanted.limit:
@@ -50,9 +55,38 @@ async def select_entries(source: AuditSource, wanted: AuditSelection) -> list[Au
     return found[-wanted.limit :]
 
 
+async def _oldest(source: AuditSource, wanted: AuditSelection) -> list[AuditEntry]:
+    """From the first entry that may be meant, go on until there are some, or there can be none."""
+    after = max(wanted.after, await _last_before(source, wanted.since - _CLOCK_STEP_SECONDS))
+    while page := await source.audit_entries(after=after, limit=min(wanted.limit, _MOST_READ)):
+        found = [entry for entry in page if _is_wanted(entry, wanted)]
+        is_past = wanted.until and page[0].record.at > wanted.until + _CLOCK_STEP_SECONDS
+        if found or is_past:
+            return found
+        after = page[-1].sequence
+    return []
+
+
+async def _last_before(source: AuditSource, at: float) -> int:
+    """Return the last entry's sequence that is older than ``at``, 0 without one; by halves."""
+    if at <= 0:
+        return 0
+    older, newer = 0, (await source.audit_head()).sequence + 1
+    while newer - older > 1:
+        middle = (older + newer) // 2
+        entries = await source.audit_entries(after=middle - 1, limit=1)
+        if entries and entries[0].record.at < at:
+            older = middle
+        else:
+            newer = middle
+    return older
+
+
 def _is_wanted(entry: AuditEntry, wanted: AuditSelection) -> bool:
     record = entry.record
     if (wanted.denied and record.allowed) or record.at < wanted.since:
+        return False
+    if wanted.until and record.at > wanted.until:
         return False
     if not wanted.peer:
         return True

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from node_agent.functions.audit_checkpoints import AuditCheckpoints
+from node_agent.functions.audit_journal import AuditJournal
 from node_agent.functions.certification import Certification
 from node_agent.functions.creation import Creation
 from node_agent.functions.following import StoreFollower
@@ -46,6 +47,7 @@ class AdministrationParts:
             identities=links.identities,
             clock=base.clock,
         )
+        self.journal = self._journal()
         self.management = Management(
             node=base.settings.identity,
             version=version("peersys"),
@@ -66,6 +68,12 @@ class AdministrationParts:
             clock=base.clock,
         )
 
+    async def close_log(self) -> None:
+        """Sign where the audit log ends, and send the rest of it to the journal."""
+        await self.checkpoints.write()
+        if self.journal is not None:
+            await self.journal.catch_up()
+
     def follower(self, validation: ValidationParts, news: CrlNews) -> StoreFollower:
         """Return what follows the other nodes of the store."""
         base = self._base
@@ -82,6 +90,17 @@ class AdministrationParts:
             changed=base.changed,
             clock=base.clock,
             begin=base.heads,
+        )
+
+    def _journal(self) -> AuditJournal | None:
+        base = self._base
+        if not base.settings.audit_journal:
+            return None
+        return AuditJournal(
+            base.store,
+            position_path=base.settings.state_directory / "audit-journal.position",
+            node=base.settings.identity.uri,
+            clock=base.clock,
         )
 
     def _creation(self) -> Creation:

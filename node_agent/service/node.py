@@ -71,7 +71,7 @@ class Node:
                 await self._edges.ports.close()
                 await self._issuing.publishers.close()
                 await self._links.linking.close()
-                await self._administration.checkpoints.write()
+                await self._administration.close_log()
                 for task in running:
                     task.cancel()
 
@@ -182,6 +182,9 @@ class Node:
             "verification": issuing.verification.run(issuing.publishers.all),
             "watchdog": keep_watchdog_fed(self._clock),
         }
+        journal = self._administration.journal
+        if journal is not None:
+            standing["audit-journal"] = journal.run()
         if self._base.is_shared:
             standing["store-follower"] = self._follower.run()
         return standing

@@ -310,7 +310,7 @@ class AuditItem(View, frozen=True, kw_only=True):
 class AuditSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Entries with a sequence above ``after``, at most ``limit``: the first of them, or with
     ``last`` the newest, and of these what was ``denied``, happened ``since`` (seconds since the
-    epoch), and has ``peer`` (a node's URI or name) in its chain.
+    epoch) and not after ``until``, and has ``peer`` (a node's URI or name) in its chain.
     """
 
     after: int = 0
@@ -318,6 +318,8 @@ class AuditSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     last: bool = False
     denied: bool = False
     since: float = 0.0
+    until: float = 0.0
+    """0 is no end."""
     peer: str = ""
 
 

@@ -281,6 +281,16 @@ class TestAudit:
         out = peersys("audit", "export", "--after", "1").out
         assert [json.loads(line)["sequence"] for line in out.splitlines()] == [2, 3]
 
+    def test_export_asks_for_a_span_in_each_page(
+        self, peersys: CommandLine, agent: AdminStandIn
+    ) -> None:
+        agent.answers["GET", "/v1/audit"] = audit_pages(5_001)
+        span = ("--since", "2026-11-23T20:00:00Z", "--until", "2026-11-23T21:00:00Z")
+        assert peersys("audit", "export", *span).status == 0
+        asked = [path.partition("limit=5000")[2] for _, path, _ in agent.requests]
+        assert asked == ["&since=1795464000.0&until=1795467600.0"] * 3
+        assert peersys("audit", "export", "--until", "tomorrow").status == 2
+
 
 class TestTokens:
     def test_hash_belongs_to_the_token_and_tokens_differ(self, peersys: CommandLine) -> None:

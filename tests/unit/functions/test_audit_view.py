@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from node_agent.functions.audit_view import select_entries
 from node_agent.store.audit_chain import AuditHead
 from node_agent.store.records import AuditEntry, AuditRecord
@@ -64,6 +66,36 @@ def test_what_a_node_did_since_a_time() -> None:
     assert len(log.read) == 2000
     assert len(select(log, last=True, peer="proxy1", limit=5)) == 5
     assert select(log, last=True, peer="proxy2", since=99_000.0) == []
+
+
+def test_a_span_is_found_without_reading_what_is_before_it() -> None:
+    log = Log(1_000_000)
+    begin, end = 1000.0 + 700_000, 1000.0 + 700_009
+    assert select(log, since=begin, until=end) == list(range(700_000, 700_010))
+    assert len(log.read) < 6000
+    assert select(log, since=begin, until=end, after=700_004, denied=True) == []
+    assert select(log, since=begin, until=end, after=700_009) == []
+    assert select(log, last=True, since=begin, until=begin + 1) == [700_000, 700_001]
+    assert select(Log(10), since=5000.0) == []
+
+
+def test_an_entry_whose_clock_was_behind_is_in_the_span_that_it_says() -> None:
+    log = Log(10_000)
+    times = {5000: 1000.0 + 4100}
+
+    async def entries(*, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
+        page = [_entry(n) for n in range(after + 1, min(after + limit, 10_000) + 1)]
+        return [
+            replace(one, record=replace(one.record, at=times.get(one.sequence, one.record.at)))
+            for one in page
+        ]
+
+    log.audit_entries = entries  # type: ignore[method-assign]
+    found, after = [], 0
+    while page := select(log, since=1000.0 + 4100, until=1000.0 + 4101, after=after):
+        found += page
+        after = page[-1]
+    assert found == [4100, 4101, 5000]
 
 
 def test_from_the_beginning_it_pages() -> None:
