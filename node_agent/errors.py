@@ -20,6 +20,7 @@
     │   └── AwaitsApproval              people have to approve it first
     ├── PolicyDenied                    the one decision point said no
     ├── RequestRefused                  the request itself can't be granted as written
+    │   ├── QuotaExceeded               the tenant has as many certificates as it may have
     │   ├── CsrRefused
     │   ├── ProfileViolation
     │   ├── SelfApproval                who asked may not approve it
@@ -65,6 +66,7 @@ __all__ = [
     "PolicyDenied",
     "ProfileViolation",
     "ProtocolError",
+    "QuotaExceeded",
     "RemoteError",
     "RemoteProtocolError",
     "RequestRefused",
@@ -198,6 +200,14 @@ class RequestRefused(NodeAgentError):
         self.field = field
         self.remedy = remedy
         super().__init__(detail)
+
+
+class QuotaExceeded(RequestRefused):
+    """The tenant has as many certificates as it may have. Says nothing of other tenants."""
+
+    code = "quota-exceeded"
+    retry_after_seconds = 3600
+    """Quotas count whole hours."""
 
 
 class CsrRefused(RequestRefused):

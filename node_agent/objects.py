@@ -194,11 +194,19 @@ class AccessRule(_Spec, frozen=True):
 class PeerRoleSpec(_Spec, frozen=True):
     """Members and what they may do. A member is ``spiffe://…``, ``fingerprint:<sha256 hex>``,
     ``spki:<sha256 hex>`` or ``serial:<hex>@<RFC 4514 issuer>``.
+
+    ``tenant`` owns what its members enrol, the role's own name where none is given. ``own``: they
+    see only that tenant's certificates. The bounds are on the tenant's certificates together.
     """
 
     name: Name
     members: tuple[str, ...] = ()
     rules: tuple[AccessRule, ...] = ()
+    tenant: Name | None = None
+    certificate_scope: Literal["own", "all"] = "own"
+    max_issued_certificates: PositiveInt | None = None
+    issued_period_seconds: PositiveInt = 86400
+    max_valid_certificates: PositiveInt | None = None
 
 
 class PeerIssuerSpec(_Spec, frozen=True):

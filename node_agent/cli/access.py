@@ -50,6 +50,9 @@ def show_role(namespace: argparse.Namespace, session: Session) -> int:
         return look.fields(
             [
                 ("role", spec["name"]),
+                ("tenant", spec.get("tenant") or spec["name"]),
+                ("sees certificates of", _seen(spec)),
+                ("quota", _quota(spec)),
                 *(("member", member) for member in spec.get("members", ())),
                 *(
                     (rule.get("effect", "allow"), rule["resource"])
@@ -156,6 +159,20 @@ def _rules(spec: Json) -> Text:
         ("" if rule.get("effect", "allow") == "allow" else "NOT ") + rule["resource"]
         for rule in spec.get("rules", ())
     )
+
+
+def _seen(spec: Json) -> str:
+    return "every tenant" if spec.get("certificate_scope") == "all" else "its tenant"
+
+
+def _quota(spec: Json) -> str:
+    bounds = []
+    if spec.get("max_issued_certificates"):
+        hours = spec.get("issued_period_seconds", 86400) // 3600
+        bounds.append(f"{spec['max_issued_certificates']} issued in {hours} h")
+    if spec.get("max_valid_certificates"):
+        bounds.append(f"{spec['max_valid_certificates']} valid at one time")
+    return ", ".join(bounds) or "none"
 
 
 def _credential(spec: Json) -> str:

@@ -6,6 +6,7 @@ change-log entry, its request id and its audit entry in one transaction, and onl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -42,9 +43,11 @@ from node_agent.pki.authorities import prepare_ocsp_signer
 from node_agent.pki.csr import parse_csr
 from node_agent.pki.issue import ToBeSigned, prepare
 from node_agent.pki.revoke import Reason
+from node_agent.policy import tenancy_of
 from node_agent.store.records import (
     AuditRecord,
     CertificateQuery,
+    CertificateQuota,
     CertificateRecord,
     CertificateStatus,
     StatusChange,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from node_agent.functions.authorities import Authorities, LoadedAuthority
     from node_agent.functions.signal import ChangeSignal
     from node_agent.peers.dispatcher import Context
+    from node_agent.policy import Tenancy
     from node_agent.store.api import Writer
     from node_agent.store.records import Approval
 
@@ -111,7 +115,8 @@ class AuthorityService:
         permit = await self.approvals.permit(context, authority, request, prepared)
         if isinstance(permit, Waiting):
             return CertificateAnswer(chain=(), waiting=permit)
-        return await self._issue(context, authority, prepared, permit)
+        owner = tenancy_of(context.roles, context.origin)
+        return await self._issue(context, authority, prepared, permit, owner)
 
     async def certify_signer(
         self, context: Context, request: CertifySignerRequest
@@ -143,6 +148,7 @@ class AuthorityService:
             request_id=context.request_id,
             digest=context.request_digest,
         )
+        change = replace(change, tenants=_visible_to(context))
         answer = await self._record_once(authority, change, context.audit_record, asked)
         # The log's length counts what this node does for everybody: not a tenant's business.
         return msgspec.structs.replace(answer, position=0)
@@ -150,9 +156,8 @@ class AuthorityService:
     async def status(self, context: Context, request: StatusRequest) -> CertificateDescription:
         """Return one certificate. Raises NotFound."""
         authority = self._authorities.online(request.authority)
-        return _description(
-            request.authority, await self._find(authority, serial_number(request.serial))
-        )
+        serial, tenants = serial_number(request.serial), _visible_to(context)
+        return _description(request.authority, await self._find(authority, serial, tenants))
 
     async def search(self, context: Context, request: SearchRequest) -> SearchAnswer:
         """Return one page of a CA's certificates, newest first."""
@@ -161,6 +166,7 @@ class AuthorityService:
         records = await self._store.search(
             CertificateQuery(
                 authority_ids=(authority.authority_id,),
+                tenants=_visible_to(context),
                 name=request.name,
                 status=_status(request.status),
                 profile=request.profile,
@@ -225,13 +231,17 @@ class AuthorityService:
         authority: LoadedAuthority,
         prepared: ToBeSigned,
         approval: Approval | None = None,
+        owner: Tenancy | None = None,
     ) -> CertificateAnswer:
         issued = await self._authorities.sign(prepared)
+        provenance = _provenance(context, owner)
         record, payload = issued_row(
-            issued, issued_at=int(self._clock.now()), provenance=_provenance(context)
+            issued, issued_at=int(self._clock.now()), provenance=provenance
         )
         audit = with_detail(context.audit_record, {**audit_detail(record), **approved_by(approval)})
-        outcome = await self._store.record_issuance(record, payload, audit, approval=approval)
+        outcome = await self._store.record_issuance(
+            record, payload, audit, approval=approval, quota=_quota(owner)
+        )
         if outcome.repeated:
             await self._audit_repeat(context, outcome.certificate)
         self._changed.announce()
@@ -341,9 +351,12 @@ class AuthorityService:
             changed=False,
         )
 
-    async def _find(self, authority: LoadedAuthority, serial: int) -> CertificateRecord:
+    async def _find(
+        self, authority: LoadedAuthority, serial: int, tenants: tuple[str, ...] | None = None
+    ) -> CertificateRecord:
+        """Return a certificate; where ``tenants`` are given, another's is as one that never was."""
         record = await self._store.certificate(authority.authority_id, serial)
-        if record is None:
+        if record is None or (tenants is not None and record.tenant not in tenants):
             raise NotFound(f"the CA {authority.name!r} has issued no certificate {serial:x}")
         return record
 
@@ -379,11 +392,27 @@ def _status(text: str | None) -> CertificateStatus | None:
         ) from error
 
 
-def _provenance(context: Context) -> Provenance:
+def _visible_to(context: Context) -> tuple[str, ...] | None:
+    """Return whose certificates the asker may see: the one rule for search, status, revocation."""
+    return tenancy_of(context.roles, context.origin).visible
+
+
+def _quota(owner: Tenancy | None) -> CertificateQuota | None:
+    if owner is None or not owner.tenant:
+        return None
+    return CertificateQuota(
+        max_issued=owner.quota.max_issued_certificates,
+        issued_period_seconds=owner.quota.issued_period_seconds,
+        max_valid=owner.quota.max_valid_certificates,
+    )
+
+
+def _provenance(context: Context, owner: Tenancy | None) -> Provenance:
     return Provenance(
         requester=context.requester,
         origin=context.origin.node.uri,
         via=" ".join(peer.node.uri for peer in context.via),
+        tenant="" if owner is None else owner.tenant,
         request_id=context.request_id,
         request_digest=context.request_digest,
     )

@@ -22,6 +22,7 @@ class Provenance:
     requester: str
     origin: str
     via: str
+    tenant: str = ""
     request_id: bytes
     request_digest: bytes
 
@@ -45,6 +46,7 @@ def issued_record(
         requester=provenance.requester,
         origin=provenance.origin,
         via=provenance.via,
+        tenant=provenance.tenant,
         request_id=provenance.request_id,
         request_digest=provenance.request_digest,
     )

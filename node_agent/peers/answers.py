@@ -22,6 +22,7 @@ from node_agent.errors import (
     NotFound,
     PolicyDenied,
     ProfileViolation,
+    QuotaExceeded,
     RemoteError,
     RequestRefused,
     SelfApproval,
@@ -119,7 +120,10 @@ _TABLE: Final[
 
 _REFUSALS: Final[dict[str, type[RequestRefused]]] = {
     kind.code: kind
-    for kind in (RequestRefused, CsrRefused, ProfileViolation, SelfApproval, ApprovalEnded)
+    for kind in (
+        *(RequestRefused, CsrRefused, ProfileViolation, QuotaExceeded),
+        *(SelfApproval, ApprovalEnded),
+    )
 }
 
 

@@ -12,6 +12,7 @@ from node_agent.policy.model import (
     Decision,
     Member,
     MemberKind,
+    Quota,
     Requester,
     Role,
     Rule,
@@ -26,6 +27,7 @@ from node_agent.policy.parse import (
     parse_rule,
 )
 from node_agent.policy.resources import RESOURCES, is_resource
+from node_agent.policy.tenancy import Tenancy, tenancy_of
 
 __all__ = [
     "RESOURCES",
@@ -33,11 +35,13 @@ __all__ = [
     "Decision",
     "Member",
     "MemberKind",
+    "Quota",
     "Requester",
     "Role",
     "RoleSet",
     "Rule",
     "Subject",
+    "Tenancy",
     "Verdict",
     "decide",
     "describe_chain",
@@ -50,4 +54,5 @@ __all__ = [
     "parse_role",
     "parse_roles",
     "parse_rule",
+    "tenancy_of",
 ]

@@ -12,6 +12,7 @@ __all__ = [
     "Decision",
     "Member",
     "MemberKind",
+    "Quota",
     "Requester",
     "Role",
     "Rule",
@@ -73,12 +74,28 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many certificates a tenant gets: issued in any ``issued_period_seconds``, and valid at
+    one time. None is no bound.
+    """
+
+    max_issued_certificates: int | None = None
+    issued_period_seconds: int = 86400
+    max_valid_certificates: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Role:
-    """Members and their rules; ``name`` as in the object it was parsed from."""
+    """Members and their rules; ``name`` as in the object it was parsed from. ``tenant`` owns what
+    its members enrol; with ``sees_all`` they see the certificates of every tenant.
+    """
 
     name: str
     members: frozenset[Member]
     rules: tuple[Rule, ...]
+    tenant: str = ""
+    sees_all: bool = False
+    quota: Quota = Quota()
 
 
 @dataclass(frozen=True, slots=True)

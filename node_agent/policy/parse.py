@@ -10,7 +10,7 @@ from cryptography import x509
 from node_agent.errors import ConfigError
 from node_agent.identity import NodeIdentity
 from node_agent.policy.decide import RoleSet
-from node_agent.policy.model import Member, MemberKind, Role, Rule
+from node_agent.policy.model import Member, MemberKind, Quota, Role, Rule
 from node_agent.policy.resources import ALL_BELOW, ANY_SEGMENT, RESOURCES, can_match, split_path
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ _SHA256_HEX = re.compile(r"[0-9a-f]{64}\Z")
 # RFC 5280 section 4.1.2.2: a serial is at most 20 octets.
 _SERIAL_HEX = re.compile(r"[0-9a-f]{1,40}\Z")
 _LITERAL = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
+
+SECONDS_PER_HOUR = 3600
+"""Issued certificates are counted by the hour."""
+MOST_PERIOD_SECONDS = 31 * 86400
+"""Longer ago than this, issued certificates are no longer counted."""
 
 _MEMBER_REMEDY = (
     "write spiffe://<trust-domain>/node/<name>, fingerprint:<sha256>, spki:<sha256> or "
@@ -45,7 +50,14 @@ def parse_role(spec: PeerRoleSpec) -> Role:
         parse_member(text, where=f"{where}: members[{index}]")
         for index, text in enumerate(spec.members)
     )
-    return Role(spec.name, members, _parse_rules(spec.rules, where))
+    return Role(
+        spec.name,
+        members,
+        _parse_rules(spec.rules, where),
+        tenant=spec.tenant or spec.name,
+        sees_all=spec.certificate_scope == "all",
+        quota=_parse_quota(spec, where),
+    )
 
 
 def parse_requester(spec: RequesterSpec) -> Role:
@@ -86,6 +98,17 @@ def parse_rule(spec: AccessRule, *, where: str = "") -> Rule:
     if spec.effect not in ("allow", "deny"):
         raise ConfigError(f"{spec.effect!r} is not an effect", where=where, remedy="allow or deny")
     return Rule(pattern, spec.effect == "allow", where)
+
+
+def _parse_quota(spec: PeerRoleSpec, where: str) -> Quota:
+    period = spec.issued_period_seconds
+    if period % SECONDS_PER_HOUR or not SECONDS_PER_HOUR <= period <= MOST_PERIOD_SECONDS:
+        raise ConfigError(
+            f"{period} is not from 1 hour to 31 days in whole hours",
+            where=f"{where}: issued_period_seconds",
+            remedy=f"give a multiple of {SECONDS_PER_HOUR} up to {MOST_PERIOD_SECONDS}",
+        )
+    return Quota(spec.max_issued_certificates, period, spec.max_valid_certificates)
 
 
 def _parse_rules(rules: Sequence[AccessRule], where: str) -> tuple[Rule, ...]:

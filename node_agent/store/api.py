@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         AuditEntry,
         AuditRecord,
         CertificateQuery,
+        CertificateQuota,
         CertificateRecord,
         ChangeEntry,
         ChangeKind,
@@ -215,10 +216,12 @@ class Writer(Reader, Protocol):
         audit: AuditRecord,
         *,
         approval: Approval | None = None,
+        quota: CertificateQuota | None = None,
     ) -> IssuanceOutcome:
         """Commit certificate, change-log entry (``payload``), request id and audit entry together;
         with ``approval``, also the end of that request for approval.
 
+        Raises QuotaExceeded when the certificate's tenant has as many as ``quota`` allows.
         Raises Conflict when the request id was used with another ``request_digest``, or what was
         to allow it doesn't any more: rejected, withdrawn or over meanwhile.
         """

@@ -17,6 +17,7 @@ from node_agent.store.contents import check_content, drop_superseded
 from node_agent.store.records import (
     Approval,
     AuditRecord,
+    CertificateQuota,
     CertificateRecord,
     CertificateStatus,
     ChangeKind,
@@ -90,6 +91,7 @@ class RecordIssuance(_Light):
     payload: bytes
     audit: AuditRecord
     approval: Approval | None = None
+    quota: CertificateQuota | None = None
 
     def needs(self, needs: Needs) -> None:
         """Look at what the request id was answered with."""
@@ -108,7 +110,10 @@ class RecordIssuance(_Light):
             )
         if self.approval is not None:
             check_approved(transaction, self.approval.request, self.approval.approvers)
+        if self.quota is not None:
+            transaction.counts.check(record.tenant, self.quota)
         transaction.add_certificate(record, transaction.position + 1)
+        transaction.counts.issued(record)
         position = transaction.append_change(
             ChangeKind.CERTIFICATE,
             record.authority_id,
@@ -137,7 +142,7 @@ class RecordStatus(_Light):
     def stage(self, transaction: Transaction) -> int:
         """Stage the step when RFC 5280 allows it; return its position."""
         change = self.change
-        stored = transaction.certificate(change.authority_id, change.serial)
+        stored = transaction.certificate(change.authority_id, change.serial, change.tenants)
         if stored is None:
             raise NotFound(f"no certificate {change.serial:x} of authority {change.authority_id}")
         _check_step(stored.status, change.status)

@@ -15,6 +15,7 @@ __all__ = [
     "AuditEntry",
     "AuditRecord",
     "CertificateQuery",
+    "CertificateQuota",
     "CertificateRecord",
     "CertificateStatus",
     "ChangeEntry",
@@ -75,6 +76,7 @@ class CertificateRecord:
     ``authority_id`` names the issuing key, not the CA's changeable name: the first 32 hexadecimal
     digits of SHA-256 over issuer name DER + SubjectPublicKeyInfo DER. ``request_id`` with
     ``origin`` is unique: the exactly-once key. ``request_digest`` tells a repeat from a reuse.
+    ``tenant`` is whose it is, empty where it is nobody's but the CA's.
     """
 
     authority_id: str
@@ -90,6 +92,7 @@ class CertificateRecord:
     requester: str = ""
     origin: str = ""
     via: str = ""
+    tenant: str = ""
     request_id: bytes = b""
     request_digest: bytes = b""
     status: CertificateStatus = CertificateStatus.GOOD
@@ -99,6 +102,15 @@ class CertificateRecord:
     invalidity_at: int | None = None
     crl_shard: int = 0
     """Which part of the CA's CRL its revocation is on; known where it was issued, 0 elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateQuota:
+    """How many certificates a tenant may be issued in a period, and have valid at one time."""
+
+    max_issued: int | None
+    issued_period_seconds: int
+    max_valid: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +126,9 @@ class IssuanceOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChange:
-    """A revocation, hold or release to commit. ``status`` GOOD is a release from hold."""
+    """A revocation, hold or release to commit. ``status`` GOOD is a release from hold. Where
+    ``tenants`` are given, nobody else's certificate is found.
+    """
 
     authority_id: str
     serial: int
@@ -122,6 +136,7 @@ class StatusChange:
     at: int
     reason: int | None = None
     invalidity_at: int | None = None
+    tenants: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,6 +429,7 @@ class CertificateQuery:
     """
 
     authority_ids: tuple[str, ...] | None = None
+    tenants: tuple[str, ...] | None = None
     serial: int | None = None
     name: str | None = None
     name_match: NameMatch = NameMatch.SUBSTRING

@@ -38,6 +38,7 @@ __all__ = [
     "sync_heads",
     "sync_leaves",
     "sync_marks",
+    "tenant_counts",
     "unpack_serial",
 ]
 
@@ -86,6 +87,7 @@ certificates = sa.Table(
     sa.Column("requester", sa.Text, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("via", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("request_id", sa.LargeBinary),
     sa.Column("request_digest", sa.LargeBinary, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
@@ -98,6 +100,12 @@ certificates = sa.Table(
     sa.Index("certificates_by_age", "issued_at", "authority_id", "serial"),
     sa.Index("certificates_by_authority_age", "authority_id", "issued_at", "serial"),
     sa.Index(
+        "certificates_by_tenant_age",
+        *("tenant", "authority_id", "issued_at", "serial"),
+        sqlite_where=sa.text("tenant <> ''"),
+        postgresql_where=sa.text("tenant <> ''"),
+    ),
+    sa.Index(
         "certificates_status_changed",
         *("authority_id", "crl_shard", "serial", "status", "revoked_at", "reason"),
         *("invalidity_at", "status_changed_at"),
@@ -108,8 +116,22 @@ certificates = sa.Table(
 """``request_id`` is NULL where none was given, so that only real request ids are unique.
 ``crl_shard`` is the part of the CA's CRL that the certificate names: fixed at issuance.
 
+``certificates_by_tenant_age`` keeps what a tenant's search costs apart from how much others have.
+
 ``certificates_status_changed`` holds all that a CRL needs, so that a long one is read along the
 index instead of from all over the table; only certificates that ever changed status are in it.
+"""
+
+tenant_counts = sa.Table(
+    "tenant_counts",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("certificates", sa.BigInteger, nullable=False),
+)
+"""A tenant's certificates by the hour since the epoch in which they were issued (``issued``) or
+end (``ends``, without revoked ones): what quotas are measured by (``quotas.py``).
 """
 
 certificate_names = sa.Table(

@@ -47,7 +47,7 @@ class RecordStatusOnce:
         if known is not None:
             return known
         change = self.change
-        stored = transaction.certificate(change.authority_id, change.serial)
+        stored = transaction.certificate(change.authority_id, change.serial, change.tenants)
         is_so = stored is not None and stored.status is change.status
         position = 0 if is_so else self._change().stage(transaction)
         self._remember(transaction, position)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ApprovalRecord,
         ApprovalState,
         AuditRecord,
+        CertificateQuota,
         CertificateRecord,
         ChangeEntry,
         CrlRecord,
@@ -126,13 +127,16 @@ class Store(StoreReader):
         audit: AuditRecord,
         *,
         approval: Approval | None = None,
+        quota: CertificateQuota | None = None,
     ) -> IssuanceOutcome:
         """Commit certificate, change-log entry, request id and audit entry together.
 
         Raises Conflict when the request id was used with another ``request_digest``, or what was
-        to allow it doesn't any more.
+        to allow it doesn't any more; QuotaExceeded for a tenant's bounds.
         """
-        return await self._committer.submit(RecordIssuance(certificate, payload, audit, approval))
+        return await self._committer.submit(
+            RecordIssuance(certificate, payload, audit, approval, quota)
+        )
 
     async def open_approval(self, request: ApprovalRecord, audit: AuditRecord) -> ApprovalRecord:
         """Have a request wait for approvals, or return it as it is already.

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from node_agent.store.audit_chain import encode_body, entry_hash
 from node_agent.store.bulk import Bulk, Lookup
 from node_agent.store.prepared import Prepared
+from node_agent.store.quotas import TenantCounts
 from node_agent.store.records import (
     AuditRecord,
     CertificateRecord,
@@ -41,7 +42,7 @@ from node_agent.store.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Needs", "StoredCertificate", "StoredRequest", "Transaction"]
 
@@ -56,7 +57,7 @@ _by_serial = Lookup(
     certificates,
     (
         *("id", "authority_id", "serial", "status", "position", "length(der)"),
-        *("crl_shard", "status_changed_at"),
+        *("crl_shard", "tenant", "not_after", "status_changed_at"),
     ),
     "serial",
     group="authority_id",
@@ -94,6 +95,8 @@ class StoredCertificate:
     position: int
     has_content: bool
     crl_shard: int
+    tenant: str
+    not_after: int
     status_changed_at: int
 
 
@@ -119,6 +122,7 @@ class Transaction:
         self.audit_sequence: int = heads[2]
         self._audit_hash: bytes = bytes(heads[3])
         self.revision: int = heads[4]
+        self.counts = TenantCounts(connection, now=now)
         self._requests: dict[bytes, dict[str, StoredRequest]] = {}
         self._certificates: dict[CertificateKey, StoredCertificate] = {}
         self._new_certificates: list[tuple[Any, ...]] = []
@@ -140,27 +144,30 @@ class Transaction:
             request = StoredRequest(certificate_record(row), position_of(row))
             self._requests.setdefault(bytes(request_id), {})[origin] = request
         for authority_id, serials in _grouped(needs.certificates):
-            for number, _, serial, status, position, octets, shard, changed_at in self.bulk.lookup(
-                self.connection, _by_serial, serials, authority_id
-            ):
-                self._certificates[authority_id, bytes(serial)] = StoredCertificate(
-                    number, CertificateStatus(status), position, octets > 0, shard, changed_at or 0
-                )
+            for row in self.bulk.lookup(self.connection, _by_serial, serials, authority_id):
+                self._certificates[authority_id, bytes(row[2])] = _stored_certificate(row)
 
     def request(self, asked: CertificateRecord) -> StoredRequest | None:
         """Return what the request id of ``asked``, named in ``Needs``, was answered with.
 
-        That is, what its origin got for it; or what another origin got for the same request: a
-        client whose RA died asks another one. What else other origins use the id for is their own
-        business, and never told.
+        That is, what its origin got for it; or what another origin of the same tenant got for the
+        same request: a client whose RA died asks another one. What else other origins use the id
+        for is their own business, and never told.
         """
         answered = self._requests.get(asked.request_id, {})
         own = answered.get(asked.origin)
         return own or next((one for one in answered.values() if _is_same(one, asked)), None)
 
-    def certificate(self, authority_id: str, serial: int) -> StoredCertificate | None:
-        """Return a certificate that was asked for in ``Needs``, or was staged before."""
-        return self._certificates.get((authority_id, pack_serial(serial)))
+    def certificate(
+        self, authority_id: str, serial: int, tenants: Sequence[str] | None = None
+    ) -> StoredCertificate | None:
+        """Return a certificate that was asked for in ``Needs``, or was staged before; where
+        ``tenants`` are given, only one of theirs.
+        """
+        stored = self._certificates.get((authority_id, pack_serial(serial)))
+        if stored is not None and tenants is not None and stored.tenant not in tenants:
+            return None
+        return stored
 
     def add_certificate(
         self, record: CertificateRecord, position: int, *, from_upstream: bool = False
@@ -176,12 +183,8 @@ class Transaction:
         self._new_certificates.append(row)
         self._new_names += [(name, number) for name in search_names(record)]
         stored = StoredCertificate(
-            number,
-            record.status,
-            position,
-            bool(record.der),
-            record.crl_shard,
-            record.revoked_at or 0,
+            *(number, record.status, position, bool(record.der), record.crl_shard),
+            *(record.tenant, record.not_after, record.revoked_at or 0),
         )
         self._certificates[record.authority_id, row[2]] = stored
         if record.request_id and not from_upstream:
@@ -206,6 +209,8 @@ class Transaction:
             change.at,
             stored.number,
         )
+        if change.status is CertificateStatus.REVOKED:
+            self.counts.revoked(stored.tenant, stored.not_after)
         stored.status = change.status
         stored.status_changed_at = change.at
 
@@ -252,6 +257,7 @@ class Transaction:
         if self._new_statuses:
             statuses = list(self._new_statuses.values())
             self.bulk.update(self.connection, certificates, _STATUS_COLUMNS, statuses)
+        self.counts.flush()
         for (authority_id, shard), position in self._status_positions.items():
             _put_status_position(self.connection, authority_id, shard, position)
         heads = (
@@ -260,6 +266,14 @@ class Transaction:
         )
         if heads != self._heads:
             self.bulk.update(self.connection, log_heads, _HEADS, [(*heads, 1)])
+
+
+def _stored_certificate(row: Sequence[Any]) -> StoredCertificate:
+    number, _, _, status, position, octets, shard, tenant, not_after, changed_at = row
+    return StoredCertificate(
+        *(number, CertificateStatus(status), position, octets > 0, shard),
+        *(tenant, not_after, changed_at or 0),
+    )
 
 
 def _put_status_position(
@@ -276,7 +290,9 @@ def _put_status_position(
 
 def _is_same(stored: StoredRequest, asked: CertificateRecord) -> bool:
     known = stored.certificate
-    return (known.authority_id, known.request_digest) == (asked.authority_id, asked.request_digest)
+    return (known.authority_id, known.tenant, known.request_digest) == (
+        *(asked.authority_id, asked.tenant, asked.request_digest),
+    )
 
 
 def _grouped(keys: Iterable[tuple[str, bytes]]) -> Iterable[tuple[str, list[bytes]]]:

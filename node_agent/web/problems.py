@@ -104,6 +104,9 @@ _ROWS: dict[type[Exception], _Row] = {
         HTTPStatus.UNPROCESSABLE_ENTITY, "bad-specification", "The specification can't work"
     ),
     errors.RequestRefused: _INVALID,
+    errors.QuotaExceeded: _Row(
+        HTTPStatus.TOO_MANY_REQUESTS, "quota-exceeded", "No more certificates now", True
+    ),
     errors.PolicyDenied: _DENIED,
     errors.NotFound: _NOT_FOUND,
     errors.Conflict: _CONFLICT,
@@ -175,7 +178,7 @@ def _answer(row: _Row, told: Problem, *, headers: Mapping[str, str] | None = Non
 
 
 def _headers(error: BaseException, row: _Row) -> dict[str, str]:
-    if row.status is not HTTPStatus.SERVICE_UNAVAILABLE:
+    if row.status not in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         return {}
     return {"Retry-After": str(max(1, getattr(error, "retry_after_seconds", 1)))}
 

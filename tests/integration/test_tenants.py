@@ -93,6 +93,41 @@ def test_a_second_tenant_with_the_same_trust_anchor_is_refused(
     assert chain[node].admin.get("/v1/node")["objects"]["peer_issuers"] == before
 
 
+def test_a_quota_is_told_to_the_requester_and_holds_over_the_proxy(
+    chain: Chain, acme: Tenant, tmp_path: Path
+) -> None:
+    issued = acme.rest().enroll(make_csr(tmp_path, "quota.example.org"))[1]
+    role = chain["ca1"].admin.get("/v1/objects/peer_roles/acme")["spec"]
+    chain["ca1"].admin.put("/v1/objects/peer_roles/acme", {**role, "max_valid_certificates": 2})
+    try:
+        status, answer = acme.rest().enroll(make_csr(tmp_path, "last.example.org"))
+        if status == 201:
+            status, answer = acme.rest().enroll(make_csr(tmp_path, "beyond.example.org"))
+        assert (status, answer["type"]) == (429, "urn:peersys:problem:quota-exceeded")
+        assert answer["detail"].startswith("2 certificates of yours are valid")
+        assert answer["remedy"]
+        assert chain.rest("near").enroll(make_csr(tmp_path, "other.example.org"))[0] == 201
+        assert acme.rest().revoke(issued["serial"])[0] == 200
+    finally:
+        chain["ca1"].admin.put("/v1/objects/peer_roles/acme", role)
+
+
+def test_neighbours_at_one_ca_see_nothing_of_each_other(
+    chain: Chain, acme: Tenant, tmp_path: Path
+) -> None:
+    theirs = chain.rest("near").enroll(make_csr(tmp_path, "near2.example.org"))[1]["serial"]
+    rest = acme.rest()
+    said = [
+        (rest.request("GET", f"/v1/certificates/issuing/{serial}"), rest.revoke(serial))
+        for serial in (theirs, "12345")
+    ]
+    assert repr(said[0]).replace(theirs, "N") == repr(said[1]).replace("12345", "N")
+    assert said[0][0][0] == said[0][1][0] == 404
+    page = rest.request("GET", "/v1/certificates?authority=issuing&name=near2.example.org")[1]
+    assert page["certificates"] == []
+    assert chain.rest("near").request("GET", f"/v1/certificates/issuing/{theirs}")[0] == 200
+
+
 def test_a_node_that_the_tenant_revokes_is_cut_off_and_the_others_are_not(
     chain: Chain, tmp_path: Path
 ) -> None:

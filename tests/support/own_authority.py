@@ -22,10 +22,10 @@ from node_agent.functions.plan import check_objects, copy_objects, plan_node
 from node_agent.functions.signal import ChangeSignal
 from node_agent.functions.tokens import Tokens
 from node_agent.identity import NodeIdentity, PeerIdentity
-from node_agent.objects import CryptoTokenSpec, NodeSpecification
+from node_agent.objects import AccessRule, CryptoTokenSpec, NodeSpecification, PeerRoleSpec
 from node_agent.peers.context import Context
 from node_agent.pki.signing import SigningPool
-from node_agent.policy import Decision, RoleSet
+from node_agent.policy import Decision, RoleSet, parse_roles
 from node_agent.store import Store, open_store
 from node_agent.store.records import AuditRecord
 from tests.support.clock import ManualClock
@@ -185,9 +185,19 @@ def context(
         audit_record=AuditRecord(
             at=NOW, action="test", allowed=True, chain=f"{requester} via {origin}"
         ),
-        roles=roles or RoleSet(),
+        roles=_registration(who) if roles is None else roles,
         body=_nothing(),
     )
+
+
+def _registration(member: PeerIdentity) -> RoleSet:
+    """Return the role of an RA. All RAs are one tenant."""
+    role = PeerRoleSpec(
+        name="registration",
+        members=(member.node.uri,),
+        rules=(AccessRule(resource="/ra/**"),),
+    )
+    return parse_roles([role])
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -109,9 +109,14 @@ class TestAccess:
     def test_one_role_is_shown_rule_by_rule(
         self, peersys: CommandLine, agent: AdminStandIn
     ) -> None:
-        agent.answer("GET", "/v1/objects/peer_roles/ra", ROLE)
-        assert [line.split() for line in peersys("role", "show", "ra").out.splitlines()] == [
+        role = {**ROLE["spec"], "max_issued_certificates": 9, "max_valid_certificates": 5}
+        agent.answer("GET", "/v1/objects/peer_roles/ra", {"spec": role})
+        shown = peersys("role", "show", "ra").out.splitlines()
+        assert "9 issued in 24 h, 5 valid at one time" in shown[3]
+        assert [line.split() for line in (*shown[:3], *shown[4:])] == [
             ["role", "ra"],
+            ["tenant", "ra"],
+            ["sees", "certificates", "of", "its", "tenant"],
             ["member", "spiffe://pki.test/node/ra1"],
             ["allow", "/ra/enroll"],
             ["deny", "/ca/root"],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from node_agent.objects import AccessRule, PeerRoleSpec
 from node_agent.peers.envelope import sign_request
 from node_agent.peers.operations import (
     CATALOGUE,
@@ -27,11 +28,12 @@ from node_agent.peers.operations import (
     StatusRequest,
     serial_octets,
 )
+from node_agent.policy import parse_roles
 from node_agent.wire import Status
 from tests.support.event_loop import run
 from tests.support.hostile_requests import csr_for
 from tests.support.own_authority import OwnAuthority, own_authority
-from tests.support.peer_nodes import Meadow, PeerNode
+from tests.support.peer_nodes import Meadow, PeerNode, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -66,6 +68,8 @@ VERBS = ["/peer/incoming", "/ra/*", "/protocol/rest"]
 GRANTS = {
     "alpha1": [*VERBS, "/ca/alpha", "/profile/server", "/profile/unused"],
     "beta1": [*VERBS, "/ca/beta", "/profile/secret"],
+    # Uses alpha's CA, and has nothing else to do with alpha.
+    "gamma1": [*VERBS, "/ca/alpha", "/profile/server"],
 }
 CSR = csr_for("www.example.org")
 READS = ("certificate", "search", "certificate_by_request", "audit_entries", "objects")
@@ -149,6 +153,16 @@ async def a_node(directory: Path) -> AsyncIterator[Node]:
         yield node
 
 
+def role_of(name: str, more: dict[str, Any]) -> PeerRoleSpec:
+    """Return a tenant's role at the CA; ``more`` is what alpha's has beside."""
+    return PeerRoleSpec(
+        name=f"role-{name}",
+        members=(identity_of(name).uri,),
+        rules=tuple(AccessRule(resource=resource) for resource in GRANTS[name]),
+        **(more if name == "alpha1" else {}),
+    )
+
+
 def about(authority: str, serial: int = 1) -> dict[str, tuple[Operation[Any, Any], Any]]:
     """Return a request of each kind about ``authority``."""
     octets = serial_octets(serial)
@@ -222,6 +236,116 @@ def test_another_tenants_serial_number_is_as_one_that_never_was(tmp_path: Path, 
     run(scene())
 
 
+@pytest.mark.parametrize("verb", ["revoke", "status"])
+@pytest.mark.parametrize("reason", [0, 6, 8])
+def test_another_tenants_certificate_of_the_same_ca_is_as_one_that_never_was(
+    tmp_path: Path, verb: str, reason: int
+) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            theirs = await node.enrol("gamma1", "alpha", "server")
+            said = []
+            for serial in (theirs, theirs ^ 1):
+                operation, request = about("alpha", serial)[verb]
+                if verb == "revoke":
+                    request = msgspec.structs.replace(request, reason=reason)
+                status, payload, work, allowed = await node.told(operation, request)
+                text = payload.replace(f"{serial:x}".encode(), b"SERIAL")
+                said.append((status, text, work, allowed))
+            assert said[0] == said[1]
+            assert said[0][0] == Status.NOT_FOUND
+            found = await node.ask("gamma1", *about("alpha", theirs)["status"])
+            assert found.status == "good"
+
+    run(scene())
+
+
+def test_a_request_id_of_another_tenant_is_answered_with_no_certificate_of_theirs(
+    tmp_path: Path,
+) -> None:
+    """It has read the other's request: id, requester and CSR are the same."""
+
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            request = EnrollRequest(authority="alpha", profile="server", csr=CSR)
+            chains = [
+                (
+                    await node.ras[who].caller.call(
+                        ENROLL,
+                        request,
+                        peers=[node.ca.node],
+                        requester="mallory",
+                        request_id=b"q" * 16,
+                        timeout_seconds=5,
+                    )
+                )
+                for who in ("gamma1", "alpha1", "gamma1")
+            ]
+            assert chains[0].chain == chains[2].chain != chains[1].chain
+            assert [answer.repeated for answer in chains] == [False, False, True]
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_seen"),
+    [
+        ({}, False),
+        ({"certificate_scope": "all"}, True),
+        ({"tenant": "role-gamma1"}, True),
+        ({"tenant": "role-beta1"}, False),
+    ],
+    ids=str,
+)
+def test_a_role_says_whose_certificates_its_members_see(
+    tmp_path: Path, fields: dict[str, Any], is_seen: bool
+) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            theirs = await node.enrol("gamma1", "alpha", "server")
+            node.ca.dispatcher.replace_roles(parse_roles([role_of(n, fields) for n in GRANTS]))
+            answer = await node.ask("alpha1", SEARCH, SearchRequest(authority="alpha"))
+            found = {int.from_bytes(item.serial, "big") for item in answer.certificates}
+            assert (theirs in found) is is_seen
+            status, *_ = await node.told(*about("alpha", theirs)["status"])
+            assert status == (Status.OK if is_seen else Status.NOT_FOUND)
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("quota", "what"),
+    [
+        ({"max_issued_certificates": 2}, b"were issued"),
+        ({"max_valid_certificates": 2}, b"are valid"),
+    ],
+    ids=str,
+)
+def test_a_tenants_quota_is_its_own(tmp_path: Path, quota: dict[str, Any], what: bytes) -> None:
+    async def scene() -> None:
+        async with a_node(tmp_path) as node:
+            node.ca.dispatcher.replace_roles(
+                parse_roles([role_of(n, quota if n == "alpha1" else {}) for n in GRANTS])
+            )
+            for _ in range(3):
+                await node.enrol("gamma1", "alpha", "server")
+            mine = [await node.enrol("alpha1", "alpha", "server") for _ in range(2)]
+            before = await node.own.store.last_position()
+            status, payload, _, allowed = await node.told(*about("alpha")["enroll"])
+            assert status == Status.INVALID
+            assert b"quota-exceeded" in payload
+            assert what in payload
+            assert allowed == [True]
+            assert await node.own.store.last_position() == before
+            await node.enrol("gamma1", "alpha", "server")
+            await node.ask("alpha1", *about("alpha", mine[0])["revoke"])
+            status, *_ = await node.told(*about("alpha")["enroll"])
+            is_again = "max_valid_certificates" in quota
+            assert status == (Status.OK if is_again else Status.INVALID)
+
+    run(scene())
+
+
 @pytest.mark.parametrize(
     "filters",
     [
@@ -240,6 +364,7 @@ def test_no_search_finds_what_is_another_tenants(tmp_path: Path, filters: dict[s
             own = await node.enrol("alpha1", "alpha", "server")
             for _ in range(3):
                 await node.enrol("beta1", "beta", "secret")
+                await node.enrol("gamma1", "alpha", "server")
             answer = await node.ask("alpha1", SEARCH, SearchRequest(authority="alpha", **filters))
             found = {int.from_bytes(item.serial, "big") for item in answer.certificates}
             assert found <= {own}
@@ -284,6 +409,7 @@ def test_each_tenants_catalogue_is_its_own(tmp_path: Path) -> None:
             assert offers == {
                 "alpha1": [("alpha", ("server",))],
                 "beta1": [("beta", ("secret",))],
+                "gamma1": [("alpha", ("server",))],
             }
 
     run(scene())

@@ -97,13 +97,15 @@ def test_a_row_put_in_by_hand_below_the_newest_number_is_noticed(store_url: str)
                 connection.exec_driver_sql("DELETE FROM certificates WHERE id = 2")
             await leaves(store)
             columns = "id, authority_id, serial, status, not_before, not_after, issued_at, position"
-            rest = "profile, requester, origin, via, request_digest, subject, names, crl_shard"
+            rest = (
+                "profile, requester, origin, via, tenant, request_digest, subject, names, crl_shard"
+            )
             serial = ("'\\x{}'" if "postgresql" in store_url else "x'{}'").format("11" * 20)
             with store._writing.begin() as connection:
                 connection.exec_driver_sql(
                     f"INSERT INTO certificates ({columns}, {rest}, fingerprint_sha256, der) "
                     f"SELECT 2, authority_id, {serial}, "
-                    f"status, 0, 0, 0, 0, '', '', 'x', '', request_digest, '', '[]', 0, "
+                    f"status, 0, 0, 0, 0, '', '', 'x', '', '', request_digest, '', '[]', 0, "
                     f"fingerprint_sha256, der FROM certificates WHERE id = 1"
                 )
             after = await leaves(store)

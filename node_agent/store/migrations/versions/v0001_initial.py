@@ -12,6 +12,7 @@ down_revision = None
 
 _POSITION = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _BY_CODE_POINT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_OF_A_TENANT = sa.text("tenant <> ''")
 _STATUS_CHANGED = sa.text("status_changed_at IS NOT NULL")
 _APPEND_ONLY = ("change_log", "audit_log")
 
@@ -33,7 +34,7 @@ def downgrade() -> None:
         *("commit_marks", "nodes", "source_positions", "publisher_positions", "crypto_keys"),
         *("objects", "crl_numbers", "crls", "status_requests", "audit_log", "change_log"),
         *("approvals", "approval_requests", "log_heads"),
-        *("certificate_names", "certificates"),
+        *("tenant_counts", "certificate_names", "certificates"),
     ):
         op.drop_table(table)
     if op.get_bind().dialect.name == "postgresql":
@@ -59,6 +60,7 @@ def _create_certificates() -> None:
         sa.Column("requester", sa.Text, nullable=False),
         sa.Column("origin", sa.Text, nullable=False),
         sa.Column("via", sa.Text, nullable=False),
+        sa.Column("tenant", sa.Text, nullable=False),
         sa.Column("request_id", sa.LargeBinary),
         sa.Column("request_digest", sa.LargeBinary, nullable=False),
         sa.Column("subject", sa.Text, nullable=False),
@@ -74,6 +76,13 @@ def _create_certificates() -> None:
         sa.Column("certificate_id", sa.BigInteger, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "tenant_counts",
+        sa.Column("tenant", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("certificates", sa.BigInteger, nullable=False),
+    )
 
 
 def _index_certificates() -> None:
@@ -82,6 +91,13 @@ def _index_certificates() -> None:
     op.create_index("certificates_by_request", table, ["request_id", "origin"], unique=True)
     op.create_index("certificates_by_age", table, ["issued_at", "authority_id", "serial"])
     op.create_index("certificates_by_authority_age", table, ["authority_id", "issued_at", "serial"])
+    op.create_index(
+        "certificates_by_tenant_age",
+        table,
+        ["tenant", "authority_id", "issued_at", "serial"],
+        sqlite_where=_OF_A_TENANT,
+        postgresql_where=_OF_A_TENANT,
+    )
     op.create_index(
         "certificates_status_changed",
         table,

@@ -344,6 +344,24 @@ members:
   type: list
   elements: str
   default: []
+tenant:
+  description: Whose certificates its members enrol and see. The role's own name when not given.
+  type: str
+certificate_scope:
+  description: Whether its members see the certificates of their tenant, or of everybody.
+  type: str
+  choices: [own, all]
+  default: own
+max_issued_certificates:
+  description: How many certificates the tenant is issued in O(issued_period_seconds). Without it, any number.
+  type: int
+issued_period_seconds:
+  description: What O(max_issued_certificates) counts in, in whole hours up to 31 days.
+  type: int
+  default: 86400
+max_valid_certificates:
+  description: How many valid certificates the tenant has at one time. Without it, any number.
+  type: int
 """
     + _RULES
 )

@@ -181,7 +181,18 @@ PEER_ISSUER = ArgumentSpec(
     },
     needed=("trust_domain", "trust_anchors"),
 )
-PEER_ROLE = ArgumentSpec({**_NAME, "members": _texts(), "rules": _RULES})
+PEER_ROLE = ArgumentSpec(
+    {
+        **_NAME,
+        "members": _texts(),
+        "rules": _RULES,
+        "tenant": _text(),
+        "certificate_scope": _text("own", choices=["own", "all"]),
+        "max_issued_certificates": _number(),
+        "issued_period_seconds": _number(86400),
+        "max_valid_certificates": _number(),
+    }
+)
 PEER_CONNECTOR = ArgumentSpec(
     {
         **_NAME,

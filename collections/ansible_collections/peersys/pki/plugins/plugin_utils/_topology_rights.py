@@ -57,7 +57,12 @@ def _dialling_rights(topology: Topology, link: Link) -> t.Iterator[str]:
 
 def _role(topology: Topology, peer: str, resources: t.Iterable[str]) -> Variables:
     rules = [{"resource": resource} for resource in dict.fromkeys(resources)]
-    return {"name": peer, "members": [topology.identity(peer)], "rules": rules}
+    role: Variables = {"name": peer, "members": [topology.identity(peer)], "rules": rules}
+    if topology.nodes[peer].has("registration_authority"):
+        # All RAs of a tenant are one in what they see; so are those of no tenant.
+        tenant = topology.tenant_of(("nodes", peer))
+        role["tenant"] = "operator" if tenant is None else f"tenant-{tenant}"
+    return role
 
 
 def _downstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
