@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from node_agent.errors import NodeAgentError, RequestRefused, Unavailable
-from node_agent.functions.response_cache import ResponseCache
+from node_agent.functions.response_cache import DEFAULT_OCTETS, ResponseCache
 from node_agent.pki.ocsp import (
     CertId,
     CertStatusAnswer,
@@ -69,6 +69,7 @@ class Responder:
         clock: Clock,
         health: Callable[[], HealthWord],
         lag_seconds: Callable[[], float | None] = lambda: 0.0,
+        cache_octets: int = DEFAULT_OCTETS,
     ) -> None:
         self._store = store
         self._known = known
@@ -81,7 +82,7 @@ class Responder:
             ("kept", "signed", "malformed", "unauthorized", "try_later"), 0
         )
         """How many answers there were of each kind."""
-        self._cache = ResponseCache()
+        self._cache = ResponseCache(cache_octets)
         self._crls: dict[tuple[str, int, bool], Download] = {}
         # Moves with every new CRL: what was read from the store before is not kept after.
         self._crl_epoch = 0

@@ -332,13 +332,18 @@ class CachedResponse:
 
     Create one per OcspAnswer, keep it as long as the answer may be served, drop it to invalidate.
     The status server alone fills ``wire`` (whole HTTP message) and ``wire_second`` (for which
-    second: the Date header and max-age move).
+    second: the Date header and max-age move), and drops them once that second is over: else each
+    answer would be in memory twice.
     """
 
     __slots__ = ("answer", "wire", "wire_second")
 
     def __init__(self, answer: OcspAnswer) -> None:
         self.answer = answer
+        self.drop_wire()
+
+    def drop_wire(self) -> None:
+        """Forget the HTTP bytes."""
         self.wire = b""
         self.wire_second = -1
 

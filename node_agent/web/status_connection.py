@@ -267,6 +267,8 @@ class StatusConnection(asyncio.Protocol):
     def _answer_at_once(self, cached: CachedResponse) -> None:
         second = self._server.second
         if not self._is_last:
+            if cached.wire_second != second:
+                self._server.wired.append(cached)
             self._write(ocsp_wire(cached, second))
         else:
             self._end(ocsp_answer(cached.answer, second=second))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from node_agent.web.backends import StatusBackend
+    from node_agent.web.backends import CachedResponse, StatusBackend
 
 __all__ = ["StatusServer", "StatusSettings"]
 
@@ -48,6 +48,8 @@ class StatusServer:
         self.connections: set[StatusConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.second = 0
+        self.wired: list[CachedResponse] = []
+        """Answers whose HTTP bytes were made in this second."""
         self.now = 0.0
         self._sockets = list(sockets)
         self._servers: list[asyncio.Server] = []
@@ -106,6 +108,9 @@ class StatusServer:
         loop = asyncio.get_running_loop()
         self.second = int(time.time())
         self.now = loop.time()
+        for answer in self.wired:
+            answer.drop_wire()
+        self.wired.clear()
         for connection in list(self.connections):
             if connection.deadline < self.now:
                 connection.expire()

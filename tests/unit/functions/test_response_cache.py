@@ -1,6 +1,9 @@
-"""Kept answers: found by request bytes, gone with the certificate's status, bounded in number."""
+"""Kept answers: found by request bytes, gone with the certificate's status, bounded in memory."""
 
 from __future__ import annotations
+
+import os
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,11 +42,36 @@ def test_the_same_serial_of_another_ca_is_another_certificate() -> None:
 
 
 def test_the_oldest_answer_makes_room() -> None:
-    cache = ResponseCache(most_answers=2)
+    one = ResponseCache()
+    one.put(b"0", ANSWER, [("ca", 0)])
+    cache = ResponseCache(2 * one.octets)
     for number in range(3):
         cache.put(bytes([number]), ANSWER, [("ca", number)])
     assert cache.get(b"\x00") is None
     assert cache.get(b"\x02") is not None
+    assert cache.octets == 2 * one.octets
+
+
+def test_an_answer_larger_than_the_bound_drops_nothing_else() -> None:
+    cache = ResponseCache(2000)
+    cache.put(b"small", ANSWER, [("ca", 1)])
+    cache.put(b"large", OcspAnswer(der=bytes(2000), expires_at=100), [("ca", 2)])
+    assert cache.get(b"small") is not None
+    assert cache.get(b"large") is None
+
+
+def test_octets_are_counted_as_the_memory_that_answers_take() -> None:
+    cache, number = ResponseCache(), 20_000
+    tracemalloc.start()
+    for _ in range(number):
+        answer = OcspAnswer(
+            der=os.urandom(950), last_modified=2**31, expires_at=2**32, etag=os.urandom(16).hex()
+        )
+        cache.put(os.urandom(84), answer, [("ca", int.from_bytes(os.urandom(20), "big"))])
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(cache) == number
+    assert 0.85 * cache.octets <= taken <= cache.octets
 
 
 @given(
@@ -59,7 +87,7 @@ def test_the_oldest_answer_makes_room() -> None:
     )
 )
 def test_no_answer_outlives_a_change_and_nothing_leaks(steps: list[tuple[object, ...]]) -> None:
-    cache, model = ResponseCache(most_answers=3), {}
+    cache, model = ResponseCache(3 * 1000), {}
     for step in steps:
         match step:
             case ("put", bytes(request), set(serials)):
@@ -71,10 +99,12 @@ def test_no_answer_outlives_a_change_and_nothing_leaks(steps: list[tuple[object,
             case ("clear",):
                 cache.clear()
                 model = {}
-        assert len(cache) <= 3
+        assert len(cache) <= 3000 // 700
+        assert cache.octets <= 3000
         assert all(
             cache.get(key) is None for key in [bytes([n]) for n in range(256)] if key not in model
         )
-    assert set(cache._certificates) == set(cache._answers)
-    spoken = {key for keys in cache._certificates.values() for key in keys}
+    spoken = {key for kept in cache._answers.values() for key in kept.certificates}
     assert set(cache._requests) == spoken
+    cache.clear()
+    assert cache.octets == 0
