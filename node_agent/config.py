@@ -26,6 +26,7 @@ __all__ = [
     "parse_address",
 ]
 
+_MEBIBYTE = 1024 * 1024
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
 
 
@@ -76,6 +77,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     listen: ListenConfig = ListenConfig()
     admin_group: str | None = None
     workers: int = 1
+    status_cache_mebibytes: int = 256
     log_level: str = "info"
     audit_journal: bool = False
 
@@ -98,6 +100,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin_group: str | None
     workers: int
     log_level: str
+    status_cache_octets: int = 256 * _MEBIBYTE
     store_password_path: Path | None = None
     shared_passphrase_path: Path | None = None
     metrics_address: Address | None = None
@@ -127,6 +130,8 @@ def load_settings(path: Path) -> NodeSettings:
 def _validate(config: NodeConfig, path: Path) -> NodeSettings:
     if config.workers < 1 or config.workers > 64:
         raise ConfigError("must be from 1 to 64", where=f"{path}: workers")
+    if config.status_cache_mebibytes < 1:
+        raise ConfigError("must be at least 1", where=f"{path}: status_cache_mebibytes")
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError("must be debug, info, warning or error", where=f"{path}: log_level")
     state = Path(config.state_directory)
@@ -145,6 +150,7 @@ def _validate(config: NodeConfig, path: Path) -> NodeSettings:
         admin_group=config.admin_group,
         workers=config.workers,
         log_level=config.log_level,
+        status_cache_octets=config.status_cache_mebibytes * _MEBIBYTE,
         audit_journal=config.audit_journal,
     )
 

@@ -60,6 +60,18 @@ class Metrics:
         self._signers = self._gauge(
             "peersys_signer_not_after_seconds", "End of a signer's certificate.", "signer"
         )
+        self._worker_up = self._gauge(
+            "peersys_status_worker_up", "1 while a status worker answers.", "worker"
+        )
+        self._worker_restarts = self._gauge(
+            "peersys_status_worker_restarts_total", "How often it was started again.", "worker"
+        )
+        self._worker_cache = self._gauge(
+            "peersys_status_worker_cache_bytes", "Memory of the answers that it keeps.", "worker"
+        )
+        self._worker_memory = self._gauge(
+            "peersys_status_worker_memory_bytes", "Resident memory of its process.", "worker"
+        )
         self._healthy = Gauge(
             "peersys_healthy", "1 while every part does its work.", registry=registry
         )
@@ -93,6 +105,13 @@ class Metrics:
         self._signers.clear()
         for name, not_after in rows:
             self._signers.labels(name).set(not_after)
+
+    def set_status_workers(self, rows: Iterable[tuple[str, bool, int, int, int]]) -> None:
+        """Say of each status worker: number, up or not, restarts, octets of answers and of all."""
+        gauges = (self._worker_up, self._worker_restarts, self._worker_cache, self._worker_memory)
+        for number, *values in rows:
+            for gauge, value in zip(gauges, values, strict=True):
+                gauge.labels(number).set(value)
 
     def text(self) -> bytes:
         """Return everything in the text format."""

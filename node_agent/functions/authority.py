@@ -56,7 +56,7 @@ from node_agent.store.records import StatusRequest as StatusAsked
 from node_agent.web.backends import RevocationOrder, RevocationOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from node_agent.clock import Clock
     from node_agent.functions.authorities import Authorities, LoadedAuthority
@@ -78,7 +78,7 @@ class AuthorityService:
     """Handlers of the CA's operations; those about approvals are ``approvals``.
 
     ``on_revoked`` is told the CA whose list has changed, ``on_status`` the certificate (authority
-    id and serial).
+    id and serial), before anyone is answered.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class AuthorityService:
         authorities: Authorities,
         changed: ChangeSignal,
         on_revoked: Callable[[LoadedAuthority], None],
-        on_status: Callable[[str, int], None],
+        on_status: Callable[[str, int], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self.approvals = Approvals(store=store, authorities=authorities, clock=clock)
@@ -278,7 +278,7 @@ class AuthorityService:
             return await self._unchanged(authority, change, conflict, audit)
         self._changed.announce()
         self._on_revoked(authority)
-        self._on_status(change.authority_id, change.serial)
+        await self._on_status(change.authority_id, change.serial)
         revoked_at = None if change.status is CertificateStatus.GOOD else change.at
         return RevokeAnswer(
             status=change.status.value,
@@ -308,7 +308,7 @@ class AuthorityService:
         if not outcome.repeated:
             self._changed.announce()
             self._on_revoked(authority)
-            self._on_status(change.authority_id, change.serial)
+            await self._on_status(change.authority_id, change.serial)
         is_good = change.status is CertificateStatus.GOOD
         return RevokeAnswer(
             status=change.status.value,

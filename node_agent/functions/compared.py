@@ -29,7 +29,7 @@ from node_agent.peers.operations import (
 from node_agent.store.records import CertificateStatus, ChangeEntry, ChangeKind, StatusChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
     from node_agent.peers.context import Context
@@ -53,11 +53,13 @@ class ComparedStore:
         keeper: LeafKeeper,
         *,
         on_applied: Callable[[Applied], None],
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._known = known
         self._keeper = keeper
         self._on_applied = on_applied
+        self._settled = settled
         self._trees: dict[tuple[str, tuple[str, ...]], DigestTree] = {}
 
     async def digests(self, context: Context, request: DigestsRequest) -> DigestsAnswer:
@@ -116,6 +118,7 @@ class ComparedStore:
         applied = Applied(certificates=records)
         applied.statuses = [_gone(authority, serial) for serial in surplus]
         self._on_applied(applied)
+        await self._settled()
         return RepairAnswer(repaired=repaired)
 
     def _authority(self, name: str, identifier: str) -> KnownAuthority:

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from node_agent.functions.crl_issuing import CrlIssuing
+    from node_agent.functions.kept_answers import KeptAnswers
     from node_agent.functions.known_authorities import KnownAuthorities
     from node_agent.functions.node_objects import NodeObjects
-    from node_agent.functions.responder import Responder
 
 __all__ = ["KeptState"]
 
@@ -23,19 +23,19 @@ class KeptState:
         *,
         objects: NodeObjects,
         known: KnownAuthorities,
-        responder: Responder,
+        kept: KeptAnswers,
         crls: CrlIssuing,
         learn_crl: Callable[[str], Awaitable[None]],
     ) -> None:
         self._objects = objects
         self._known = known
-        self._responder = responder
+        self._kept = kept
         self._crls = crls
         self._learn_crl = learn_crl
 
     def status_changed(self, authority_id: str, serial: int) -> None:
         """Drop what is kept about a certificate: some node has changed its status."""
-        self._responder.drop(authority_id, serial)
+        self._kept.drop(authority_id, serial)
 
     def status_listed(self, authority_id: str) -> None:
         """See to it that a CA's next CRL is made, should the node that is about to do it end."""
@@ -45,7 +45,7 @@ class KeptState:
 
     async def crl_changed(self, authority_id: str) -> None:
         """Take over a CRL that some node has made or received."""
-        self._responder.drop_crl(authority_id)
+        self._kept.drop_crl(authority_id)
         name = self._own_name(authority_id)
         if name is not None:
             self._crls.made_elsewhere(name)
@@ -53,7 +53,7 @@ class KeptState:
 
     async def everything_changed(self) -> None:
         """Drop all that is kept of what the store holds."""
-        self._responder.forget()
+        self._kept.forget()
         for authority in tuple(self._known.all()):
             self.status_listed(authority.authority_id)
             await self.crl_changed(authority.authority_id)

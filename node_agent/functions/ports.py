@@ -12,19 +12,18 @@ from node_agent.web.backends import (
     ManagementBackend,
     RegistrationBackend,
     ServiceUrls,
-    StatusBackend,
 )
 from node_agent.web.listen import bind_tcp
 from node_agent.web.metrics_port import metrics_app
 from node_agent.web.registration import registration_app
 from node_agent.web.serve import HttpServer
-from node_agent.web.status_server import StatusServer
 from node_agent.web.tls import TlsHolder
 from node_agent.web.unix_socket import AdminGate, bind_admin_socket, group_id
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from node_agent.clock import Clock
     from node_agent.config import Address, NodeSettings
@@ -62,11 +61,13 @@ class Ports:
             HttpServer(admin_app(backend), [listener], inspect=gate.inspect)
         )
 
-    async def open_status(self, backend: StatusBackend) -> None:
-        """Open the status port, if there is one."""
+    async def open_status(
+        self, serve: Callable[[Address], AbstractAsyncContextManager[object]]
+    ) -> None:
+        """Open the status port, if there is one, by entering what ``serve`` returns."""
         address = self._settings.status_address
         if address is not None:
-            await self._open.enter_async_context(StatusServer(backend, bind_tcp(address)))
+            await self._open.enter_async_context(serve(address))
             log.info("status port open", address=str(address))
 
     async def open_metrics(self, read: Callable[[], bytes]) -> None:

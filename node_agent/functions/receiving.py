@@ -55,7 +55,7 @@ from node_agent.store.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from node_agent.clock import Clock
     from node_agent.peers.dispatcher import Context
@@ -84,7 +84,7 @@ class Applied:
 
 class PublicationReceiver:
     """Handles PUBLISH, PUBLISH_CONTENT and PUBLISH_POSITION. ``on_applied`` is called after each
-    commit.
+    commit. Nothing is acknowledged before ``settled`` returns: then no answer of before is given.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class PublicationReceiver:
         clock: Clock,
         changed: ChangeSignal,
         on_applied: Callable[[Applied], None],
+        settled: Callable[[], Awaitable[None]],
         own_log: str = "",
     ) -> None:
         self._store = store
@@ -102,6 +103,7 @@ class PublicationReceiver:
         self._clock = clock
         self._changed = changed
         self._on_applied = on_applied
+        self._settled = settled
         self._locks: dict[str, asyncio.Lock] = {}
         self._moved = ChangeSignal()
         self._contents = ContentReceiver(store, known)
@@ -119,7 +121,11 @@ class PublicationReceiver:
         if news:
             await self._keep(news)
             self._on_applied(Applied(authorities=news))
-        return PositionAnswer(position=await self._store.source_position(source))
+        async with self._locks.setdefault(source, asyncio.Lock()):
+            position = await self._store.source_position(source)
+        # To tell a position is to acknowledge it, as below: no old answer may be left anywhere.
+        await self._settled()
+        return PositionAnswer(position=position)
 
     async def publish(self, context: Context, request: PublishRequest) -> PublishAnswer:
         """Commit a batch.
@@ -141,6 +147,7 @@ class PublicationReceiver:
         self._moved.announce()
         self._changed.announce()
         self._on_applied(applied)
+        await self._settled()
         return PublishAnswer(position=position)
 
     async def _check_long_crls(self, applied: Applied) -> None:

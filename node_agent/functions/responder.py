@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from node_agent.clock import Clock
     from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
     from node_agent.functions.receiving import Applied
-    from node_agent.functions.signers import ActiveSigner, Signers
-    from node_agent.pki.signing import SigningPool
+    from node_agent.functions.signers import ActiveSigner
+    from node_agent.pki.keys import SigningKey
     from node_agent.store.api import Reader
     from node_agent.web.bodies import HealthWord
 
-__all__ = ["Responder"]
+__all__ = ["Responder", "SignatureSource", "SignerSource"]
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +46,22 @@ _MOST_SIGNINGS = 256
 # An answer is made anew when it has this part of its life left, so that a cached one never ends
 # while it is on its way.
 _REFRESH_PART = 0.1
+
+
+class SignerSource(Protocol):
+    """Who signs for a CA: the node's ``Signers``, or what a status worker was told of them."""
+
+    def active(self, authority: str) -> ActiveSigner | None:
+        """Return the signer that answers for the CA ``authority``, None without a valid one."""
+        ...
+
+
+class SignatureSource(Protocol):
+    """Where signatures are made: in this process, or in the one that has the keys."""
+
+    async def sign(self, key: SigningKey, data: bytes) -> bytes:
+        """Return the signature of ``data``. Raises TokenError, Unavailable, TimeoutError."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -57,15 +73,15 @@ class _Making:
 
 
 class Responder:
-    """Implements ``web.backends.StatusBackend``."""
+    """Implements ``web.backends.StatusBackend`` and ``KeptAnswers``."""
 
     def __init__(
         self,
         *,
         store: Reader,
         known: KnownAuthorities,
-        signers: Signers,
-        pool: SigningPool,
+        signers: SignerSource,
+        pool: SignatureSource,
         clock: Clock,
         health: Callable[[], HealthWord],
         lag_seconds: Callable[[], float | None] = lambda: 0.0,
@@ -89,6 +105,16 @@ class Responder:
         self._signings = 0
         # Answers that are being made: one whose certificate changes meanwhile is not kept.
         self._making: set[_Making] = set()
+
+    @property
+    def kept_answers(self) -> int:
+        """How many answers are kept."""
+        return len(self._cache)
+
+    @property
+    def kept_octets(self) -> int:
+        """How much memory they take."""
+        return self._cache.octets
 
     def cached_response(self, request_der: bytes) -> CachedResponse | None:
         """Return the answer kept for exactly this request."""
@@ -192,6 +218,9 @@ class Responder:
         for making in self._making:
             making.is_stale = True
         self._cache.clear()
+
+    async def settled(self) -> None:
+        """Return at once: here a dropped answer is gone when ``drop`` returns."""
 
     async def _answer(self, request_der: bytes, request: OcspRequest) -> OcspAnswer:
         authority = self._one_authority(request)

@@ -103,6 +103,10 @@ class Signers:
         found = self._of(name)
         return None if found is None else found.outline
 
+    def all_active(self) -> list[ActiveSigner]:
+        """Return every signer with a certificate, valid or not."""
+        return list(self._active.values())
+
     def configure(self) -> None:
         """Load every certified signer; look after the others soon."""
         self._active = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,6 +17,7 @@ from node_agent.web.backends import (
     ServiceUrls,
     SignerStatus,
     StatusReport,
+    StatusWorkerStatus,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +46,6 @@ class StatusReporter:
         self,
         *,
         settings: NodeSettings,
-        version: str,
         objects: NodeObjects,
         known: KnownAuthorities,
         store: Reader,
@@ -53,11 +54,11 @@ class StatusReporter:
         publishers: Callable[[], Iterable[PublisherLanes]],
         peers: Callable[[], Sequence[PeerStatus]],
         urls: Callable[[], ServiceUrls],
+        status_workers: Callable[[], Sequence[StatusWorkerStatus]],
         following: Callable[[], str | None],
         clock: Clock,
     ) -> None:
         self._settings = settings
-        self._version = version
         self._objects = objects
         self._known = known
         self._store = store
@@ -66,6 +67,7 @@ class StatusReporter:
         self._publishers = publishers
         self._peers = peers
         self._urls = urls
+        self._status_workers = status_workers
         self._following = following
         self._clock = clock
         self._started_at = clock.now()
@@ -77,7 +79,7 @@ class StatusReporter:
             node={
                 "name": self._settings.identity.name,
                 "identity": self._settings.identity.uri,
-                "version": self._version,
+                "version": version("peersys"),
                 "started_at": self._started_at,
             },
             health=self.health(),
@@ -87,6 +89,7 @@ class StatusReporter:
             signers=tuple(self.signers()),
             authorities=tuple([item async for item in self._authorities()]),
             urls=self._urls(),
+            status_workers=tuple(self._status_workers()),
         )
 
     def health(self) -> HealthWord:
@@ -125,6 +128,16 @@ class StatusReporter:
         )
         metrics.set_signers(
             (item.name, item.not_after) for item in self.signers() if item.not_after is not None
+        )
+        metrics.set_status_workers(
+            (
+                str(item.number),
+                item.state == "up",
+                item.restarts,
+                item.kept_octets,
+                item.memory_octets,
+            )
+            for item in self._status_workers()
         )
 
     def live_states(self, kind: str) -> Mapping[str, dict[str, object]]:
@@ -184,6 +197,11 @@ class StatusReporter:
                 if item.state != "active"
             ),
             *self._unsaid(),
+            *(
+                f"status worker {item.number}: is not up after {item.restarts} restarts"
+                for item in self._status_workers()
+                if item.state != "up"
+            ),
             *(f"shared store: {error}" for error in (self._following(),) if error),
             *(f"CRL of {name}: {error}" for name, error in self._crls.last_error.items()),
         ]

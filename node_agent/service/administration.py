@@ -82,7 +82,7 @@ class AdministrationParts:
             follower=KeptState(
                 objects=base.objects,
                 known=base.known,
-                responder=validation.responder,
+                kept=validation.kept,
                 crls=self._issuing.crls,
                 learn_crl=news.learn_newest,
             ),

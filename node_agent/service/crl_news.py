@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from node_agent.functions.identities import Identities
-    from node_agent.functions.responder import Responder
+    from node_agent.functions.kept_answers import KeptAnswers
     from node_agent.service.foundation import Foundation
     from node_agent.store.records import CrlRecord
 
@@ -29,12 +29,12 @@ class CrlNews:
         base: Foundation,
         *,
         identities: Identities,
-        responder: Responder,
+        kept: KeptAnswers,
         spawn: Callable[[Coroutine[Any, Any, None], str], None],
     ) -> None:
         self._base = base
         self._identities = identities
-        self._responder = responder
+        self._kept = kept
         self._spawn = spawn
 
     async def load(self) -> None:
@@ -53,7 +53,7 @@ class CrlNews:
 
     def made(self, crl: CrlRecord) -> None:
         """There is a newer CRL of a CA."""
-        self._responder.drop_crl(crl.authority_id)
+        self._kept.drop_crl(crl.authority_id)
         if not self._is_ours(crl.authority_id):
             return
         if crl.content is None:

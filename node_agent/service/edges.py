@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from node_agent.functions.ports import Ports
@@ -45,7 +44,6 @@ class EdgeParts:
         )
         self.reporter = StatusReporter(
             settings=base.settings,
-            version=version("peersys"),
             objects=base.objects,
             known=base.known,
             store=base.reader,
@@ -54,6 +52,7 @@ class EdgeParts:
             publishers=issuing.publishers.all,
             peers=links.linking.peers,
             urls=self.ports.urls,
+            status_workers=validation.status_workers,
             following=following,
             clock=base.clock,
         )

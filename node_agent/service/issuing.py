@@ -28,7 +28,7 @@ from node_agent.peers.operations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from node_agent.functions.provenance import KnownProvenance
     from node_agent.functions.range_digests import LeafKeeper
@@ -53,7 +53,7 @@ class IssuingParts:
         provenance: KnownProvenance,
         *,
         on_crl: Callable[[CrlRecord], None],
-        on_status: Callable[[str, int], None],
+        on_status: Callable[[str, int], Awaitable[None]],
     ) -> None:
         self._base = base
         self._linking = links.linking

@@ -129,7 +129,7 @@ class Node:
         """Return the node's metrics in the text format of Prometheus."""
         metrics = self._base.metrics
         self._edges.reporter.measure(metrics)
-        metrics.set_ocsp(self._validation.responder.answers)
+        metrics.set_ocsp(self._validation.kept.answers)
         return metrics.text()
 
     async def status(self) -> StatusReport:
@@ -148,7 +148,7 @@ class Node:
         self._news = CrlNews(
             base,
             identities=self._links.identities,
-            responder=self._validation.responder,
+            kept=self._validation.kept,
             spawn=self._spawn,
         )
         self._issuing = IssuingParts(
@@ -195,14 +195,14 @@ class Node:
         await self._edges.follow_identities()
         await self._links.linking.configure()
         await self._follow_publishers()
-        await ports.open_status(self._validation.responder)
+        await ports.open_status(self._validation.serve_status)
         await ports.open_metrics(self.metrics)
         await ports.open_admin(self._administration.management)
 
     async def _follow_authorities(self, steps: Sequence[Step]) -> None:
         self._issuing.authorities.announce()
         self._issuing.crls.configure()
-        self._validation.responder.forget()
+        self._validation.kept.forget()
         for step in steps:
             if step.kind == "certification_authorities" and step.after is not None:
                 await self._issuing.crls.make_if_due(step.name)

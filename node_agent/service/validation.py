@@ -20,14 +20,21 @@ from node_agent.peers.operations import (
     PUBLISH_POSITION,
     PUBLISH_REPAIR,
 )
+from node_agent.status_workers import StatusWorkers
+from node_agent.web.listen import bind_tcp
+from node_agent.web.status_server import StatusServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
+    from node_agent.config import Address
+    from node_agent.functions.kept_answers import KeptAnswers
     from node_agent.functions.receiving import Applied
     from node_agent.service.foundation import Foundation
     from node_agent.service.links import LinkParts
     from node_agent.store.records import CrlRecord
+    from node_agent.web.backends import StatusWorkerStatus
     from node_agent.web.bodies import HealthWord
 
 __all__ = ["ValidationParts"]
@@ -53,23 +60,22 @@ class ValidationParts:
             caller=links.linking,
             upstreams=links.upstreams,
             clock=base.clock,
-            on_change=lambda: self.responder.forget(),
+            on_change=lambda: self.kept.forget(),
         )
-        self.responder = Responder(
-            store=base.reader,
-            known=base.known,
-            signers=self.signers,
-            pool=base.pool,
-            clock=base.clock,
-            health=health,
-            lag_seconds=self._lag_seconds,
-        )
+        self._workers: StatusWorkers | None = None
+        self.kept: KeptAnswers
+        self._serve: Callable[[Address], AbstractAsyncContextManager[object]]
+        if base.settings.workers > 1 and base.settings.status_address is not None:
+            self._serve_by_workers(health)
+        else:
+            self._serve_here(health)
         self._receiver = PublicationReceiver(
             base.store,
             base.known,
             clock=base.clock,
             changed=base.changed,
             on_applied=self._applied,
+            settled=lambda: self.kept.settled(),
             own_log=own_log_name(
                 base.settings.identity.uri, base.heads.log_id, is_shared=base.is_shared
             ),
@@ -77,7 +83,11 @@ class ValidationParts:
         self.provenance = KnownProvenance(base.known, self._receiver.feeds, base.clock)
         self.keeper = LeafKeeper(base.store)
         self._compared = ComparedStore(
-            base.store, base.known, self.keeper, on_applied=self._applied
+            base.store,
+            base.known,
+            self.keeper,
+            on_applied=self._applied,
+            settled=lambda: self.kept.settled(),
         )
         self._register(links)
 
@@ -90,14 +100,51 @@ class ValidationParts:
         register(PUBLISH_ENTRIES, self._compared.entries)
         register(PUBLISH_REPAIR, self._compared.repair)
 
-    def status_changed(self, authority_id: str, serial: int) -> None:
+    def serve_status(self, address: Address) -> AbstractAsyncContextManager[object]:
+        """Return what serves the status port while it is entered."""
+        return self._serve(address)
+
+    def status_workers(self) -> list[StatusWorkerStatus]:
+        """Return how each status worker is; none where this process serves the port."""
+        return [] if self._workers is None else self._workers.workers()
+
+    async def status_changed(self, authority_id: str, serial: int) -> None:
         """Answer no more what was true of a certificate until now."""
-        self.responder.drop(authority_id, serial)
+        self.kept.drop(authority_id, serial)
+        await self.kept.settled()
+
+    def _serve_here(self, health: Callable[[], HealthWord]) -> None:
+        base = self._base
+        responder = Responder(
+            store=base.reader,
+            known=base.known,
+            signers=self.signers,
+            pool=base.pool,
+            clock=base.clock,
+            health=health,
+            lag_seconds=self._lag_seconds,
+            cache_octets=base.settings.status_cache_octets,
+        )
+        self.kept = responder
+        self._serve = lambda address: StatusServer(responder, bind_tcp(address))
+
+    def _serve_by_workers(self, health: Callable[[], HealthWord]) -> None:
+        base = self._base
+        workers = StatusWorkers(
+            settings=base.settings,
+            known=base.known,
+            signers=self.signers,
+            pool=base.pool,
+            health=health,
+            lag_seconds=self._lag_seconds,
+        )
+        self.kept = self._workers = workers
+        self._serve = lambda address: workers
 
     def _applied(self, applied: Applied) -> None:
         if applied.authorities:
-            self.responder.forget()
-        self.responder.applied(applied)
+            self.kept.forget()
+        self.kept.applied(applied)
         for crl in applied.crls:
             self._on_crl(crl)
 

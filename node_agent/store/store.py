@@ -330,9 +330,9 @@ def open_store(
     return Store(url, clock=clock or SystemClock(), owner=owner, password=password)
 
 
-def open_reader(url: str) -> StoreReader:
+def open_reader(url: str, *, password: Callable[[], str] | None = None) -> StoreReader:
     """Return a reader of a database that a store has made already: for status workers."""
-    return StoreReader(url)
+    return StoreReader(url, password=password)
 
 
 def _migrate(url: str, engine: sa.Engine) -> None:

@@ -237,6 +237,21 @@ class ServiceUrls(View, frozen=True, kw_only=True):
     status: str | None = None
 
 
+class StatusWorkerStatus(View, frozen=True, kw_only=True):
+    """A process that serves the status port. ``memory_octets`` is what it holds in memory,
+    ``kept_octets`` the part of that for ``kept_answers``.
+    """
+
+    number: int
+    state: Literal["up", "starting"]
+    pid: int | None
+    restarts: int
+    connections: int
+    kept_answers: int
+    kept_octets: int
+    memory_octets: int
+
+
 class StatusReport(View, frozen=True, kw_only=True):
     """``GET /v1/status``: the whole node at a glance; ``reasons`` explain a health below ok."""
 
@@ -248,6 +263,7 @@ class StatusReport(View, frozen=True, kw_only=True):
     signers: tuple[SignerStatus, ...]
     authorities: tuple[AuthorityStatus, ...]
     urls: ServiceUrls
+    status_workers: tuple[StatusWorkerStatus, ...] = ()
 
 
 class GivenApproval(View, frozen=True, kw_only=True):

@@ -41,6 +41,7 @@ from node_agent.web.admin_bodies import (
     ServiceUrls,
     SignerStatus,
     StatusReport,
+    StatusWorkerStatus,
     TraceStep,
 )
 from node_agent.web.approval_bodies import (
@@ -133,6 +134,7 @@ __all__ = [
     "SignerStatus",
     "StatusBackend",
     "StatusReport",
+    "StatusWorkerStatus",
     "TraceStep",
     "VerdictOrder",
     "VerdictOutcome",

@@ -120,6 +120,10 @@ async def own_authority(directory: Path, **kinds: Any) -> AsyncIterator[OwnAutho
         )
         made: list[bytes] = []
         statuses: list[tuple[str, int]] = []
+
+        async def note_status(authority: str, serial: int) -> None:
+            statuses.append((authority, serial))
+
         crls = CrlIssuing(
             store=store,
             authorities=authorities,
@@ -132,7 +136,7 @@ async def own_authority(directory: Path, **kinds: Any) -> AsyncIterator[OwnAutho
             authorities=authorities,
             changed=changed,
             on_revoked=crls.revoked,
-            on_status=lambda authority, serial: statuses.append((authority, serial)),
+            on_status=note_status,
             clock=clock,
         )
         own = OwnAuthority(

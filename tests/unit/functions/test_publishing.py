@@ -7,6 +7,7 @@ import dataclasses
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -159,7 +160,12 @@ async def publishing(directory: Path, **spec: Any) -> AsyncIterator[Publishing]:
     ):
         known = KnownAuthorities()
         receiver = PublicationReceiver(
-            va, known, clock=SystemClock(), changed=ChangeSignal(), on_applied=_ignore
+            va,
+            known,
+            clock=SystemClock(),
+            changed=ChangeSignal(),
+            on_applied=_ignore,
+            settled=AsyncMock(),
         )
         calls = ToReceiver(receiver, known, cut=spec.pop("cut", 0))
         publisher = _publisher(own, calls, **spec)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -87,6 +88,7 @@ async def receiving(directory: Path) -> AsyncIterator[Receiving]:
         await own.crls.make_if_due("issuing")
         async with open_store(f"sqlite:///{directory / 'va' / 'store.sqlite3'}") as store:
             applied: list[Applied] = []
+            settled = AsyncMock()
             receiver = PublicationReceiver(
                 store,
                 KnownAuthorities(),
@@ -94,6 +96,7 @@ async def receiving(directory: Path) -> AsyncIterator[Receiving]:
                 changed=ChangeSignal(),
                 on_applied=applied.append,
                 own_log=OWN_LOG,
+                settled=settled,
             )
             yield Receiving(own, store, receiver, applied)
 

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -137,10 +138,18 @@ async def pair(directory: Path, **spec: Any) -> AsyncIterator[Pair]:
         asyncio.TaskGroup() as tasks,
     ):
         known, applied = KnownAuthorities(), list[Applied]()
+        settled = AsyncMock()
         receiver = PublicationReceiver(
-            va, known, clock=SystemClock(), changed=ChangeSignal(), on_applied=applied.append
+            va,
+            known,
+            clock=SystemClock(),
+            changed=ChangeSignal(),
+            on_applied=applied.append,
+            settled=settled,
         )
-        compared = ComparedStore(va, known, LeafKeeper(va), on_applied=applied.append)
+        compared = ComparedStore(
+            va, known, LeafKeeper(va), on_applied=applied.append, settled=settled
+        )
         calls = ToVa(receiver, compared)
         publisher = Publisher(
             PublisherSpec(
