@@ -42,6 +42,7 @@ def _parts(answer: Json) -> Iterator[RenderableType]:
         ("Publishers", answer.get("publishers"), publisher_table),
         ("OCSP signers", answer.get("signers"), _signer_table),
         ("Certification authorities", answer.get("authorities"), _authority_table),
+        ("Status workers", answer.get("status_workers"), _worker_table),
     ):
         if rows:
             yield look.title(f"\n{heading}")
@@ -107,6 +108,23 @@ def _signer_table(signers: Json) -> RenderableType:
         for signer in signers
     ]
     return look.table(["signer", "CA", "state", "certificate ends", "!serial"], rows)
+
+
+def _worker_table(workers: Json) -> RenderableType:
+    columns = ["!worker", "state", "#process", "#restarts", "#connections", "#answers kept"]
+    rows = [
+        [
+            worker["number"],
+            look.state(worker["state"]),
+            worker.get("pid"),
+            worker["restarts"],
+            worker["connections"],
+            worker["kept_answers"],
+            f"{worker['memory_octets'] / 2**20:.0f} MiB",
+        ]
+        for worker in workers
+    ]
+    return look.table([*columns, "#memory"], rows)
 
 
 def _authority_table(authorities: Json) -> RenderableType:

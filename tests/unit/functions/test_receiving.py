@@ -152,6 +152,7 @@ def test_nobody_tells_a_ca_what_it_did(tmp_path: Path) -> None:
                 clock=va.own.clock,
                 changed=ChangeSignal(),
                 on_applied=va.applied.append,
+                settled=AsyncMock(),
             )
             for entry in (entries[0], entries[-1]):
                 request = PublishRequest(
