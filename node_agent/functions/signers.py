@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.tokens import Tokens
     from node_agent.functions.upstreams import Upstreams
-    from node_agent.pki.token import TokenKey
+    from node_agent.pki.keys import SigningKey
     from node_agent.store.api import Writer
 
 __all__ = ["ActiveSigner", "Signers"]
@@ -52,7 +52,7 @@ class ActiveSigner:
     """A signer with a certificate (DER). It is loaded when it first answers."""
 
     spec: SignerSpec
-    key: TokenKey
+    key: SigningKey
     certificate: bytes
 
     @cached_property

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from node_agent.errors import TokenError, Unavailable
 from node_agent.functions.signers import ActiveSigner
-from node_agent.pki.ocsp import OcspSigner
 from node_agent.status_workers.messages import Sign
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class AgentSigners:
     def active(self, authority: str) -> ActiveSigner | None:
         """Return the signer that answers for the CA ``authority``, None without a valid one."""
         found = self._active.get(authority)
-        if found is None or found.signer.not_after <= self._clock.now():
+        if found is None or found.outline.not_after <= self._clock.now():
             return None
         return found
 
@@ -62,7 +61,7 @@ class AgentSigners:
 
     def serial(self, authority: str) -> int:
         """Return the serial number of the signer's certificate."""
-        return self._active[authority].signer.serial
+        return self._active[authority].outline.serial
 
 
 class AgentSignatures:
@@ -101,4 +100,4 @@ class AgentSignatures:
 
 def _load(view: SignerView) -> ActiveSigner:
     key = AgentKey(view.spec.authority, view.key_kind, view.spki)
-    return ActiveSigner(view.spec, OcspSigner.load(key, view.certificate))
+    return ActiveSigner(view.spec, key, view.certificate)

@@ -59,6 +59,8 @@ class Authority(msgspec.Struct, frozen=True):
     name: str
     chain: tuple[bytes, ...]
     publisher: str
+    is_partial: bool
+    path: tuple[str, ...]
 
 
 class AuthoritiesLearned(msgspec.Struct, tag=True, frozen=True):

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ import structlog
 import uvloop
 
 from node_agent.clock import SystemClock
-from node_agent.functions.known_authorities import KnownAuthorities, load_authority
+from node_agent.functions.known_authorities import KnownAuthorities, kept_authority
 from node_agent.functions.responder import Responder
 from node_agent.functions.tokens import read_secret
 from node_agent.log import configure_logging
@@ -27,6 +28,7 @@ from node_agent.status_workers.agent_keys import AgentSignatures, AgentSigners
 from node_agent.status_workers.channel import Channel, open_channel
 from node_agent.status_workers.messages import (
     AuthoritiesLearned,
+    Authority,
     Begin,
     Confirm,
     CrlDropped,
@@ -45,6 +47,7 @@ from node_agent.store import open_reader
 from node_agent.web.status_server import StatusServer
 
 if TYPE_CHECKING:
+    from node_agent.functions.known_authorities import KnownAuthority
     from node_agent.web.bodies import HealthWord
 
 __all__ = ["StatusWorker", "main"]
@@ -116,7 +119,7 @@ class StatusWorker:
                 self._responder.drop_crl(message.authority_id)
             case AuthoritiesLearned():
                 for item in message.authorities:
-                    self._known.add(load_authority(item.name, item.chain, item.publisher))
+                    self._known.add(_authority_of(item))
             case SignersReplaced():
                 self._signers.replace(message.signers)
                 self._responder.forget()
@@ -176,6 +179,11 @@ async def serve(end: socket.socket) -> None:
 def _configure_logging(begin: Begin) -> None:
     configure_logging(begin.log_level, node=begin.node)
     structlog.contextvars.bind_contextvars(status_worker=begin.number)
+
+
+def _authority_of(told: Authority) -> KnownAuthority:
+    known = kept_authority(told.name, told.chain, told.publisher)
+    return replace(known, is_partial=told.is_partial, path=told.path)
 
 
 def _memory_octets() -> int:

@@ -201,22 +201,21 @@ class StatusWorkers:
         fresh = [item for item in self._known.all() if told.get(item.authority_id) is not item]
         told.update({item.authority_id: item for item in fresh})
         if fresh:
-            authorities = (Authority(item.name, item.chain, item.publisher) for item in fresh)
-            worker.send(AuthoritiesLearned(tuple(authorities)))
+            worker.send(AuthoritiesLearned(tuple(map(_message_of, fresh))))
         worker.send(SignersReplaced(tuple(map(_view_of, self._signers.all_active()))))
 
     def _sign(self, worker: WorkerProcess, order: Sign) -> None:
         active = self._signers.active(order.authority)
-        if active is None or active.signer.serial != int.from_bytes(order.serial, "big"):
+        if active is None or active.outline.serial != int.from_bytes(order.serial, "big"):
             worker.send(Signature(order.number, b"", "the signer was replaced"))
-        elif is_cheap(active.signer.key.kind):
-            worker.send(_signed(order, partial(active.signer.key.sign, order.data)))
+        elif is_cheap(active.key.kind):
+            worker.send(_signed(order, partial(active.key.sign, order.data)))
         else:
             self._spawn(self._sign_slowly(worker, order, active), "status-worker-signature")
 
     async def _sign_slowly(self, worker: WorkerProcess, order: Sign, active: ActiveSigner) -> None:
         try:
-            signature = await self._pool.sign(active.signer.key, order.data)
+            signature = await self._pool.sign(active.key, order.data)
         except NodeAgentError as error:
             worker.send(Signature(order.number, b"", str(error)))
         else:
@@ -249,9 +248,12 @@ def _signed(order: Sign, sign: Callable[[], bytes]) -> Signature:
         return Signature(order.number, b"", str(error))
 
 
+def _message_of(known: KnownAuthority) -> Authority:
+    return Authority(known.name, known.chain, known.publisher, known.is_partial, known.path)
+
+
 def _view_of(active: ActiveSigner) -> SignerView:
-    signer = active.signer
-    return SignerView(active.spec, signer.key.kind, signer.key.spki, signer.certificate)
+    return SignerView(active.spec, active.key.kind, active.key.spki, active.certificate)
 
 
 def _status_of(slot: WorkerSlot) -> StatusWorkerStatus:
