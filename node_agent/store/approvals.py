@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from node_agent.store.transaction import Needs, Transaction
 
 __all__ = [
+    "MOST_OF_REQUESTER",
     "MOST_WAITING",
     "REMEMBERED_SECONDS",
     "AddVote",
@@ -44,6 +45,9 @@ __all__ = [
 
 MOST_WAITING: Final = 1000
 """Requests of one origin that wait: what a taken-over RA can pile up before the approvers."""
+
+MOST_OF_REQUESTER: Final = 100
+"""Of these, so many of one requester: no requester keeps the others of its RA out."""
 
 REMEMBERED_SECONDS: Final = 7 * 86400
 """How long after its end a request is kept, so that whoever asks learns what became of it."""
@@ -98,8 +102,12 @@ class OpenApproval(_Step):
             table.state == ApprovalState.WAITING.value,
             table.expires_at > transaction.now,
         )
-        if (transaction.connection.scalar(waiting) or 0) >= MOST_WAITING:
-            raise Conflict(f"{MOST_WAITING} requests of this RA wait for approval already")
+        for counted, most, whose in (
+            (waiting, MOST_WAITING, "this RA"),
+            (waiting.where(table.requester == asked.requester), MOST_OF_REQUESTER, asked.requester),
+        ):
+            if (transaction.connection.scalar(counted) or 0) >= most:
+                raise Conflict(f"{most} requests of {whose} wait for approval already")
 
 
 @dataclass(frozen=True, slots=True)

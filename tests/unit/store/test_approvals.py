@@ -234,10 +234,11 @@ def test_issuing_ends_the_same_request_under_an_earlier_profile_too(
     run(scenario())
 
 
-def test_an_origin_can_have_so_many_waiting_and_no_more(
-    store_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["MOST_WAITING", "MOST_OF_REQUESTER"])
+def test_an_origin_and_a_requester_can_have_so_many_waiting_and_no_more(
+    store_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(approvals, "MOST_WAITING", 3)
+    monkeypatch.setattr(approvals, limit, 3)
 
     async def scenario() -> None:
         async with open_store(store_url, clock=clock) as store:
@@ -248,6 +249,12 @@ def test_an_origin_can_have_so_many_waiting_and_no_more(
             assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 2
             other = approval_request(9, origin="spiffe://example.org/node/ra2")
             await store.open_approval(other, audit())
+            bob = store.open_approval(approval_request(8, requester="bob"), audit())
+            if limit == "MOST_WAITING":
+                with pytest.raises(Conflict, match="of this RA"):
+                    await bob
+            else:
+                await bob
 
     run(scenario())
 

@@ -71,11 +71,6 @@ class HostCertificate:
         except (OpensslFailed, KeyError, ValueError):
             return None
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether an earlier run asked, and has no answer yet."""
-        return os.path.lexists(self._pending_path)
-
     def files(self) -> list[str]:
         """Return the paths that exist."""
         paths = (self._certificate_path, self._key_path, self._pending_path)
@@ -88,7 +83,7 @@ class HostCertificate:
 
     def complaint(self, wanted: Wanted, found: Described | None) -> str:
         """Return why a certificate is to be enrolled as far as the files tell; nothing if not."""
-        if self.is_asked:
+        if os.path.lexists(self._pending_path):
             return "an earlier request has no answer yet"
         if found is None:
             return "there is no certificate"

@@ -250,14 +250,13 @@ def kept(
         before = [*found.names.lines(), why] if found else []
         result["diff"] = [difference(params, before, [*wanted.names.lines(), "valid"])]
     if why and not dry_run:
-        is_new = not host.is_asked
         try:
             found = host.enrol(client, wanted, params["timeout_seconds"])
         except WaitsForApproval as waits:
             return {
                 **result,
                 **shown(found),
-                "changed": is_new,
+                "changed": False,
                 "waiting": waits.waiting,
                 _WARNINGS: [f"{waits}. Run this again once it is approved"],
             }
