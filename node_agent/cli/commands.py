@@ -83,6 +83,27 @@ def _isolate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _recover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be read back, and do nothing"
+    )
+    parser.add_argument(
+        "--position",
+        type=int,
+        default=0,
+        metavar="NUMBER",
+        help="have the change log go on above NUMBER in any case",
+    )
+    parser.add_argument(
+        "--crl-number",
+        action="append",
+        default=[],
+        metavar="CA=NUMBER",
+        dest="crl_numbers",
+        help="number a CA's CRLs above NUMBER in any case; can be given several times",
+    )
+
+
 def _verify_publisher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the publisher")
     parser.add_argument("--repair", action="store_true", help="put right what differs")
@@ -245,6 +266,20 @@ _AGENT = (
         handler="status:show",
         arguments=_watch,
         examples=("peersys status", "peersys status --watch 5", "peersys status --json"),
+    ),
+    Command(
+        name="recover",
+        summary="bring a store that was restored from an old copy up to what VAs have seen",
+        description="A CA whose VAs know more than its store signs nothing until this was run. "
+        "Reads certificates and revocations back from them, and has the change log and CRL "
+        "numbers go on above theirs.",
+        handler="recovery:recover",
+        arguments=_recover,
+        examples=(
+            "peersys recover --dry-run",
+            "peersys recover",
+            "peersys recover --position 5000 --crl-number issuing=120",
+        ),
     ),
     Command(
         name="topology",

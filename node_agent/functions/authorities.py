@@ -19,7 +19,7 @@ from node_agent.pki.lint import check_to_be_signed
 from node_agent.pki.profile import Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from node_agent.functions.tokens import Tokens
     from node_agent.pki.crl import CrlToBeSigned
@@ -62,7 +62,10 @@ class Authorities:
         tokens: Tokens,
         known: KnownAuthorities,
         pool: SigningPool,
+        check: Callable[[str], None] | None = None,
     ) -> None:
+        """``check`` raises Unavailable for the id of a CA that mustn't sign now."""
+        self._check = check or (lambda _: None)
         self._objects = objects
         self._tokens = tokens
         self._known = known
@@ -140,14 +143,20 @@ class Authorities:
 
     async def sign(self, to_be_signed: ToBeSigned) -> IssuedCertificate:
         """Check and sign a certificate. A slow key signs in a worker process, so that no link of
-        this node waits for it. Raises LintFailed, TokenError.
+        this node waits for it. Raises LintFailed, TokenError, Unavailable.
         """
+        self._check(to_be_signed.authority_id)
         check_to_be_signed(to_be_signed)
         signature = await self._pool.sign(to_be_signed.key, to_be_signed.der)
         return to_be_signed.complete(signature)
 
+    def check_crl(self, authority: LoadedAuthority) -> None:
+        """Raise Unavailable while no CRL of ``authority`` may be made."""
+        self._check(authority.authority_id)
+
     async def sign_crl(self, authority: LoadedAuthority, crl: CrlToBeSigned) -> bytes:
-        """Return the signature of a finished CRL. Raises TokenError."""
+        """Return the signature of a finished CRL. Raises TokenError, Unavailable."""
+        self._check(authority.authority_id)
         return await self._pool.sign(authority.key, crl.signing_input, is_digest=crl.is_digest)
 
     def _load(self, item: ManagedObject) -> LoadedAuthority:

@@ -8,8 +8,12 @@ from node_agent.errors import PolicyDenied, RequestRefused
 from node_agent.functions.change_payloads import (
     CertificatePayload,
     StatusPayload,
+    certificate_payload,
     decode,
+    encode,
     status_change,
+    status_only,
+    status_payload,
 )
 from node_agent.functions.range_digests import DigestTree, LeafKeeper, read_tree
 from node_agent.functions.receiving import Applied, read_certificate
@@ -20,12 +24,15 @@ from node_agent.peers.operations import (
     DigestsRequest,
     EntriesAnswer,
     EntriesRequest,
+    RecordsAnswer,
+    RecordsRequest,
     RepairAnswer,
     RepairedEntry,
     RepairRequest,
     serial_number,
     serial_octets,
 )
+from node_agent.peers.repair_messages import HeldList
 from node_agent.store.records import CertificateStatus, ChangeEntry, ChangeKind, StatusChange
 
 if TYPE_CHECKING:
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     from node_agent.store.api import Writer
     from node_agent.store.records import CertificateRecord
 
-__all__ = ["ComparedStore"]
+__all__ = ["ComparedStore", "read_entry", "repaired_entry"]
 
 _ENTRIES_AT_ONCE: Final = 10_000
 _MOST_TREES: Final = 4
@@ -44,7 +51,7 @@ _MOST_TREES: Final = 4
 
 
 class ComparedStore:
-    """Handles PUBLISH_DIGESTS, PUBLISH_ENTRIES and PUBLISH_REPAIR."""
+    """Handles PUBLISH_DIGESTS, PUBLISH_ENTRIES, PUBLISH_RECORDS and PUBLISH_REPAIR."""
 
     def __init__(
         self,
@@ -99,11 +106,27 @@ class ComparedStore:
         )
         return EntriesAnswer(entries=entries, has_more=len(entries) == _ENTRIES_AT_ONCE)
 
+    async def records(self, context: Context, request: RecordsRequest) -> RecordsAnswer:
+        """Tell a CA that was restored what is here of its work. Raises RequestRefused for what is
+        no serial number.
+        """
+        authority = self._authority(request.authority, request.authority_id)
+        try:
+            serials = [serial_number(serial) for serial in request.serials]
+        except ValueError as error:
+            raise RequestRefused(str(error), field="serials") from error
+        found = [await self._store.certificate(authority.authority_id, item) for item in serials]
+        numbers = await self._store.crl_numbers(authority.authority_id)
+        return RecordsAnswer(
+            entries=tuple(repaired_entry(record) for record in found if record is not None),
+            lists=tuple(HeldList(shard=shard, number=number) for shard, number in numbers.items()),
+        )
+
     async def repair(self, context: Context, request: RepairRequest) -> RepairAnswer:
         """Make rows what the CA says. Raises RequestRefused for what can't be read."""
         authority = self._authority(request.authority, request.authority_id)
         try:
-            records = [_record(authority, entry) for entry in request.entries]
+            records = [read_entry(authority, entry) for entry in request.entries]
             surplus = [serial_number(serial) for serial in request.surplus]
         except (*UNREADABLE, ValueError) as error:
             raise RequestRefused("a repaired entry can't be read", field="entries") from error
@@ -130,7 +153,26 @@ class ComparedStore:
         return authority
 
 
-def _record(authority: KnownAuthority, entry: RepairedEntry) -> CertificateRecord:
+def repaired_entry(record: CertificateRecord, *, has_certificate: bool = True) -> RepairedEntry:
+    """Return what a row says, on its way."""
+    payload = certificate_payload(record)
+    change = StatusChange(
+        authority_id=record.authority_id,
+        serial=record.serial,
+        status=record.status,
+        at=record.revoked_at or record.issued_at,
+        reason=record.reason,
+        invalidity_at=record.invalidity_at,
+    )
+    return RepairedEntry(
+        serial=serial_octets(record.serial),
+        certificate=encode(payload if has_certificate else status_only(payload)),
+        status=encode(status_payload(change)),
+    )
+
+
+def read_entry(authority: KnownAuthority, entry: RepairedEntry) -> CertificateRecord:
+    """Return such an entry as a row. Raises one of UNREADABLE, or ValueError."""
     serial = serial_number(entry.serial)
     payload = decode("certificate", entry.certificate)
     assert isinstance(payload, CertificatePayload)

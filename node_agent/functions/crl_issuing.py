@@ -157,6 +157,7 @@ class CrlIssuing:
     async def make(self, name: str, *, shard: int = 0) -> CrlRecord:
         """Make a full CRL of a CA now."""
         authority = self._authorities.get(name)
+        self._authorities.check_crl(authority)
         async with self._making:
             start = await self._store.begin_crl(authority.authority_id, shard=shard)
             # Asked for by name: it is made, whatever another node made meanwhile.
@@ -173,6 +174,7 @@ class CrlIssuing:
 
     async def _make_if_due(self, name: str) -> None:
         authority = self._authorities.get(name)
+        self._authorities.check_crl(authority)
         wanted = await self._wanted_shards(authority)
         for shard in range(authority.spec.crl.shards + 1):
             await self._make_shard_if_due(authority, shard, is_wanted=shard in wanted)

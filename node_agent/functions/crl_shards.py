@@ -6,13 +6,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+
 from node_agent.errors import ConfigError
 from node_agent.pki.crl_points import MOST_SHARDS, SUFFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from node_agent.objects import CertificationAuthoritySpec
 
-__all__ = ["check_shards", "check_shards_kept"]
+__all__ = ["check_shards", "check_shards_kept", "shard_named_in"]
 
 
 def check_shards(spec: CertificationAuthoritySpec, where: str) -> None:
@@ -55,3 +59,22 @@ def check_shards_kept(
             where=f"{where}.crl_urls",
             remedy="keep it, and add others beside it",
         )
+
+
+def shard_named_in(certificate: x509.Certificate, urls: Sequence[str]) -> int:
+    """Return which shard a certificate names as its distribution point; 0 for none of them.
+
+    ``urls`` are the CA's ``crl_urls``.
+    """
+    try:
+        points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    except x509.ExtensionNotFound:
+        return 0
+    for point in points:
+        for name in point.full_name or ():
+            for url in urls:
+                shard = str(name.value).removeprefix(url.removesuffix(SUFFIX) + "/")
+                number = shard.removesuffix(SUFFIX)
+                if shard.endswith(SUFFIX) and number.isdecimal() and int(number) <= MOST_SHARDS:
+                    return int(number)
+    return 0

@@ -50,6 +50,8 @@ from node_agent.web.backends import (
     PlanResult,
     PlanStep,
     PublisherVerification,
+    RecoveryOrder,
+    RecoveryReport,
     RevocationOrder,
     RevocationOutcome,
     StatusReport,
@@ -101,6 +103,10 @@ class Runtime(Protocol):
         self, name: str, *, repair: bool, recompute: bool
     ) -> PublisherVerification:
         """Compare a publisher's peer with this node."""
+        ...
+
+    async def recover(self, order: RecoveryOrder, *, caller: str) -> RecoveryReport:
+        """Bring a restored store up to what its peers have seen."""
         ...
 
     def metrics(self) -> bytes:
@@ -260,6 +266,10 @@ class Management:
     ) -> PublisherVerification:
         """Compare a publisher's peer with this node, and repair it."""
         return await self._runtime.verify_publisher(name, repair=repair, recompute=recompute)
+
+    async def recover(self, order: RecoveryOrder, *, caller: LocalCaller) -> RecoveryReport:
+        """Bring a restored store up to what its peers have seen."""
+        return await self._runtime.recover(order, caller=str(caller))
 
     def metrics(self) -> bytes:
         """Return the node's metrics in the text format of Prometheus."""

@@ -77,6 +77,16 @@ class PublisherLanes:
         """Tell whether the peer has applied more than our log holds: ours is an old copy."""
         return await self._lanes[0].is_peer_ahead()
 
+    @property
+    def ahead(self) -> int:
+        """Up to where the peer knows our log while that is more than we do; else 0."""
+        return max(lane.ahead for lane in self._lanes)
+
+    def recovered(self) -> None:
+        """Note that our log goes on above all that the peer has applied."""
+        for lane in self._lanes:
+            lane.recovered()
+
 
 def _parts(spec: PublisherSpec) -> Iterator[tuple[str, ...]]:
     rows = tuple(kind for kind in spec.content if kind != _LISTS)

@@ -174,6 +174,8 @@ class Publisher:
         self._is_shared = turn is not None
         self._provenance = own_log.provenance
         self._begin = own_log.begin
+        self.ahead = 0
+        """Up to where the peer knows our log while that is more than we do; else 0."""
         self._log_id = b""
         self._following = ""
         self._turn: Turn = turn or OnlyTurn(store)
@@ -244,7 +246,14 @@ class Publisher:
 
     async def is_peer_ahead(self) -> bool:
         """Tell whether the peer has applied more than our log holds: ours is an old copy."""
-        return await self._ask_position() > await self._store.last_position()
+        position = await self._ask_position()
+        self._last_position = await self._store.last_position()
+        self._hold_against(position)
+        return self.ahead > 0
+
+    def recovered(self) -> None:
+        """Note that our log goes on above all that the peer has applied."""
+        self._begin, self.ahead = None, 0
 
     async def _ask_position(self, *, has_sent_all: bool = False) -> int:
         names = self.spec.authorities
@@ -273,33 +282,44 @@ class Publisher:
         # Tell it, as soon as that is so, that it is up to date.
         self._asked_at = float("-inf")
         self._state, self._last_error = "up", None
-        self._warn_of_newer_log(position)
+        self._hold_against(position)
 
     async def _rename_if_set_back(self, position: int) -> int:
         """Return where to take up; begin again where our log is an old copy of the one that the
         peer knows, and only repeats what others record: its positions would mean other entries.
         """
-        begin, self._begin = self._begin, None
-        last = self._last_position if begin is None else min(begin, self._last_position)
+        last = self._known_end()
         if position <= last or self._provenance.is_own(self.spec.authorities):
             return position
+        self._begin = None
         log.warning("change log renamed", publisher=self.spec.name, peer_has=position, here=last)
         self._log_id = await self._store.renew_log(self._log_id)
         self._following = self._source()
         return await self._ask_position()
 
-    def _warn_of_newer_log(self, position: int) -> None:
-        """Say that the peer knows more of our log than we do: our store is an old copy.
+    def _known_end(self) -> int:
+        """Return up to where our log is surely the one that the peer knows."""
+        last = self._last_position
+        return last if self._begin is None else min(self._begin, last)
 
-        It takes in nothing below its position, so what we record there reaches it only by the
-        comparisons (``verification.py``), which then remove nothing.
+    def _hold_against(self, position: int) -> None:
+        """Find out whether the peer knows more of our log than we do: our store is an old copy.
+
+        Until the first answer we hold it against where the log ended at our start: what was
+        recorded since would hide it. The peer takes in nothing below its position, and what we
+        would say of older entries may be out of date, so no repair goes there, and the CAs do
+        nothing (``recovery.py``) until an operator decides.
         """
-        if position > self._last_position:
-            self._last_error = (
-                f"{self.spec.peer} has applied {position} entries of this log, which has "
-                f"{self._last_position}: was this store restored from an old copy?"
-            )
-            log.error("peer knows a newer log", publisher=self.spec.name, reason=self._last_error)
+        last = self._known_end()
+        self.ahead = position if position > last else 0
+        if not self.ahead:
+            self._begin = None
+            return
+        self._last_error = (
+            f"{self.spec.peer} has applied {position} entries of this log, which had {last}: this "
+            "store was restored from an old copy; run `peersys recover`"
+        )
+        log.error("peer knows a newer log", publisher=self.spec.name, reason=self._last_error)
 
     async def _follow(self) -> None:
         """Send what follows the position, wait for more, and so on, until something fails."""
@@ -362,7 +382,7 @@ class Publisher:
                 f"{self.spec.peer} was set back from {self._acknowledged} to {position}"
             )
         self._last_error = None
-        self._warn_of_newer_log(position)
+        self._hold_against(position)
 
     async def _tell(self, position: int) -> None:
         """Let the other nodes of the store know how far the peer is."""

@@ -15,12 +15,7 @@ import msgspec
 import structlog
 
 from node_agent.errors import Conflict, NodeAgentError, Unavailable
-from node_agent.functions.change_payloads import (
-    certificate_payload,
-    encode,
-    status_only,
-    status_payload,
-)
+from node_agent.functions.compared import repaired_entry
 from node_agent.functions.provenance import CURRENT_SECONDS, OwnWork, Provenance
 from node_agent.functions.range_digests import DEPTH, DIGEST_OCTETS, FANOUT, LeafKeeper, read_tree
 from node_agent.functions.verification_schedule import VerificationSchedule
@@ -31,12 +26,10 @@ from node_agent.peers.operations import (
     ComparedEntry,
     DigestsRequest,
     EntriesRequest,
-    RepairedEntry,
     RepairRequest,
     serial_number,
     serial_octets,
 )
-from node_agent.store.records import StatusChange
 from node_agent.web.backends import AuthorityComparison, PublisherVerification
 
 if TYPE_CHECKING:
@@ -47,7 +40,6 @@ if TYPE_CHECKING:
     from node_agent.functions.publisher_lanes import PublisherLanes
     from node_agent.peers.operations import Operation
     from node_agent.store.api import Writer
-    from node_agent.store.records import CertificateRecord
 
 __all__ = ["Verification"]
 
@@ -113,6 +105,11 @@ class Verification:
         content = tuple(kind for kind in spec.content if kind != "crl")
         if not content:
             raise Conflict(f"the publisher {spec.name!r} sends only CRLs: nothing can be compared")
+        if repair and await publisher.is_peer_ahead():
+            # Ours is an old copy: a repair would take back what was revoked since.
+            raise Conflict(
+                f"{spec.peer} knows a newer change log than this node has: see `peersys recover`"
+            )
         if publisher.snapshot().state != "up":
             raise Unavailable(f"{spec.peer} isn't reached now", retry_after_seconds=5)
         if repair and not self._is_current(spec.authorities):
@@ -142,6 +139,19 @@ class Verification:
         left = sum(one.missing + one.changed + one.surplus - one.repaired for one in found)
         publisher.verified(result.at, left)
         return result
+
+    async def differences(
+        self, publisher: PublisherLanes, name: str
+    ) -> tuple[list[int], list[int]]:
+        """Return the serials of a CA that differ, and those that only the peer has."""
+        content = tuple(kind for kind in publisher.spec.content if kind != "crl")
+        if not content:
+            return [], []
+        await self._keeper.refresh()
+        identifier = self._authority_ids()[name]
+        comparison = _Comparison(self, publisher, name, identifier, content, recompute=False)
+        found, _ = await comparison.find()
+        return found.changed, found.surplus
 
     async def run(self, publishers: Callable[[], Iterable[PublisherLanes]]) -> None:
         """Compare and repair every publisher's peer as often as its specification says."""
@@ -210,7 +220,8 @@ class _Comparison:
         self._only_changed = publisher.spec.only_revoked
         self._may_take_back = False
 
-    async def run(self, repair: bool) -> AuthorityComparison:
+    async def find(self) -> tuple[_Differences, int]:
+        """Return what differs, and how many entries we have."""
         position = self._publisher.snapshot().position
         tree = await read_tree(
             self._store, self._id, self._content, only_changed=self._only_changed
@@ -226,6 +237,10 @@ class _Comparison:
             await self._compare(buckets[start : start + _BUCKETS_AT_ONCE], found)
         if buckets:
             found = found.without(await self._whole.on_its_way(self._id, position))
+        return found, tree.entries
+
+    async def run(self, repair: bool) -> AuthorityComparison:
+        found, entries = await self.find()
         repaired = await self._repair(found) if repair else 0
         if found.missing or found.changed or found.surplus:
             log.warning(
@@ -239,7 +254,7 @@ class _Comparison:
             )
         return AuthorityComparison(
             authority=self._name,
-            entries=tree.entries,
+            entries=entries,
             missing=len(found.missing),
             changed=len(found.changed),
             surplus=len(found.surplus),
@@ -316,13 +331,6 @@ class _Comparison:
         repaired = 0
         wrong = [*found.missing, *found.changed]
         surplus = found.surplus if self._may_take_back else []
-        if surplus and await self._publisher.is_peer_ahead():
-            log.error(
-                "the peer knows a newer log than ours: was this store restored from an old copy? "
-                "What only the peer has is left there",
-                publisher=self._publisher.spec.name,
-            )
-            surplus = []
         while wrong or surplus:
             some, wrong = wrong[:_REPAIRS_AT_ONCE], wrong[_REPAIRS_AT_ONCE:]
             gone, surplus = surplus[:_REPAIRS_AT_ONCE], surplus[_REPAIRS_AT_ONCE:]
@@ -342,25 +350,7 @@ class _Comparison:
         for serial in serials:
             record = await self._store.certificate(self._id, serial)
             if record is not None:
-                yield self._entry(record)
-
-    def _entry(self, record: CertificateRecord) -> RepairedEntry:
-        payload = certificate_payload(record)
-        if "certificate" not in self._content:
-            payload = status_only(payload)
-        change = StatusChange(
-            authority_id=record.authority_id,
-            serial=record.serial,
-            status=record.status,
-            at=record.revoked_at or record.issued_at,
-            reason=record.reason,
-            invalidity_at=record.invalidity_at,
-        )
-        return RepairedEntry(
-            serial=serial_octets(record.serial),
-            certificate=encode(payload),
-            status=encode(status_payload(change)),
-        )
+                yield repaired_entry(record, has_certificate="certificate" in self._content)
 
 
 def _part(digests: bytes, child: int) -> bytes:

@@ -23,6 +23,13 @@ from node_agent.peers.approval_messages import (
     Waiting,
     WithdrawRequest,
 )
+from node_agent.peers.repair_messages import (
+    RecordsAnswer,
+    RecordsRequest,
+    RepairAnswer,
+    RepairedEntry,
+    RepairRequest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +46,7 @@ __all__ = [
     "PUBLISH_DIGESTS",
     "PUBLISH_ENTRIES",
     "PUBLISH_POSITION",
+    "PUBLISH_RECORDS",
     "PUBLISH_REPAIR",
     "REJECT",
     "REVOKE",
@@ -65,6 +73,8 @@ __all__ = [
     "PublishAnswer",
     "PublishRequest",
     "PublishedEntry",
+    "RecordsAnswer",
+    "RecordsRequest",
     "RepairAnswer",
     "RepairRequest",
     "RepairedEntry",
@@ -309,35 +319,6 @@ class EntriesAnswer(_Message, frozen=True):
     has_more: bool
 
 
-class RepairedEntry(_Message, frozen=True):
-    """What a certificate's row must say: payloads as in ``functions/change_payloads.py``."""
-
-    serial: bytes
-    certificate: bytes
-    status: bytes
-
-
-class RepairRequest(_Message, frozen=True):
-    """Rows of ``authority`` that must be made what its CA says, and serials it never issued.
-
-    Without ``takes_back`` no revocation is taken back and nothing removed: what a node may ask for
-    that isn't believed as much as the CA.
-    """
-
-    authority: str
-    authority_id: str
-    content: tuple[str, ...]
-    entries: tuple[RepairedEntry, ...]
-    surplus: tuple[bytes, ...]
-    takes_back: bool = False
-
-
-class RepairAnswer(_Message, frozen=True):
-    """How many rows are as they must be now."""
-
-    repaired: int
-
-
 class PositionRequest(_Message, frozen=True):
     """Ask up to where the log of ``source`` has been applied, and say what comes from it.
 
@@ -558,6 +539,13 @@ PUBLISH_ENTRIES: Operation[EntriesRequest, EntriesAnswer] = Operation(
     lambda r: None,
     audits_allowed=False,
 )
+PUBLISH_RECORDS: Operation[RecordsRequest, RecordsAnswer] = Operation(
+    "publish.records",
+    RecordsRequest,
+    RecordsAnswer,
+    lambda r: ("/peer/publish/read", f"/ca/{r.authority}"),
+    lambda r: None,
+)
 PUBLISH_REPAIR: Operation[RepairRequest, RepairAnswer] = Operation(
     "publish.repair",
     RepairRequest,
@@ -593,6 +581,7 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         PUBLISH_DIGESTS,
         PUBLISH_ENTRIES,
         PUBLISH_POSITION,
+        PUBLISH_RECORDS,
         PUBLISH_REPAIR,
     )
 }

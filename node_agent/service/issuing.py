@@ -13,7 +13,9 @@ from node_agent.functions.publisher_lanes import PublisherLanes
 from node_agent.functions.publishers import Publishers
 from node_agent.functions.publishing import Publisher
 from node_agent.functions.publishing_turn import SharedTurn
+from node_agent.functions.recovery import Recovery
 from node_agent.functions.verification import Verification
+from node_agent.objects import PublisherSpec
 from node_agent.peers.operations import (
     APPROVE,
     CATALOGUE,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from node_agent.functions.provenance import KnownProvenance
     from node_agent.functions.range_digests import LeafKeeper
-    from node_agent.objects import PublisherSpec
     from node_agent.service.foundation import Foundation
     from node_agent.service.links import LinkParts
     from node_agent.store.records import CrlRecord
@@ -58,9 +59,12 @@ class IssuingParts:
         self._base = base
         self._linking = links.linking
         self._provenance = provenance
-        self._begun: set[tuple[str, tuple[str, ...]]] = set()
         self.authorities = Authorities(
-            objects=base.objects, tokens=base.tokens, known=base.known, pool=base.pool
+            objects=base.objects,
+            tokens=base.tokens,
+            known=base.known,
+            pool=base.pool,
+            check=lambda authority_id: self.recovery.check(authority_id),
         )
         self.authorities.announce()
         self.crls = CrlIssuing(
@@ -78,7 +82,10 @@ class IssuingParts:
             on_status=on_status,
             clock=base.clock,
         )
-        self.publishers = Publishers(lambda spec: PublisherLanes(spec, self._make_publisher))
+        # Of these the last process left a position at the peer, of later ones nobody knows.
+        specs = base.objects.specs("publishers", PublisherSpec)
+        self._unstarted = set() if base.is_shared else {spec.name for spec in specs}
+        self.publishers = Publishers(self._make_lanes)
         self.verification = Verification(
             store=base.store,
             caller=links.linking,
@@ -86,6 +93,16 @@ class IssuingParts:
             authority_ids=base.known.ids_by_name,
             clock=base.clock,
             provenance=provenance,
+        )
+        self.recovery = Recovery(
+            store=base.store,
+            authorities=self.authorities,
+            known=base.known,
+            verification=self.verification,
+            publishers=self.publishers.all,
+            crls=self.crls,
+            changed=base.changed,
+            clock=base.clock,
         )
         self._register()
 
@@ -102,12 +119,17 @@ class IssuingParts:
         register(CATALOGUE, service.catalogue)
         register(CERTIFY_SIGNER, counted(metrics, CERTIFY_SIGNER, service.certify_signer))
 
-    def _make_publisher(self, spec: PublisherSpec) -> Publisher:
+    def _make_lanes(self, spec: PublisherSpec) -> PublisherLanes:
+        begin = self._base.heads.position if spec.name in self._unstarted else None
+        self._unstarted.discard(spec.name)
+        return PublisherLanes(spec, lambda part: self._make_publisher(part, begin))
+
+    def _make_publisher(self, spec: PublisherSpec, begin: int | None) -> Publisher:
         base = self._base
         node = base.settings.identity
         return Publisher(
             spec,
-            own_log=OwnLog(node.uri, self._provenance, self._begin(spec)),
+            own_log=OwnLog(node.uri, self._provenance, begin),
             store=base.store,
             caller=self._linking,
             changed=base.changed,
@@ -117,13 +139,3 @@ class IssuingParts:
                 SharedTurn(base.store, node=node.name, clock=base.clock) if base.is_shared else None
             ),
         )
-
-    def _begin(self, spec: PublisherSpec) -> int | None:
-        """Return where the log ended when the node started, to a publisher's first run alone, and
-        not of a shared log: others have published since.
-        """
-        first = (spec.name, spec.content)
-        if self._base.is_shared or first in self._begun:
-            return None
-        self._begun.add(first)
-        return self._base.heads.position

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from node_agent.functions.plan import Step
     from node_agent.net.backend import Network
     from node_agent.policy import RoleSet
-    from node_agent.web.backends import PeerStatus, PingResult, PublisherVerification, StatusReport
+    from node_agent.web.backends import (
+        PeerStatus,
+        PingResult,
+        PublisherVerification,
+        RecoveryOrder,
+        RecoveryReport,
+        StatusReport,
+    )
 
 __all__ = ["Node"]
 
@@ -124,6 +131,10 @@ class Node:
         return await self._issuing.verification.verify(
             publisher, repair=repair, recompute=recompute
         )
+
+    async def recover(self, order: RecoveryOrder, *, caller: str) -> RecoveryReport:
+        """Bring a restored store up to what its peers have seen."""
+        return await self._issuing.recovery.recover(order, caller=caller)
 
     def metrics(self) -> bytes:
         """Return the node's metrics in the text format of Prometheus."""

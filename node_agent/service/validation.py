@@ -18,6 +18,7 @@ from node_agent.peers.operations import (
     PUBLISH_DIGESTS,
     PUBLISH_ENTRIES,
     PUBLISH_POSITION,
+    PUBLISH_RECORDS,
     PUBLISH_REPAIR,
 )
 from node_agent.status_workers import StatusWorkers
@@ -98,6 +99,7 @@ class ValidationParts:
         register(PUBLISH_POSITION, self._receiver.position)
         register(PUBLISH_DIGESTS, self._compared.digests)
         register(PUBLISH_ENTRIES, self._compared.entries)
+        register(PUBLISH_RECORDS, self._compared.records)
         register(PUBLISH_REPAIR, self._compared.repair)
 
     def serve_status(self, address: Address) -> AbstractAsyncContextManager[object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from node_agent.store.records import (
         Approval,
@@ -132,6 +132,10 @@ class Reader(Protocol):
 
     async def certificate_counts(self) -> dict[str, int]:
         """Return how many certificates are recorded here, by authority id."""
+        ...
+
+    async def crl_numbers(self, authority_id: str) -> dict[int, int]:
+        """Return the number of the newest CRL of each shard."""
         ...
 
     async def uncovered_shards(self, authority_id: str, *, delta: bool = False) -> set[int]:
@@ -339,6 +343,24 @@ class Writer(Reader, Protocol):
 
         Without ``takes_back`` a revocation stays, and nothing is removed. ``entries`` are appended
         to this node's own change log where they say more than it did.
+        """
+        ...
+
+    async def recover(
+        self,
+        *,
+        position: int,
+        crl_numbers: Mapping[tuple[str, int], int],
+        certificates: Sequence[tuple[CertificateRecord, bytes]],
+        statuses: Sequence[tuple[StatusChange, bytes]],
+        audit: AuditRecord,
+    ) -> int:
+        """Bring a restored store up to what others have seen of it, in one transaction; return the
+        newest position.
+
+        The log goes on above ``position``, CRLs are numbered above ``crl_numbers`` (by authority id
+        and shard). ``certificates`` and ``statuses`` come with their change-log payloads; what is
+        here already stays, and a revocation is final.
         """
         ...
 

@@ -43,6 +43,7 @@ __all__ = [
     "SetPublisherPosition",
     "insert_crl",
     "put_position",
+    "raise_crl_number",
 ]
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -294,6 +295,12 @@ def insert_crl(transaction: Transaction, crl: CrlRecord, *, covers: int = 0) -> 
     )
     kept = sa.select(crls.c.number).where(same_kind).order_by(crls.c.number.desc()).limit(KEPT_CRLS)
     drop_superseded(transaction, crl.authority_id, same_kind & crls.c.number.not_in(kept))
+
+
+def raise_crl_number(transaction: Transaction, authority_id: str, shard: int, number: int) -> None:
+    """Have the CRLs of a shard numbered above ``number``."""
+    if number > _crl_account(transaction, authority_id, shard).number:
+        _put_account(transaction, authority_id, shard, number=number)
 
 
 def _check_step(stored: CertificateStatus, wanted: CertificateStatus) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from node_agent.store.transaction import Needs, Transaction
 
-__all__ = ["ApplyPublished", "News", "apply_certificate"]
+__all__ = ["ApplyPublished", "News", "apply_certificate", "status_only_record"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def apply_certificate(transaction: Transaction, record: CertificateRecord, said:
 def _apply_status(transaction: Transaction, change: StatusChange, said: News) -> None:
     stored = transaction.certificate(change.authority_id, change.serial)
     if stored is None:
-        transaction.add_certificate(_status_only(change), 0, from_upstream=True)
+        transaction.add_certificate(status_only_record(change), 0, from_upstream=True)
     elif stored.status in (CertificateStatus.REVOKED, change.status):
         return
     elif change.status is CertificateStatus.GOOD and change.at < stored.status_changed_at:
@@ -170,7 +170,8 @@ def _status_of(record: CertificateRecord) -> StatusChange:
     )
 
 
-def _status_only(change: StatusChange) -> CertificateRecord:
+def status_only_record(change: StatusChange) -> CertificateRecord:
+    """Return the row of a certificate of which only a status is known."""
     is_good = change.status is CertificateStatus.GOOD
     return CertificateRecord(
         authority_id=change.authority_id,

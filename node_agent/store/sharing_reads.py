@@ -133,6 +133,16 @@ class SharingReads(ABC):
         statement = sa.select(owner, sa.func.count()).group_by(owner)
         return {row[0]: int(row[1]) for row in await self._rows(statement)}
 
+    async def crl_numbers(self, authority_id: str) -> dict[int, int]:
+        """Return the number of the newest CRL of each shard."""
+        table = crls.c
+        statement = (
+            sa.select(table.shard, sa.func.max(table.number))
+            .where(table.authority_id == authority_id)
+            .group_by(table.shard)
+        )
+        return {row[0]: row[1] for row in await self._rows(statement)}
+
     async def uncovered_shards(self, authority_id: str, *, delta: bool = False) -> set[int]:
         """Return the shards in which a status has changed that the newest full (or delta) CRL may
         lack.

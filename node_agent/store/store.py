@@ -24,12 +24,13 @@ from node_agent.store.migrate import migrate
 from node_agent.store.plan import ApplyPlan
 from node_agent.store.published import ApplyPublished
 from node_agent.store.reader import StoreReader
+from node_agent.store.recovery import RecoverStore
 from node_agent.store.repairs import ApplyRepair
 from node_agent.store.sharing import JoinStore, KeepTurn, RenewLog, TakeTurn
 from node_agent.store.status_once import RecordStatusOnce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import sqlalchemy as sa
 
@@ -274,6 +275,26 @@ class Store(StoreReader):
     async def renew_log(self, seen: bytes) -> bytes:
         """Give the change log another name, unless it isn't ``seen`` any more; return its name."""
         return await self._committer.submit(RenewLog(seen))
+
+    async def recover(
+        self,
+        *,
+        position: int,
+        crl_numbers: Mapping[tuple[str, int], int],
+        certificates: Sequence[tuple[CertificateRecord, bytes]],
+        statuses: Sequence[tuple[StatusChange, bytes]],
+        audit: AuditRecord,
+    ) -> int:
+        """Bring a restored store up to what others have seen of it; return the newest position."""
+        return await self._committer.submit(
+            RecoverStore(
+                position=position,
+                crl_numbers=crl_numbers,
+                certificates=certificates,
+                statuses=statuses,
+                audit=audit,
+            )
+        )
 
     async def append_audit(self, records: Sequence[AuditRecord]) -> int:
         """Append to the audit log; return the newest sequence."""

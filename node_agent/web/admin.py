@@ -35,6 +35,8 @@ from node_agent.web.admin_bodies import (
     PingResult,
     PlanResult,
     PublisherVerification,
+    RecoveryOrder,
+    RecoveryReport,
     StatusReport,
 )
 from node_agent.web.api import ApiAnswer, ApiCall, ApiSettings, Route, json_answer
@@ -249,6 +251,15 @@ def _observation_routes(api: _AdminApi) -> list[Route]:
         ),
         Route(
             method="POST",
+            path="/v1/recovery",
+            name="recover",
+            summary="Bring a store restored from an old copy up to what its peers have seen",
+            handle=api.recover,
+            body=RecoveryOrder,
+            answer=RecoveryReport,
+        ),
+        Route(
+            method="POST",
             path="/v1/peers/{peer}/ping",
             name="ping_peer",
             summary="Measure each live link to a connector's or node's name, or a node URI",
@@ -400,6 +411,10 @@ class _AdminApi:
                 call.path["name"], repair=order.repair, recompute=order.recompute
             )
         )
+
+    async def recover(self, call: ApiCall) -> ApiAnswer:
+        order = call.body(RecoveryOrder)
+        return json_answer(await self.backend.recover(order, caller=call.principal))
 
     async def ping(self, call: ApiCall) -> ApiAnswer:
         return json_answer(await self.backend.ping(call.path["peer"]))

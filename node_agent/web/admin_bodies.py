@@ -34,6 +34,9 @@ __all__ = [
     "PlanStep",
     "PublisherStatus",
     "PublisherVerification",
+    "RecoveredAuthority",
+    "RecoveryOrder",
+    "RecoveryReport",
     "ServiceUrls",
     "SignerStatus",
     "StatusReport",
@@ -228,6 +231,40 @@ class CrlView(View, frozen=True, kw_only=True):
     next_update: int
     crl: str
     base_number: int | None = None
+
+
+class RecoveryOrder(Order, frozen=True, kw_only=True):
+    """Bring a store that was restored from an old copy up to what its peers have seen.
+
+    ``position`` and ``crl_numbers`` (by CA) are what it is brought above in any case: for what
+    nobody who can be asked has seen.
+    """
+
+    dry_run: bool = False
+    position: int = 0
+    crl_numbers: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = msgspec.field(default_factory=dict)
+
+
+class RecoveredAuthority(View, frozen=True, kw_only=True):
+    """What was read back of a CA. ``crl_number``: the next CRL is numbered above it. ``listed`` are
+    serials of certificates that peers know of, but don't have.
+    """
+
+    authority: str
+    certificates: int
+    statuses: int
+    crl_number: int
+    listed: tuple[str, ...]
+
+
+class RecoveryReport(View, frozen=True, kw_only=True):
+    """``peers`` had seen more than this store held; its change log goes on above ``position``."""
+
+    dry_run: bool
+    position_before: int
+    position: int
+    peers: tuple[str, ...]
+    authorities: tuple[RecoveredAuthority, ...]
 
 
 class ServiceUrls(View, frozen=True, kw_only=True):

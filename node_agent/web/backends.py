@@ -38,6 +38,9 @@ from node_agent.web.admin_bodies import (
     PlanStep,
     PublisherStatus,
     PublisherVerification,
+    RecoveredAuthority,
+    RecoveryOrder,
+    RecoveryReport,
     ServiceUrls,
     SignerStatus,
     StatusReport,
@@ -125,6 +128,9 @@ __all__ = [
     "Problem",
     "PublisherStatus",
     "PublisherVerification",
+    "RecoveredAuthority",
+    "RecoveryOrder",
+    "RecoveryReport",
     "RegistrationBackend",
     "Requester",
     "RevocationOrder",
@@ -232,6 +238,10 @@ class ManagementBackend(Protocol):
         Raises NotFound for an unknown publisher, Conflict for one of CRLs alone, Unavailable while
         the peer isn't reached.
         """
+        ...
+
+    async def recover(self, order: RecoveryOrder, *, caller: LocalCaller) -> RecoveryReport:
+        """Bring a restored store up to what its peers have seen."""
         ...
 
     def metrics(self) -> bytes:

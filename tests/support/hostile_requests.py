@@ -17,6 +17,7 @@ from node_agent.peers.operations import (
     PUBLISH_DIGESTS,
     PUBLISH_ENTRIES,
     PUBLISH_POSITION,
+    PUBLISH_RECORDS,
     PUBLISH_REPAIR,
     REVOKE,
     SEARCH,
@@ -30,6 +31,7 @@ from node_agent.peers.operations import (
     PositionRequest,
     PublishedEntry,
     PublishRequest,
+    RecordsRequest,
     RepairedEntry,
     RepairRequest,
     RevokeRequest,
@@ -130,6 +132,10 @@ OUT_OF_SCOPE: dict[str, tuple[Operation[Any, Any], Any]] = {
     "list the CA's certificates by digest": (
         PUBLISH_ENTRIES,
         EntriesRequest(authority="issuing", authority_id="0" * 32, buckets=tuple(range(1024))),
+    ),
+    "read back the CA's certificates": (
+        PUBLISH_RECORDS,
+        RecordsRequest(authority="issuing", authority_id="0" * 32, serials=(SERIAL,)),
     ),
     "put the CA's certificates right": (
         PUBLISH_REPAIR,

@@ -33,6 +33,9 @@ from node_agent.web.backends import (
     PlanResult,
     PlanStep,
     PublisherVerification,
+    RecoveredAuthority,
+    RecoveryOrder,
+    RecoveryReport,
     RevocationOrder,
     RevocationOutcome,
     ServiceUrls,
@@ -178,6 +181,18 @@ class MemoryManagement:
         )
         return PublisherVerification(
             publisher=name, peer=NODE, authorities=(found,), seconds=0.1, at=1
+        )
+
+    async def recover(self, order: RecoveryOrder, *, caller: LocalCaller) -> RecoveryReport:
+        found = RecoveredAuthority(
+            authority="issuing", certificates=2, statuses=1, crl_number=7, listed=("ab",)
+        )
+        return RecoveryReport(
+            dry_run=order.dry_run,
+            position_before=5,
+            position=max(9, order.position),
+            peers=(NODE,),
+            authorities=(found,),
         )
 
     def metrics(self) -> bytes:

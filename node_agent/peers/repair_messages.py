@@ -1,0 +1,71 @@
+"""Messages by which one store says to another what its rows are: to repair, and to be recovered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+__all__ = [
+    "HeldList",
+    "RecordsAnswer",
+    "RecordsRequest",
+    "RepairAnswer",
+    "RepairRequest",
+    "RepairedEntry",
+]
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class RepairedEntry(_Message, frozen=True):
+    """What a certificate's row says: payloads as in ``functions/change_payloads.py``."""
+
+    serial: bytes
+    certificate: bytes
+    status: bytes
+
+
+class RepairRequest(_Message, frozen=True):
+    """Rows of ``authority`` that must be made what its CA says, and serials it never issued.
+
+    Without ``takes_back`` no revocation is taken back and nothing removed: what a node may ask for
+    that isn't believed as much as the CA.
+    """
+
+    authority: str
+    authority_id: str
+    content: tuple[str, ...]
+    entries: tuple[RepairedEntry, ...]
+    surplus: tuple[bytes, ...]
+    takes_back: bool = False
+
+
+class RepairAnswer(_Message, frozen=True):
+    """How many rows are as they must be now."""
+
+    repaired: int
+
+
+class RecordsRequest(_Message, frozen=True):
+    """Ask for the rows of some serials, and for the newest CRL numbers: a CA was restored."""
+
+    authority: str
+    authority_id: str
+    serials: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=200)] = ()
+
+
+class HeldList(_Message, frozen=True, array_like=True):
+    """The number of the newest CRL of a shard."""
+
+    shard: int
+    number: int
+
+
+class RecordsAnswer(_Message, frozen=True):
+    """What is here of that. ``certificate`` payloads lack the certificate where it isn't here."""
+
+    entries: tuple[RepairedEntry, ...]
+    lists: tuple[HeldList, ...]
