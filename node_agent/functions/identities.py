@@ -7,6 +7,7 @@ CRLs come from the authenticator's specification and, newer ones, over peer link
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import structlog
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["Identities", "check_certificate"]
 
 log = structlog.get_logger(__name__)
+
+_MAX_REMEMBERED = 4096
 
 
 class Identities:
@@ -238,6 +241,7 @@ def _trust_anchors(objects: NodeObjects) -> Iterator[x509.Certificate]:
         yield from read_issuer(issuer).trust_anchors
 
 
+@lru_cache(maxsize=_MAX_REMEMBERED)
 def _authority_id(certificate: x509.Certificate) -> str:
     fields = outline(certificate.public_bytes(serialization.Encoding.DER))
     return authority_id(fields.subject, fields.spki)

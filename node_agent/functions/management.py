@@ -16,6 +16,7 @@ from node_agent.errors import NodeAgentError, Outdated
 from node_agent.functions.audit_view import audit_items, select_entries
 from node_agent.functions.creation import Creation, PlanBatch
 from node_agent.functions.explanation import explain_access
+from node_agent.functions.named_authorities import check_named_authorities
 from node_agent.functions.peer_issuers import check_peer_issuers
 from node_agent.functions.plan import (
     Step,
@@ -329,6 +330,7 @@ class Management:
         objects = copy_objects(self._objects.specifications(), steps)
         check_objects(objects, steps)
         check_peer_issuers(objects, steps, self._node)
+        check_named_authorities(objects)
         if steps and not dry_run:
             await self._commit(steps, str(caller))
         touched = {*named, *((step.kind, step.name) for step in steps)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -25,6 +26,7 @@ _SHA256_HEX = re.compile(r"[0-9a-f]{64}\Z")
 _SERIAL_HEX = re.compile(r"[0-9a-f]{1,40}\Z")
 _LITERAL = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
 
+_MAX_REMEMBERED = 4096
 SECONDS_PER_HOUR = 3600
 """Issued certificates are counted by the hour."""
 MOST_PERIOD_SECONDS = 31 * 86400
@@ -43,8 +45,12 @@ def parse_roles(
     return RoleSet([*map(parse_role, peer_roles), *map(parse_requester, requesters)])
 
 
+@lru_cache(maxsize=_MAX_REMEMBERED)
 def parse_role(spec: PeerRoleSpec) -> Role:
-    """Return the role that ``spec`` describes. Raises ConfigError naming the member or rule."""
+    """Return the role that ``spec`` describes. Raises ConfigError naming the member or rule.
+
+    Remembered: a change of one role of a thousand makes a new role set of all of them.
+    """
     where = f"peer_roles/{spec.name}"
     members = frozenset(
         parse_member(text, where=f"{where}: members[{index}]")

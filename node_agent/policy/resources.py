@@ -10,6 +10,7 @@ be a hole that nobody sees.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = [
     "ALL_BELOW",
@@ -76,6 +77,7 @@ def is_resource(path: str) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
 def can_match(pattern: tuple[str, ...]) -> bool:
     """Tell whether some resource of the list is matched by ``pattern``."""
     return any(_overlaps(pattern, template) for template in _TEMPLATES)

@@ -40,8 +40,9 @@ class CrlNews:
     async def load(self) -> None:
         """Take up the newest CRLs of our trust anchors: what a peer told us survives a restart."""
         self._identities.configure(self._base.objects)
-        for identifier in self._identities.anchor_ids:
-            await self.learn_newest(identifier)
+        # A tenant's CA is seldom among the CAs that this node knows: nothing is read for it.
+        for authority in tuple(self._base.known.all()):
+            await self.learn_newest(authority.authority_id)
 
     async def learn_newest(self, authority_id: str) -> None:
         """Put the newest CRL of a CA that the store has in force for our links."""

@@ -17,6 +17,7 @@ from ansible_collections.peersys.pki.plugins.module_utils._node_plan import (
     wanted_objects,
 )
 
+from node_agent.functions.named_authorities import check_named_authorities
 from node_agent.functions.plan import BUILT_IN_TOKEN, check_objects, copy_objects, plan_node
 from node_agent.objects import NodeSpecification
 from node_agent.policy import parse_role
@@ -106,6 +107,7 @@ def test_agent_accepts_what_the_topology_derives(function: str, inventory: dict[
         fresh = {"crypto_tokens": {BUILT_IN_TOKEN.name: BUILT_IN_TOKEN}}
         steps = plan_node(fresh, wanted)
         check_objects(copy_objects(fresh, steps), steps)
+        check_named_authorities(copy_objects(fresh, steps))
         for role in wanted.peer_roles:
             parse_role(role)
 

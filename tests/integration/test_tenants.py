@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,6 +127,40 @@ def test_neighbours_at_one_ca_see_nothing_of_each_other(
     page = rest.request("GET", "/v1/certificates?authority=issuing&name=near2.example.org")[1]
     assert page["certificates"] == []
     assert chain.rest("near").request("GET", f"/v1/certificates/issuing/{theirs}")[0] == 200
+
+
+def test_a_proxy_without_any_upstream_says_so_and_the_ca_hears_nothing(
+    chain: Chain, acme: Tenant, tmp_path: Path
+) -> None:
+    proxy, path = chain["proxy1"], "/v1/objects/peer_roles/ca1"
+    role, heard = proxy.admin.get(path)["spec"], chain.audited("ca1")[-1]["sequence"]
+    csr, request_id = make_csr(tmp_path, "upstream.example.org"), uuid.uuid4()
+    proxy.admin.put(path, {**role, "members": []})
+    try:
+        status, problem = acme.rest().enroll(csr, request_id=request_id)
+        assert (status, problem["type"]) == (503, "urn:peersys:problem:unavailable")
+        assert "same request id" in problem["remedy"]
+        assert chain.audited("ca1")[-1]["sequence"] == heard
+    finally:
+        proxy.admin.put(path, role)
+    wait_until(
+        lambda: acme.rest().enroll(csr, request_id=request_id)[0] == 201,
+        timeout_seconds=30,
+        what="the same request is carried out once there is a way again",
+    )
+
+
+@pytest.mark.parametrize("node", ["proxy1", "ca1"])
+def test_a_role_that_names_an_unknown_ca_is_refused(chain: Chain, acme: Tenant, node: str) -> None:
+    role = chain[node].admin.get("/v1/objects/peer_roles/acme")["spec"]
+    wrong = {**role, "rules": [*role["rules"], {"resource": "/ca/isuing"}]}
+    with pytest.raises(AdminError) as caught:
+        chain[node].admin.put("/v1/objects/peer_roles/acme", wrong)
+    problem, number = caught.value.problem, len(role["rules"])
+    assert problem["field"] == f"peer_roles.acme.rules[{number}]"
+    assert "names the CA 'isuing', which is unknown" in problem["detail"]
+    assert problem["remedy"]
+    assert chain[node].admin.get("/v1/objects/peer_roles/acme")["spec"] == role
 
 
 def test_a_node_that_the_tenant_revokes_is_cut_off_and_the_others_are_not(
