@@ -78,6 +78,17 @@ def test_the_same_request_is_202_until_it_is_approved_and_then_201(
             "reason",
         ),
     ],
+    # Not the targets: the digest of a fresh request is in them.
+    ids=[
+        "no CA",
+        "high limit",
+        "no digest",
+        "absent",
+        "no verdict",
+        "no one to decide",
+        "reason to approve",
+        "control character",
+    ],
 )
 def test_what_is_asked_wrongly_is_refused(
     backend: MemoryRegistration, target: str, body: Any, status: int, field: str | None
