@@ -57,6 +57,7 @@ class Channel(asyncio.Protocol, Generic[MessageT]):
 
     def close(self) -> None:
         """Close, once what was sent has left."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
 
@@ -79,9 +80,12 @@ class Channel(asyncio.Protocol, Generic[MessageT]):
             log.error("the other end of a status worker's socket makes no sense", reason=str(error))
             self.close()
         finally:
-            leaving, self._leaving = self._leaving, None
-            if leaving and self._transport is not None:
-                self._transport.writelines(leaving)
+            self._flush()
+
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, None
+        if leaving and self._transport is not None:
+            self._transport.writelines(leaving)
 
     def _handle(self) -> None:
         arrived, start = self._arrived, 0

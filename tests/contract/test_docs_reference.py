@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from node_agent.config import ListenConfig, NodeConfig
 from tools.draw_cli_reference import PAGE, reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,3 +59,9 @@ def test_every_page_below_docs_is_reached_from_the_readme() -> None:
         waiting += [(page.parent / target).resolve() for target in targets if "://" not in target]
     missing = [shown(page) for page in PAGES if page not in reached]
     assert missing == [], "list them in docs/README.md"
+
+
+def test_start_up_file_reference_names_every_key() -> None:
+    page = (ROOT / "docs/reference/node-configuration.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+)`", page))
+    assert {*NodeConfig.__struct_fields__, *ListenConfig.__struct_fields__} <= named

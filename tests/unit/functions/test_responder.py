@@ -12,7 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
 
-from node_agent.errors import StoreError, Unavailable
+from node_agent.errors import StoreError, TokenError, Unavailable
+from node_agent.functions import responder as responder_module
 from node_agent.functions.responder import Responder
 from node_agent.functions.signers import ActiveSigner
 from node_agent.objects import SignerSpec
@@ -306,6 +307,57 @@ def test_a_failing_store_serves_what_is_still_valid_and_nothing_made_up(
             va.own.clock.advance(3600)
             with pytest.raises(Unavailable):
                 await va.ask(known)
+
+    run(scenario())
+
+
+def test_a_failing_signer_serves_what_is_still_valid_and_nothing_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise TokenError("the token is locked")
+
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            known = (await va.issue(1)).serial_number
+            answer = await va.ask(known)
+            assert answer.expires_at is not None
+            va.own.clock.advance((answer.expires_at - answer.last_modified) * 0.95)
+            monkeypatch.setattr(va.own.pool, "sign", broken)
+            assert await va.ask(known) is answer
+            with pytest.raises(Unavailable):
+                await va.ask(4711)
+            va.responder.drop(va.own.authority_id(), known)
+            with pytest.raises(Unavailable):
+                await va.ask(known)
+
+    run(scenario())
+
+
+def test_what_waits_for_a_signature_is_bounded_and_the_rest_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_sign = asyncio.Event()
+
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            sign = va.own.pool.sign
+
+            async def slow(*arguments: Any) -> bytes:
+                await may_sign.wait()
+                return await sign(*arguments)
+
+            monkeypatch.setattr(va.own.pool, "sign", slow)
+            monkeypatch.setattr(responder_module, "_MOST_SIGNINGS", 3)
+            async with asyncio.TaskGroup() as tasks:
+                waiting = [tasks.create_task(va.ask(n, nonce=b"n" * 16)) for n in range(1, 4)]
+                await asyncio.sleep(0)
+                with pytest.raises(Unavailable, match="too many"):
+                    await va.ask(4)
+                may_sign.set()
+            assert {status_of(task.result()) for task in waiting} == {"unknown"}
+            assert status_of(await va.ask(4)) == "unknown"
+            assert va.responder.answers["try_later"] == 1
 
     run(scenario())
 
