@@ -18,6 +18,7 @@ from benchmarks import (
     bench_flood,
     bench_hop,
     bench_ocsp,
+    bench_ocsp_workers,
     bench_publishing,
 )
 from benchmarks.machine import describe_machine, library_versions
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_hop.HOP,
         bench_ocsp.CACHED,
         bench_ocsp.SIGNED,
+        bench_ocsp_workers.WORKERS,
         bench_publishing.PUBLISHING,
         bench_authorities.AUTHORITIES,
     )
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=float, default=4.0, help="length of one measurement (default 4)"
     )
+    parser.add_argument("--workers", type=int, default=2, help="status workers of a VA (default 2)")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every reading to FILE")
     parser.add_argument(
@@ -97,6 +100,7 @@ def _run(chosen: Sequence[Benchmark], options: argparse.Namespace) -> list[Outco
                 rounds=options.rounds,
                 seconds=options.seconds,
                 profile_directory=options.profile,
+                workers=options.workers,
             )
             outcome = run_benchmark(
                 benchmark, settings, progress=lambda line: print(f"  {line}", flush=True)

@@ -33,7 +33,17 @@ from tests.support.rest import http_request
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["CACHED", "SIGNED"]
+__all__ = [
+    "CACHED",
+    "CERTIFICATES",
+    "CPU_KEY",
+    "SIGNED",
+    "Validation",
+    "measure_server",
+    "ocsp_plan",
+    "posts_of",
+    "running_validation",
+]
 
 POST = "Peersys, POST"
 GET = "Peersys, GET"
@@ -46,11 +56,11 @@ BARE = "bare cryptography loop"
 CERTIFICATES = 64
 DISTINCT_NONCES = 4096
 CONNECTIONS = 16
-_CPU = "per_cpu_second"
+CPU_KEY = "per_cpu_second"
 _TYPE = (("Content-Type", "application/ocsp-request"),)
 
 
-class _Validation:
+class Validation:
     """A running topology whose VA has one core, and requests that it answers."""
 
     def __init__(self, topology: Topology, chains: Sequence[Sequence[x509.Certificate]]) -> None:
@@ -89,9 +99,13 @@ class _Validation:
 
 
 @contextlib.contextmanager
-def _validation(settings: RunSettings) -> Iterator[_Validation]:
-    place = settings.directory / "peersys"
-    with Topology(place, cpus={"va1": settings.server_cpus}) as topology:
+def running_validation(
+    settings: RunSettings, *, workers: int = 1, cpus: str | None = None
+) -> Iterator[Validation]:
+    """Yield a VA with so many workers, on the server's core unless ``cpus`` are given."""
+    place = settings.directory / f"peersys-{workers}"
+    pinned = {"va1": cpus or settings.server_cpus}
+    with Topology(place, cpus=pinned, settings={"workers": workers}) as topology:
         chains = []
         for csr in make_csrs(CERTIFICATES):
             status, answer = topology.rest().enroll(csr)
@@ -99,12 +113,15 @@ def _validation(settings: RunSettings) -> Iterator[_Validation]:
                 raise RuntimeError(f"enrolment answered {status}: {json.dumps(answer)}")
             pem = answer["certificate"] + answer["chain"]
             chains.append(x509.load_pem_x509_certificates(pem.encode()))
-        validation = _Validation(topology, chains)
+        validation = Validation(topology, chains)
         wait_until(validation.answers_all, timeout_seconds=30, what="the VA knows all")
         yield validation
 
 
-def _plan(settings: RunSettings, name: str, url: str, requests: Sequence[HttpRequest]) -> LoadPlan:
+def ocsp_plan(
+    settings: RunSettings, name: str, url: str, requests: Sequence[HttpRequest]
+) -> LoadPlan:
+    """Return how to ask a server for these, over and over."""
     return LoadPlan(
         url=url,
         requests=requests,
@@ -116,7 +133,8 @@ def _plan(settings: RunSettings, name: str, url: str, requests: Sequence[HttpReq
     )
 
 
-def _posts(path: str, bodies: Sequence[bytes]) -> list[HttpRequest]:
+def posts_of(path: str, bodies: Sequence[bytes]) -> list[HttpRequest]:
+    """Return an OCSP request for each body."""
     return [HttpRequest(method="POST", path=path, headers=_TYPE, body=body) for body in bodies]
 
 
@@ -127,17 +145,17 @@ def _gets(bodies: Sequence[bytes]) -> list[HttpRequest]:
     ]
 
 
-def _measure_agent(validation: _Validation, plan: LoadPlan, settings: RunSettings) -> Reading:
+def _measure_agent(validation: Validation, plan: LoadPlan, settings: RunSettings) -> Reading:
     agent = validation.topology.va.running
     if settings.profile_directory is None:
-        return _measure(agent, plan)
+        return measure_server(agent, plan)
     with record_profiles(
         {plan.name: agent.pid}, settings.profile_directory, seconds=settings.seconds
     ):
-        return _measure(agent, plan)
+        return measure_server(agent, plan)
 
 
-def _measure(server: ManagedProcess, plan: LoadPlan) -> Reading:
+def measure_server(server: ManagedProcess, plan: LoadPlan) -> Reading:
     """Load the server; besides the rate, tell how many answers a second of its CPU time makes.
 
     The latter hardly moves when something else takes the core away for a while.
@@ -146,19 +164,19 @@ def _measure(server: ManagedProcess, plan: LoadPlan) -> Reading:
     reading = run_load(plan)
     used = server.cpu_seconds() - before
     answers = reading.value * round(plan.seconds)
-    return Reading(reading.value, {**reading.detail, _CPU: answers / used})
+    return Reading(reading.value, {**reading.detail, CPU_KEY: answers / used})
 
 
 @contextlib.contextmanager
 def _prepare_cached(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
     with contextlib.ExitStack() as stack:
-        validation = stack.enter_context(_validation(settings))
+        validation = stack.enter_context(running_validation(settings))
         requests = [validation.request(number) for number in range(CERTIFICATES)]
         answers = [validation.answer(request) for request in requests]
         base = f"http://{validation.address}"
         ours = {
-            POST: _plan(settings, "ocsp-post", base, _posts("/ocsp", requests)),
-            GET: _plan(settings, "ocsp-get", base, _gets(requests)),
+            POST: ocsp_plan(settings, "ocsp-post", base, posts_of("/ocsp", requests)),
+            GET: ocsp_plan(settings, "ocsp-get", base, _gets(requests)),
         }
         contestants = [
             Contestant(name=name, measure=partial(_measure_agent, validation, plan, settings))
@@ -181,17 +199,21 @@ def _rivals(
     cfssl = stack.enter_context(
         cfssl_ocsp(settings.directory / "cfssl", answers, cpus=settings.server_cpus)
     )
-    posts = _posts("/", requests)
+    posts = posts_of("/", requests)
     static = [HttpRequest(method="GET", path="/answer.der")]
     return [
         Contestant(
             name=NGINX,
-            measure=partial(_measure, nginx.process, _plan(settings, "nginx", nginx.url, static)),
+            measure=partial(
+                measure_server, nginx.process, ocsp_plan(settings, "nginx", nginx.url, static)
+            ),
             version=program_version("nginx"),
         ),
         Contestant(
             name=CFSSL,
-            measure=partial(_measure, cfssl.process, _plan(settings, "cfssl", cfssl.url, posts)),
+            measure=partial(
+                measure_server, cfssl.process, ocsp_plan(settings, "cfssl", cfssl.url, posts)
+            ),
             version=program_version("cfssl"),
         ),
         Contestant(
@@ -209,20 +231,20 @@ def _measure_openssl(authority: BenchAuthority, settings: RunSettings) -> Readin
     requests = [authority.ocsp_request(leaf) for leaf in authority.leaves]
     files = authority.openssl_files()
     with openssl_ocsp(place, files=files, certificates=known, cpus=settings.server_cpus) as server:
-        return _measure(
-            server.process, _plan(settings, "openssl", server.url, _posts("/", requests))
+        return measure_server(
+            server.process, ocsp_plan(settings, "openssl", server.url, posts_of("/", requests))
         )
 
 
 @contextlib.contextmanager
 def _prepare_signed(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
-    with _validation(settings) as validation:
+    with running_validation(settings) as validation:
         requests = [
             validation.request(number, nonce=os.urandom(16)) for number in range(DISTINCT_NONCES)
         ]
         validation.answer(requests[0])
-        plan = _plan(
-            settings, "ocsp-nonce", f"http://{validation.address}", _posts("/ocsp", requests)
+        plan = ocsp_plan(
+            settings, "ocsp-nonce", f"http://{validation.address}", posts_of("/ocsp", requests)
         )
         yield [
             Contestant(name=NONCE, measure=partial(_measure_agent, validation, plan, settings)),
@@ -242,7 +264,7 @@ def _measure_bare(settings: RunSettings) -> Reading:
         cwd=Path(__file__).parent.parent,
     )
     taken = json.loads(run.stdout)
-    return Reading(taken["per_second"], {_CPU: taken["per_cpu_second"]})
+    return Reading(taken["per_second"], {CPU_KEY: taken["per_cpu_second"]})
 
 
 CACHED = Benchmark(
@@ -259,7 +281,7 @@ CACHED = Benchmark(
     prepare=_prepare_cached,
     bars=(
         Bar(ours=POST, other=NGINX, factor=1.0),
-        Bar(ours=POST, other=NGINX, factor=1.0, key=_CPU),
+        Bar(ours=POST, other=NGINX, factor=1.0, key=CPU_KEY),
         Bar(ours=GET, other=NGINX, factor=1.0),
         Bar(ours=POST, other=CFSSL, factor=2.5),
         Bar(ours=POST, other=OPENSSL, factor=10.0),
@@ -278,7 +300,7 @@ SIGNED = Benchmark(
     prepare=_prepare_signed,
     bars=(
         Bar(ours=NONCE, other=BARE, factor=0.6),
-        Bar(ours=NONCE, other=BARE, factor=0.6, key=_CPU),
+        Bar(ours=NONCE, other=BARE, factor=0.6, key=CPU_KEY),
     ),
     programs=("wrk", "taskset"),
 )

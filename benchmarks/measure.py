@@ -39,6 +39,7 @@ class RunSettings:
     server_cpus: str = "0"
     load_cpus: str = "1"
     profile_directory: Path | None = None
+    workers: int = 2
 
 
 @dataclass(frozen=True, slots=True)
