@@ -7,6 +7,7 @@ roles doesn't give them back; who gives the node back deletes it.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ _MOST_REPORTED = 10_000
 _CLOSED_WITHIN_SECONDS = 1.0
 # The longest object name, less what comes before the node's.
 _MOST_CHARACTERS = 63 - len("isolated-")
+_DIGEST_CHARACTERS = 12
 
 
 def isolate(namespace: argparse.Namespace, session: Session) -> int:
@@ -40,7 +42,7 @@ def isolate(namespace: argparse.Namespace, session: Session) -> int:
         raise UsageError(
             f"{identity} is this node", remedy="run it on the nodes that are linked with it"
         )
-    steps = _plan(admin, identity)
+    steps = _plan(admin, identity, own)
     if not namespace.dry_run:
         _carry_out(admin, identity, steps, namespace.reason)
     is_closed = not namespace.dry_run and _is_closed(admin, identity)
@@ -61,10 +63,20 @@ def _identity(name: str, own: str) -> str:
     return name if "/" in name else f"{own.rpartition('/')[0]}/{name}"
 
 
-def _plan(admin: AdminClient, identity: str) -> dict[str, Json]:
-    name = identity.rpartition("/")[2][:_MOST_CHARACTERS].rstrip("-")
+def _object_name(identity: str, own: str) -> str:
+    """Return a name for objects about a node: its own, and where another node's would be the same
+    (of another trust domain, or cut short), with a digest of the identity.
+    """
+    domain, _, name = identity.rpartition("/")
+    if domain == own.rpartition("/")[0] and len(name) <= _MOST_CHARACTERS:
+        return name
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    return f"{name[: _MOST_CHARACTERS - _DIGEST_CHARACTERS - 1].rstrip('-')}-{digest}"
+
+
+def _plan(admin: AdminClient, identity: str, own: str) -> dict[str, Json]:
     return {
-        "role": f"isolated-{name}",
+        "role": f"isolated-{_object_name(identity, own)}",
         "connectors": [view["spec"] for view in _about(admin, "peer_connectors", identity)],
         "publishers": [view["spec"]["name"] for view in _about(admin, "publishers", identity)],
         "certificates": list(_authenticators(admin, identity)),

@@ -32,14 +32,25 @@ class AuditSource(Protocol):
         ...
 
 
-async def select_entries(source: AuditSource, wanted: AuditSelection) -> list[AuditEntry]:
-    """Return what ``wanted`` selects, in order, a page of the log in memory at a time."""
+async def select_entries(
+    source: AuditSource, wanted: AuditSelection, *, home: str = ""
+) -> list[AuditEntry]:
+    """Return what ``wanted`` selects, in order, a page of the log in memory at a time. ``home`` is
+    the trust domain whose nodes stand in chains by their names alone.
+    """
+    called = _called(wanted.peer, home)
     if wanted.last:
-        return await _newest(source, wanted)
-    return await _oldest(source, wanted)
+        return await _newest(source, wanted, called)
+    return await _oldest(source, wanted, called)
 
 
-async def _newest(source: AuditSource, wanted: AuditSelection) -> list[AuditEntry]:
+def _called(peer: str, home: str) -> str:
+    """Return how ``peer``, an identity or a bare name, stands in a chain."""
+    domain, _, name = peer.rpartition("/")
+    return name if not domain or not home or domain == f"spiffe://{home}/node" else peer
+
+
+async def _newest(source: AuditSource, wanted: AuditSelection, called: str) -> list[AuditEntry]:
     """From the end, stop at the entry that is older than ``since``: times may step back with the
     clock, but not by as much as anybody asks about.
     """
@@ -48,18 +59,18 @@ async def _newest(source: AuditSource, wanted: AuditSelection) -> list[AuditEntr
     while upper > wanted.after and len(found) < wanted.limit:
         lower = max(wanted.after, upper - _PAGE)
         page = await source.audit_entries(after=lower, limit=upper - lower)
-        found = [entry for entry in page if _is_wanted(entry, wanted)] + found
+        found = [entry for entry in page if _is_wanted(entry, wanted, called)] + found
         if page and page[0].record.at < wanted.since:
             break
         upper = lower
     return found[-wanted.limit :]
 
 
-async def _oldest(source: AuditSource, wanted: AuditSelection) -> list[AuditEntry]:
+async def _oldest(source: AuditSource, wanted: AuditSelection, called: str) -> list[AuditEntry]:
     """From the first entry that may be meant, go on until there are some, or there can be none."""
     after = max(wanted.after, await _last_before(source, wanted.since - _CLOCK_STEP_SECONDS))
     while page := await source.audit_entries(after=after, limit=min(wanted.limit, _MOST_READ)):
-        found = [entry for entry in page if _is_wanted(entry, wanted)]
+        found = [entry for entry in page if _is_wanted(entry, wanted, called)]
         is_past = wanted.until and page[0].record.at > wanted.until + _CLOCK_STEP_SECONDS
         if found or is_past:
             return found
@@ -82,7 +93,7 @@ async def _last_before(source: AuditSource, at: float) -> int:
     return older
 
 
-def _is_wanted(entry: AuditEntry, wanted: AuditSelection) -> bool:
+def _is_wanted(entry: AuditEntry, wanted: AuditSelection, called: str) -> bool:
     record = entry.record
     if (wanted.denied and record.allowed) or record.at < wanted.since:
         return False
@@ -91,7 +102,7 @@ def _is_wanted(entry: AuditEntry, wanted: AuditSelection) -> bool:
     if not wanted.peer:
         return True
     named = {record.detail.get("origin"), record.detail.get("peer")}
-    return wanted.peer in named or wanted.peer.rpartition("/")[2] in record.chain.split(" via ")
+    return wanted.peer in named or called in record.chain.split(" via ")
 
 
 def audit_items(entries: Sequence[AuditEntry]) -> list[AuditItem]:

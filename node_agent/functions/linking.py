@@ -86,7 +86,7 @@ class Linking:
         self.directory = Directory(clock=clock)
         self.directory.observe(lambda peer, is_connected: on_link())
         self.directory.observe_waiting(self._wake_pools)
-        self._breaches = BreachLog(audit, clock)
+        self._breaches = BreachLog(audit, clock, home=settings.identity.trust_domain)
         self.directory.on_breach = self._breaches.note
 
     def register(
@@ -330,10 +330,12 @@ class Linking:
         return tuple(sorted(role.name for role in self.roles.roles_of(subject)))
 
     def _named(self, text: str) -> NodeIdentity:
+        """Return whom ``text`` means; a bare node name is one of this node's trust domain."""
+        home = f"spiffe://{self._settings.identity.trust_domain}/node/{text}"
         for spec in self._connectors():
-            if text in (spec.name, spec.peer, NodeIdentity.parse(spec.peer).name):
+            if text in (spec.name, spec.peer) or spec.peer == home:
                 return NodeIdentity.parse(spec.peer)
         for peer in self.directory.snapshot():
-            if text in (peer.peer, NodeIdentity.parse(peer.peer).name):
+            if peer.peer in (text, home):
                 return NodeIdentity.parse(peer.peer)
         raise NotFound(f"no connector and no connected peer is called {text!r}")

@@ -282,7 +282,8 @@ class Management:
 
     async def audit(self, wanted: AuditSelection) -> Sequence[AuditItem]:
         """Return audit entries."""
-        return audit_items(await select_entries(self._store, wanted))
+        home = self._node.trust_domain
+        return audit_items(await select_entries(self._store, wanted, home=home))
 
     async def verify_audit(self) -> AuditVerification:
         """Recompute the audit chain, and hold it against the signed checkpoints."""

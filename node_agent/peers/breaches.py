@@ -32,10 +32,13 @@ _MOST_REMEMBERED: Final = 1000
 
 
 class BreachLog:
-    """Write them with ``audit``; ``close`` waits for the last."""
+    """Write them with ``audit``; ``close`` waits for the last. ``home`` is our trust domain."""
 
-    def __init__(self, audit: Callable[[AuditRecord], Awaitable[None]], clock: Clock) -> None:
+    def __init__(
+        self, audit: Callable[[AuditRecord], Awaitable[None]], clock: Clock, *, home: str = ""
+    ) -> None:
         self._trail = AuditTrail(audit)
+        self._home = home
         self._clock = clock
         self._noted: dict[tuple[NodeIdentity, str], tuple[float, int]] = {}
         self._writing: set[asyncio.Task[None]] = set()
@@ -58,7 +61,7 @@ class BreachLog:
             at=self._clock.now(),
             action="peer.link",
             allowed=False,
-            chain=describe_chain((peer,)),
+            chain=describe_chain((peer,), home=self._home),
             resources=("/peer/incoming",),
             reason=reason,
             detail=detail,

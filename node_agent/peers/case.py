@@ -31,12 +31,14 @@ _MAX_METHOD_CHARACTERS = 64
 class Case:
     """What is known of a call so far; a denial at any point is audited from it.
 
-    Until the envelope has been verified, only the link says who asks. ``at`` is the wall clock.
+    Until the envelope has been verified, only the link says who asks. ``at`` is the wall clock,
+    ``home`` this node's trust domain.
     """
 
     call: IncomingCall
     roles: RoleSet
     at: float
+    home: str = ""
     request: VerifiedRequest | None = None
     resources: tuple[str, ...] = ()
 
@@ -83,7 +85,7 @@ class Case:
             at=self.at,
             action=self.method,
             allowed=allowed,
-            chain=describe_chain(chain, requester=requester),
+            chain=describe_chain(chain, requester=requester, home=self.home),
             resources=self.resources,
             reason=reason,
             detail=known,

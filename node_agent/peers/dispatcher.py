@@ -121,7 +121,8 @@ class Dispatcher:
 
     async def handle(self, call: IncomingCall) -> RawAnswer:
         """Serve one request of a peer: the root of its task, so nothing is raised but the end."""
-        case = Case(call, self._roles, at=self._identity.clock.now())
+        identity = self._identity
+        case = Case(call, self._roles, at=identity.clock.now(), home=identity.node.trust_domain)
         try:
             return await self._serve(case)
         except PolicyDenied as denial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,6 +55,19 @@ def test_the_role_comes_first_and_nothing_of_other_nodes_is_touched(
     role = bodies["/v1/objects/peer_roles/isolated-ra1"]
     assert role == {"members": [NODE], "rules": [{"resource": "/**", "effect": "deny"}]}
     assert bodies["/v1/objects/peer_connectors/ra1"]["enabled"] is False
+
+
+def test_nodes_of_one_name_in_two_trust_domains_are_isolated_apart(
+    peersys: CommandLine, agent: AdminStandIn
+) -> None:
+    an_agent(agent, connections=0)
+    roles = set()
+    for domain in ("acme.example", "beta.example"):
+        run = peersys("peer", "isolate", f"spiffe://{domain}/node/ra1", "--dry-run", "--json")
+        roles.add(json.loads(run.out)["role"])
+    assert len(roles) == 2
+    assert "isolated-ra1" not in roles
+    assert all(len(role) <= 63 for role in roles)
 
 
 def test_a_link_that_stays_up_is_a_failed_check(peersys: CommandLine, agent: AdminStandIn) -> None:

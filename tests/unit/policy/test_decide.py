@@ -186,6 +186,8 @@ def test_every_resource_of_every_operation_is_known() -> None:
     }
     defaults = {
         "authority": "x",
+        "profile": "y",
+        "approval": bytes(32),
         "serial": 1,
         "csr": b"",
         "source": "s",
@@ -235,6 +237,15 @@ def test_a_chain_reads_from_the_requester_outward() -> None:
         == "alice via ra1 via proxy1"
     )
     assert describe_chain((Requester("bob"),)) == "bob"
+
+
+def test_a_node_of_another_trust_domain_stands_in_a_chain_by_its_whole_identity() -> None:
+    chain = (peer("ra1"), peer("proxy1"))
+    home = chain[0].node.trust_domain
+    assert describe_chain(chain, home=home) == "ra1 via proxy1"
+    assert describe_chain(chain, home="pki.elsewhere") == (
+        f"spiffe://{home}/node/ra1 via spiffe://{home}/node/proxy1"
+    )
 
 
 def test_a_decision_costs_microseconds_not_rules() -> None:
