@@ -56,6 +56,10 @@ class Follower(Protocol):
         """More has changed than is worth looking at."""
         ...
 
+    async def settled(self) -> None:
+        """Return once all of that is in force here."""
+        ...
+
 
 class StoreFollower:
     """Run with ``run()``. ``refresh`` takes over objects and keys, as management does; ``begin`` is
@@ -103,6 +107,7 @@ class StoreFollower:
             self._revision = heads.revision
         if heads.position > self._position:
             await self._follow_log(heads.position)
+            await self._follower.settled()
             self._changed.announce()
 
     async def _follow_log(self, end: int) -> None:

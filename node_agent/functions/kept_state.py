@@ -58,6 +58,10 @@ class KeptState:
             self.status_listed(authority.authority_id)
             await self.crl_changed(authority.authority_id)
 
+    async def settled(self) -> None:
+        """Return once no answer of before is given any more."""
+        await self._kept.settled()
+
     def _own_name(self, authority_id: str) -> str | None:
         known = self._known.get(authority_id)
         if known is None or self._objects.find("certification_authorities", known.name) is None:

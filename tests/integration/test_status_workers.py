@@ -22,6 +22,7 @@ from cryptography.x509 import ocsp
 
 from tests.support.agents import AUTHORITY, Agent, Topology
 from tests.support.openssl import make_csr
+from tests.support.postgres import postgres_url
 from tests.support.processes import ManagedProcess, free_address, wait_until
 from tests.support.rest import http_request
 
@@ -45,6 +46,10 @@ def topology(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Topology]:
 @pytest.fixture
 def certificate(topology: Topology, tmp_path: Path) -> Certificate:
     """Return a fresh certificate that the VA knows."""
+    return issue(topology, tmp_path)
+
+
+def issue(topology: Topology, tmp_path: Path) -> Certificate:
     status, issued = topology.rest().enroll(make_csr(tmp_path))
     assert status == 201
     pem = (issued["certificate"] + issued["chain"]).encode()
@@ -299,3 +304,16 @@ def test_a_port_in_use_is_named_though_workers_could_share_it(
     assert address in process.log_tail()
     assert "can't be listened on" in process.log_tail()
     process.kill()
+
+
+def test_workers_read_postgresql_as_well(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        urls = {name: stack.enter_context(postgres_url()) for name in ("ca1", "ra1", "va1")}
+        topology = stack.enter_context(
+            Topology(tmp_path, store_url=urls.__getitem__, settings={"workers": WORKERS})
+        )
+        certificate = issue(topology, tmp_path)
+        connections = certificate.connect()
+        certificate.revoke()
+        assert {certificate.ask(connection) for connection in connections} == {"revoked"}
+        close(connections)

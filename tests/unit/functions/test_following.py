@@ -29,6 +29,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
+        self.settled_after: list[int] = []
         self.failure: Exception | None = None
 
     def status_changed(self, authority_id: str, serial: int) -> None:
@@ -42,6 +43,9 @@ class Recorder:
 
     async def everything_changed(self) -> None:
         self.told.append(("everything", None))
+
+    async def settled(self) -> None:
+        self.settled_after.append(len(self.told))
 
     async def refresh(self) -> None:
         if self.failure is not None:
@@ -86,6 +90,7 @@ def test_each_sort_of_change_is_told_once(tmp_path: Path) -> None:
                 ("crl", AUTHORITY),
             ]
             assert changed.count == 1
+            assert node.settled_after == [5], "a hung status worker would be waited for"
 
     run(scenario())
 
