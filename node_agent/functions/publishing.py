@@ -493,7 +493,7 @@ class Publisher:
 
     async def _published(self, entry: ChangeEntry) -> AsyncIterator[PublishedEntry]:
         """Yield the entry as this publisher's options have it, what it takes to read it ahead."""
-        if entry.kind is ChangeKind.CERTIFICATE:
+        if entry.kind is ChangeKind.CERTIFICATE and "certificate" not in self.spec.content:
             payload = decode(entry.kind, entry.payload)
             assert isinstance(payload, CertificatePayload)
             yield self._certificate(entry, payload)

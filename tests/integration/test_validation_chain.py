@@ -55,8 +55,16 @@ class Asked:
 
     def wait(self, va: Agent, word: str, *, timeout_seconds: float = 30) -> None:
         """Wait until a VA says ``word``."""
+
+        def says_so() -> bool:
+            try:
+                return self.said_by(va) == word
+            except AssertionError:
+                # A VA that has just begun has no signer yet.
+                return False
+
         wait_until(
-            lambda: self._files.ocsp(va.listen["status"]) == word,
+            says_so,
             timeout_seconds=timeout_seconds,
             what=f"{va.name} says {word}",
         )
