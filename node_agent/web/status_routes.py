@@ -95,9 +95,10 @@ class StatusRoutes:
         der = request_from_path(path)
         if der is None or len(der) > self._settings.body_bytes:
             return None
-        if len(self.paths) >= self._settings.kept_paths:
-            self.paths.clear()  # cheaper than an order of use: what is asked for refills at once
-        self.paths[target] = der
+        if len(target) <= self._settings.kept_path_bytes:
+            if len(self.paths) >= self._settings.kept_paths:
+                self.paths.clear()  # cheaper than an order of use: what is asked for comes again
+            self.paths[target] = der
         return der
 
     async def _file(self, request: StatusRequest, second: int) -> Answer:

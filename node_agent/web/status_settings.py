@@ -12,7 +12,8 @@ class StatusSettings:
     """Limits of the status port.
 
     RFC 5019 requests are below 255 bytes; ``body_bytes`` leaves room for requests with many
-    certificates. ``kept_paths`` bounds how many GET paths are remembered decoded.
+    certificates. ``kept_paths`` bounds how many GET paths are remembered decoded, none of them
+    longer than ``kept_path_bytes``: strangers choose them.
     """
 
     header_bytes: int = 8 * 1024
@@ -26,4 +27,5 @@ class StatusSettings:
     max_connections: int = 10_000
     download_max_age_seconds: int = 3600
     kept_paths: int = 4096
+    kept_path_bytes: int = 512
     backlog: int = 4096

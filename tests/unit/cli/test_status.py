@@ -46,6 +46,20 @@ def test_json_is_the_answer_itself(peersys: CommandLine, agent: AdminStandIn) ->
     assert json.loads(peersys("status", "--json").out) == va_status()
 
 
+def test_status_workers_are_listed_where_there_are_some(
+    peersys: CommandLine, agent: AdminStandIn
+) -> None:
+    worker = {
+        **{"number": 1, "state": "up", "pid": 4711, "restarts": 3, "connections": 12},
+        **{"kept_answers": 5000, "kept_octets": 2**23, "memory_octets": 80 * 2**20},
+    }
+    agent.answer("GET", "/v1/status", {**va_status(), "status_workers": [worker]})
+    out = peersys("status").out
+    assert out.splitlines()[-1].split() == ["1", "up", "4711", "3", "12", "5000", "80", "MiB"]
+    agent.answer("GET", "/v1/status", va_status())
+    assert "Status workers" not in peersys("status").out
+
+
 def test_error_of_a_link_is_shown_only_while_it_is_not_up(
     peersys: CommandLine, agent: AdminStandIn
 ) -> None:

@@ -101,6 +101,35 @@ def test_kept_answer_is_served_until_it_is_dropped_and_never_past_its_end() -> N
     run(main())
 
 
+def test_what_is_remembered_of_paths_is_bounded() -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        target = get_target(backend.request()).encode()
+        limits = {"kept_path_bytes": len(target), "kept_paths": 2}
+        async with status_port(backend, **limits) as (server, port), await Client.tcp(port) as it:
+            for query in ("", "?"):
+                assert (await it.request("GET", target.decode() + query)).status == 200
+            assert list(server.routes.paths) == [target]
+
+    run(main())
+
+
+def test_an_answer_is_in_memory_as_http_for_its_second_alone() -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        request = backend.request()
+        async with status_port(backend) as (server, port), await Client.tcp(port) as client:
+            for _ in range(2):
+                await client.request("POST", "/", request)
+            (kept,) = backend.kept.values()
+            assert kept.wire
+            await until(lambda: not kept.wire)
+            assert server.wired == []
+            assert (await client.request("POST", "/", request)).status == 200
+
+    run(main())
+
+
 def test_date_and_max_age_move_on_with_the_clock() -> None:
     async def main() -> None:
         backend = MemoryStatus()
