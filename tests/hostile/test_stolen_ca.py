@@ -109,7 +109,7 @@ def test_a_forged_revocation_list_is_not_taken(
     assert topology.ra.admin.get("/v1/health")["status"] == "ok"
 
 
-@pytest.mark.parametrize("method", ["node.apply", "objects.put", "token.export", "ra.approve", "x"])
+@pytest.mark.parametrize("method", ["node.apply", "objects.put", "token.export", "ra.issue", "x"])
 def test_there_is_no_operation_that_manages_an_ra(
     topology: Topology, thief: HostileNode, last: int, method: str
 ) -> None:
