@@ -353,10 +353,10 @@ certificate_scope:
   choices: [own, all]
   default: own
 max_issued_certificates:
-  description: How many certificates the tenant is issued in O(issued_period_seconds). Without it, any number.
+  description: How many certificates the tenant is issued in a period. Without it, any number.
   type: int
 issued_period_seconds:
-  description: What O(max_issued_certificates) counts in, in whole hours up to 31 days.
+  description: The period in which issued certificates are counted, in whole hours up to 31 days.
   type: int
   default: 86400
 max_valid_certificates:
