@@ -47,6 +47,9 @@ CONFIRM_SECONDS: Final = 0.7
 a revocation is still in force within a second.
 """
 
+LATE_SECONDS: Final = 0.05
+"""Before a worker is blamed: what it said may lie unread, because it was us who stood still."""
+
 PULSE_SECONDS: Final = 1.0
 MUTE_SECONDS: Final = 3.0
 START_SECONDS: Final = 30.0
@@ -149,8 +152,9 @@ class WorkerProcess:
         if not self.is_listening or self._ended.is_set():
             return
         confirmed = self._waiting[self._pulse()] = self._loop.create_future()
-        done, _ = await asyncio.wait([confirmed], timeout=CONFIRM_SECONDS)
-        if not done:
+        for seconds in (CONFIRM_SECONDS, LATE_SECONDS):
+            await asyncio.wait([confirmed], timeout=seconds)
+        if not confirmed.done():
             self.kill("it doesn't confirm what it was told")
             await asyncio.wait([confirmed])
 
@@ -173,15 +177,19 @@ class WorkerProcess:
 
     async def _watch(self) -> None:
         while not self._ended.is_set():
-            now = self._loop.time()
-            if not self.is_listening:
-                if now - self._started_at > START_SECONDS:
-                    self.kill("it doesn't start")
-            elif now - self._confirmed_at > MUTE_SECONDS:
-                self.kill("it gives no sign of life")
-            else:
+            if self._complaint():
+                await asyncio.sleep(LATE_SECONDS)
+                if complaint := self._complaint():
+                    self.kill(complaint)
+            if self.is_listening:
                 self._pulse()
             await asyncio.sleep(PULSE_SECONDS)
+
+    def _complaint(self) -> str:
+        now = self._loop.time()
+        if not self.is_listening:
+            return "it doesn't start" if now - self._started_at > START_SECONDS else ""
+        return "it gives no sign of life" if now - self._confirmed_at > MUTE_SECONDS else ""
 
     def _pulse(self) -> int:
         self._number += 1

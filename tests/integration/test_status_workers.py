@@ -263,6 +263,27 @@ def _up(agent: Agent) -> list[dict[str, Any]]:
     return [item for item in workers(agent) if item["state"] == "up"]
 
 
+def test_an_agent_that_stood_still_does_not_blame_its_workers(
+    topology: Topology, certificate: Certificate
+) -> None:
+    before = wait_for_all(topology.va)
+    agent = topology.va.running
+    agent.signal(signal.SIGSTOP)
+    try:
+        wait_until(
+            lambda: http_request(topology.va.listen["status"], "GET", "/health")[0] == 503,
+            timeout_seconds=30,
+            what="a worker that hears nothing calls itself failed",
+        )
+        assert certificate.ask() == "good"
+    finally:
+        agent.signal(signal.SIGCONT)
+    topology.wait_healthy()
+    after = wait_for_all(topology.va)
+    assert [item["pid"] for item in after] == [item["pid"] for item in before]
+    close(certificate.connect())
+
+
 def test_no_worker_outlives_an_agent_that_was_killed(
     topology: Topology, certificate: Certificate
 ) -> None:
