@@ -197,6 +197,9 @@ class PeerRoleSpec(_Spec, frozen=True):
 
     ``tenant`` owns what its members enrol, the role's own name where none is given. ``own``: they
     see only that tenant's certificates. The bounds are on the tenant's certificates together.
+
+    ``names`` are those that may be asked for, as ``dns:example.org`` (itself and below); any where
+    none is given.
     """
 
     name: Name
@@ -207,6 +210,7 @@ class PeerRoleSpec(_Spec, frozen=True):
     max_issued_certificates: PositiveInt | None = None
     issued_period_seconds: PositiveInt = 86400
     max_valid_certificates: PositiveInt | None = None
+    names: tuple[str, ...] = ()
 
 
 class PeerIssuerSpec(_Spec, frozen=True):
@@ -276,7 +280,8 @@ class RequesterSpec(_Spec, frozen=True):
     """Someone who may ask at this RA: by API token (``token_sha256``: hexadecimal SHA-256 of a
     token of at least 128 random bits) or by client certificate (``certificate_sha256``).
 
-    ``rules`` use the same resources as peer roles (``/ra/enroll``, ``/ca/issuing``, …).
+    ``rules`` use the same resources as peer roles (``/ra/enroll``, ``/ca/issuing``, …), and
+    ``names`` are as there.
     """
 
     name: Name
@@ -284,6 +289,7 @@ class RequesterSpec(_Spec, frozen=True):
     certificate_sha256: str | None = None
     rules: tuple[AccessRule, ...] = ()
     client_trust_anchors: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class NodeSpecification(_Spec, frozen=True):

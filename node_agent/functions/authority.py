@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from node_agent.errors import Conflict, NotFound, RequestRefused
+from node_agent.errors import Conflict, NotFound, PolicyDenied, RequestRefused
 from node_agent.functions.approvals import Approvals
 from node_agent.functions.certificate_records import (
     Provenance,
@@ -43,7 +43,7 @@ from node_agent.pki.authorities import prepare_ocsp_signer
 from node_agent.pki.csr import parse_csr
 from node_agent.pki.issue import ToBeSigned, prepare
 from node_agent.pki.revoke import Reason
-from node_agent.policy import tenancy_of
+from node_agent.policy import refuse_names, tenancy_of
 from node_agent.store.records import (
     AuditRecord,
     CertificateQuery,
@@ -103,8 +103,9 @@ class AuthorityService:
         """Issue a certificate, or return the one that this request id was answered with, or what
         it waits for.
 
-        Raises CsrRefused, ProfileViolation, LintFailed, ApprovalEnded; Conflict for a request id
-        that was used for something else.
+        Raises CsrRefused, ProfileViolation, LintFailed, ApprovalEnded; PolicyDenied for a name that
+        somebody on the way may not ask for; Conflict for a request id that was used for something
+        else.
         """
         authority = self._authorities.online(request.authority)
         try:
@@ -112,6 +113,7 @@ class AuthorityService:
         except RequestRefused as refusal:
             # What was issued stays issued, also when the profile has become stricter since.
             return await self._repeated(context, authority, refusal)
+        _check_names(context, prepared)
         permit = await self.approvals.permit(context, authority, request, prepared)
         if isinstance(permit, Waiting):
             return CertificateAnswer(chain=(), waiting=permit)
@@ -390,6 +392,15 @@ def _status(text: str | None) -> CertificateStatus | None:
         raise RequestRefused(
             f"{text!r} is not a status", field="status", remedy="use good, on_hold or revoked"
         ) from error
+
+
+def _check_names(context: Context, prepared: ToBeSigned) -> None:
+    """Hold everyone on the way to the names that they may ask for. Raises PolicyDenied."""
+    common = (value for attribute, value in prepared.subject if attribute == "common_name")
+    chain = (context.origin, *context.via)
+    reason = refuse_names(chain, prepared.names, common, context.roles)
+    if reason is not None:
+        raise PolicyDenied(reason, rule="names")
 
 
 def _visible_to(context: Context) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ a denied one here, because it goes nowhere else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from node_agent.errors import AwaitsApproval, PolicyDenied
 from node_agent.functions.encoding import (
@@ -32,7 +32,7 @@ from node_agent.peers.operations import (
     serial_octets,
 )
 from node_agent.pki.csr import parse_csr
-from node_agent.policy import AccessRequest, RoleSet, decide
+from node_agent.policy import AccessRequest, RoleSet, decide, refuse_names
 from node_agent.policy import Requester as RequesterSubject
 from node_agent.store.records import AuditRecord
 from node_agent.web.backends import (
@@ -111,7 +111,12 @@ class Registration:
         )
         await self._check(requester, ENROLL, request)
         # A CSR that the CA would refuse isn't worth a credit of the link.
-        parse_csr(call.csr)
+        csr = parse_csr(call.csr)
+        common = (value for attribute, value in csr.subject if attribute == "common_name")
+        subject = RequesterSubject(requester.name)
+        reason = refuse_names((subject,), csr.alternative_names, common, self._roles())
+        if reason is not None:
+            await self._deny(requester, ENROLL, ENROLL.resources(request), reason, rule="names")
         answer = await self._send(requester, ENROLL, request, call.authority, call.request_id)
         if answer.waiting is not None:
             raise _awaits(answer.waiting)
@@ -186,8 +191,18 @@ class Registration:
         resources = operation.resources(request)
         subject = RequesterSubject(requester.name)
         decision = decide(AccessRequest(operation.method, resources, (subject,)), self._roles())
-        if decision.allowed:
-            return
+        if not decision.allowed:
+            await self._deny(requester, operation, resources, decision.reason, rule=decision.rule)
+
+    async def _deny(
+        self,
+        requester: Requester,
+        operation: Operation[Any, Any],
+        resources: tuple[str, ...],
+        reason: str,
+        *,
+        rule: str,
+    ) -> NoReturn:
         await self._audit(
             AuditRecord(
                 at=self._clock.now(),
@@ -195,10 +210,10 @@ class Registration:
                 allowed=False,
                 chain=requester.name,
                 resources=resources,
-                reason=decision.reason,
+                reason=reason,
             )
         )
-        raise PolicyDenied(decision.reason, rule=decision.rule)
+        raise PolicyDenied(reason, rule=rule)
 
     async def _ask(
         self,

@@ -26,6 +26,7 @@ from node_agent.policy.parse import (
     parse_roles,
     parse_rule,
 )
+from node_agent.policy.permitted_names import refuse_names
 from node_agent.policy.resources import RESOURCES, is_resource
 from node_agent.policy.tenancy import Tenancy, tenancy_of
 
@@ -54,5 +55,6 @@ __all__ = [
     "parse_role",
     "parse_roles",
     "parse_rule",
+    "refuse_names",
     "tenancy_of",
 ]

@@ -16,6 +16,7 @@ from node_agent.policy.model import (
     Decision,
     Member,
     MemberKind,
+    PermittedName,
     Requester,
     Role,
     Rule,
@@ -27,7 +28,7 @@ from node_agent.policy.resources import ALL_BELOW, ANY_SEGMENT, is_resource, spl
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["RoleSet", "decide", "grants"]
+__all__ = ["RoleSet", "decide", "grants", "name_of"]
 
 # A peer chooses the names that it asks for. What is remembered of them is bounded: this many
 # subjects and this many resources of each, then forgotten and computed anew.
@@ -60,6 +61,10 @@ class RoleSet:
     def verdict(self, subject: Subject, resource: str) -> Verdict:
         """Return whether ``subject`` is granted ``resource``, and by or for lack of which rule."""
         return self._grants_of(subject).verdict(resource)
+
+    def permitted_names(self, subject: Subject) -> tuple[PermittedName, ...]:
+        """Return which names ``subject`` may ask for; nothing where none of its roles says."""
+        return tuple(name for role in self.roles_of(subject) for name in role.permitted_names)
 
     def permits(self, subject: Subject, resource: str) -> bool:
         """Tell whether ``subject`` is granted ``resource``."""
@@ -155,7 +160,7 @@ class _Grants:
 
     def _judge(self, resource: str) -> Verdict:
         segments = split_path(resource)
-        who = _name_of(self._subject)
+        who = name_of(self._subject)
         if segments is None or not is_resource(resource):
             return Verdict(self._subject, resource, False, "", f"{resource!r} is no resource")
         denied = self._deny.find(segments)
@@ -170,7 +175,8 @@ class _Grants:
         return Verdict(self._subject, resource, True, str(allowed), reason)
 
 
-def _name_of(subject: Subject) -> str:
+def name_of(subject: Subject) -> str:
+    """Return what a subject is called in a reason."""
     return subject.node.uri if isinstance(subject, PeerIdentity) else f"requester {subject.name}"
 
 

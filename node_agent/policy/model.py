@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Literal
 
 from node_agent.identity import PeerIdentity
 
@@ -12,6 +13,8 @@ __all__ = [
     "Decision",
     "Member",
     "MemberKind",
+    "NameKind",
+    "PermittedName",
     "Quota",
     "Requester",
     "Role",
@@ -73,6 +76,18 @@ class Rule:
         return f"{self.where} ({'allow' if self.allows else 'deny'} {self.resource})"
 
 
+NameKind = Literal["dns", "ip", "email", "uri"]
+
+
+@dataclass(frozen=True, slots=True)
+class PermittedName:
+    """Names of one kind that a role may ask for; ``where`` names the role for people."""
+
+    kind: NameKind
+    value: str
+    where: str
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """How many certificates a tenant gets: issued in any ``issued_period_seconds``, and valid at
@@ -87,7 +102,8 @@ class Quota:
 @dataclass(frozen=True, slots=True)
 class Role:
     """Members and their rules; ``name`` as in the object it was parsed from. ``tenant`` owns what
-    its members enrol; with ``sees_all`` they see the certificates of every tenant.
+    its members enrol; with ``sees_all`` they see the certificates of every tenant. Without
+    ``permitted_names`` they may ask for any.
     """
 
     name: str
@@ -96,6 +112,7 @@ class Role:
     tenant: str = ""
     sees_all: bool = False
     quota: Quota = Quota()
+    permitted_names: tuple[PermittedName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from cryptography import x509
 from node_agent.errors import ConfigError
 from node_agent.identity import NodeIdentity
 from node_agent.policy.decide import RoleSet
-from node_agent.policy.model import Member, MemberKind, Quota, Role, Rule
+from node_agent.policy.model import Member, MemberKind, PermittedName, Quota, Role, Rule
+from node_agent.policy.permitted_names import parse_permitted_name
 from node_agent.policy.resources import ALL_BELOW, ANY_SEGMENT, RESOURCES, can_match, split_path
 
 if TYPE_CHECKING:
@@ -63,13 +64,20 @@ def parse_role(spec: PeerRoleSpec) -> Role:
         tenant=spec.tenant or spec.name,
         sees_all=spec.certificate_scope == "all",
         quota=_parse_quota(spec, where),
+        permitted_names=_parse_names(spec.names, where),
     )
 
 
 def parse_requester(spec: RequesterSpec) -> Role:
     """Return the requester's rules as a role that has only it as a member."""
     member = Member(MemberKind.REQUESTER, spec.name)
-    return Role(spec.name, frozenset({member}), _parse_rules(spec.rules, f"requesters/{spec.name}"))
+    where = f"requesters/{spec.name}"
+    return Role(
+        spec.name,
+        frozenset({member}),
+        _parse_rules(spec.rules, where),
+        permitted_names=_parse_names(spec.names, where),
+    )
 
 
 def parse_member(text: str, *, where: str = "") -> Member:
@@ -120,6 +128,13 @@ def _parse_quota(spec: PeerRoleSpec, where: str) -> Quota:
 def _parse_rules(rules: Sequence[AccessRule], where: str) -> tuple[Rule, ...]:
     return tuple(
         parse_rule(rule, where=f"{where}: rules[{index}]") for index, rule in enumerate(rules)
+    )
+
+
+def _parse_names(names: Sequence[str], where: str) -> tuple[PermittedName, ...]:
+    return tuple(
+        parse_permitted_name(text, where=f"{where}: names[{index}]")
+        for index, text in enumerate(names)
     )
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
 
-from node_agent.errors import Conflict, CsrRefused, NotFound, ProfileViolation, RequestRefused
+from node_agent.errors import (
+    Conflict,
+    CsrRefused,
+    NotFound,
+    PolicyDenied,
+    ProfileViolation,
+    RequestRefused,
+)
+from node_agent.objects import PeerRoleSpec
 from node_agent.peers.operations import (
     CertificateAnswer,
     CertifySignerRequest,
@@ -18,6 +27,7 @@ from node_agent.peers.operations import (
     StatusRequest,
     serial_octets,
 )
+from node_agent.policy import parse_roles
 from node_agent.store.records import CertificateStatus
 from node_agent.web.backends import RevocationOrder
 from tests.support.csrs import csr_der
@@ -140,6 +150,22 @@ def test_a_refused_request_leaves_no_certificate(tmp_path: Path) -> None:
             with pytest.raises(RequestRefused, match="no profile"):
                 await own.service.enroll(context(), enrol_request(profile="other"))
             assert await own.store.last_position() == before
+
+    run(scenario())
+
+
+def test_an_ra_gets_no_certificate_for_names_that_are_not_its_own(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        role = PeerRoleSpec(
+            name="ra1", members=("spiffe://test.example/node/ra1",), names=("dns:example.org",)
+        )
+        asker = replace(context(), roles=parse_roles([role]))
+        async with own_authority(tmp_path) as own:
+            before = await own.store.last_position()
+            with pytest.raises(PolicyDenied, match=r"peer_roles/ra1: names\[0\]"):
+                await own.service.enroll(asker, enrol_request("www.example.com"))
+            assert await own.store.last_position() == before
+            await own.service.enroll(asker, enrol_request("www.example.org"))
 
     run(scenario())
 

@@ -362,6 +362,13 @@ issued_period_seconds:
 max_valid_certificates:
   description: How many valid certificates the tenant has at one time. Without it, any number.
   type: int
+names:
+  description:
+    - The names that may be asked for, as V(dns:example.org) (itself and below), V(ip:192.0.2.0/24), V(email:example.org) or V(uri:example.org).
+    - Without any, every name that the profile allows.
+  type: list
+  elements: str
+  default: []
 """
     + _RULES
 )
@@ -494,6 +501,13 @@ certificate_sha256:
   type: str
 client_trust_anchors:
   description: PEM certificates of the CAs that issue the requester's client certificates.
+  type: list
+  elements: str
+  default: []
+names:
+  description:
+    - The names that may be asked for, as V(dns:example.org) (itself and below), V(ip:192.0.2.0/24), V(email:example.org) or V(uri:example.org).
+    - Without any, every name that the profile allows.
   type: list
   elements: str
   default: []

@@ -191,6 +191,7 @@ PEER_ROLE = ArgumentSpec(
         "max_issued_certificates": _number(),
         "issued_period_seconds": _number(86400),
         "max_valid_certificates": _number(),
+        "names": _texts(),
     }
 )
 PEER_CONNECTOR = ArgumentSpec(
@@ -240,6 +241,7 @@ REQUESTER = ArgumentSpec(
         "certificate_sha256": _text(),
         "rules": _RULES,
         "client_trust_anchors": _texts(),
+        "names": _texts(),
     }
 )
 
