@@ -36,6 +36,7 @@ _EXPECTED = {
     "LintFailed": 422,
     "SelfApproval": 422,
     "ApprovalEnded": 422,
+    "QuotaExceeded": 429,
     "NotFound": 404,
     "Conflict": 409,
     "Outdated": 409,
@@ -65,7 +66,7 @@ def test_status_of_each_error(name: str) -> None:
         assert answer.problem.status == _EXPECTED[name]
         assert answer.problem.type.startswith("urn:peersys:problem:")
         assert answer.problem.title
-        assert ("Retry-After" in answer.headers) is (_EXPECTED[name] == 503)
+        assert ("Retry-After" in answer.headers) is (_EXPECTED[name] in (429, 503))
 
 
 @pytest.mark.parametrize("name", sorted(_EXPECTED))
