@@ -265,6 +265,9 @@ class SignerSpec(_Spec, frozen=True):
     ``unknown_serial``: what is answered for a serial that isn't recorded here. Without one it is
     ``unknown`` where the CA publishes all certificates, and ``unauthorized`` where it publishes
     only revoked ones: there somebody must choose. ``good`` counts only there.
+
+    ``certificate_retrieval``: anybody may fetch this CA's end-entity certificates by serial number
+    at the status port. They may hold personal data, so it is off unless somebody wants it.
     """
 
     name: Name
@@ -274,6 +277,7 @@ class SignerSpec(_Spec, frozen=True):
     validity_seconds: PositiveInt = 3600
     renew_before_seconds: PositiveInt = 7 * 86400
     unknown_serial: Literal["unknown", "unauthorized", "revoked", "good"] | None = None
+    certificate_retrieval: bool = False
 
 
 class RequesterSpec(_Spec, frozen=True):

@@ -96,6 +96,8 @@ class KnownAuthorities:
         self._by_id: dict[str, KnownAuthority] = {}
         self._by_name: dict[str, list[KnownAuthority]] = {}
         self._by_issuer: dict[IssuerHashes, KnownAuthority] = {}
+        self.revision = 0
+        """Moves with every change."""
 
     def add(self, authority: KnownAuthority) -> bool:
         """File ``authority``; tell whether it is new. Raises PolicyDenied when its name belongs to
@@ -151,6 +153,7 @@ class KnownAuthorities:
         return {name: found[-1].authority_id for name, found in self._by_name.items() if found}
 
     def _file(self, authority: KnownAuthority) -> None:
+        self.revision += 1
         self._by_id[authority.authority_id] = authority
         same_name = self._by_name.setdefault(authority.name, [])
         same_name[:] = [old for old in same_name if old.authority_id != authority.authority_id]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import structlog
 
 from node_agent.errors import NodeAgentError, RequestRefused, Unavailable
+from node_agent.functions.certificate_store import CertificateStore
 from node_agent.functions.response_cache import DEFAULT_OCTETS, ResponseCache
 from node_agent.pki.ocsp import (
     CertId,
@@ -87,6 +88,7 @@ class Responder:
         lag_seconds: Callable[[], float | None] = lambda: 0.0,
         cache_octets: int = DEFAULT_OCTETS,
     ) -> None:
+        self.retrieval = CertificateStore(store=store, known=known, signers=signers, clock=clock)
         self._store = store
         self._known = known
         self._signers = signers

@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from node_agent.pki import der
 
-__all__ = ["CertificateOutline", "outline"]
+__all__ = ["CertificateOutline", "outline", "subject_key_id"]
 
 _VERSION_TAG = 0xA0
+_EXTENSIONS_TAG = 0xA3
+_SUBJECT_KEY_ID = der.oid("2.5.29.14")
 
 
 class CertificateOutline(NamedTuple):
@@ -29,9 +31,7 @@ class CertificateOutline(NamedTuple):
 
 def outline(certificate: bytes) -> CertificateOutline:
     """Return the outline of a DER certificate. Raises DerError when it hasn't its form."""
-    _, start, end = der.read(certificate)
-    _, start, end = der.read(certificate, start)
-    fields = der.children(certificate[start:end])
+    fields = _tbs_fields(certificate)
     if fields and fields[0][0] == _VERSION_TAG:
         fields = fields[1:]
     if len(fields) < 6:
@@ -44,3 +44,24 @@ def outline(certificate: bytes) -> CertificateOutline:
     return CertificateOutline(
         der.decode_integer(serial), issuer, not_before, not_after, subject, spki
     )
+
+
+def subject_key_id(certificate: bytes) -> bytes | None:
+    """Return the subject key identifier of a DER certificate, None without one. Raises DerError."""
+    tag, content, _ = _tbs_fields(certificate)[-1]
+    if tag != _EXTENSIONS_TAG:
+        return None
+    for _, extension, _ in der.children(der.read_all(content, der.SEQUENCE)):
+        parts = der.children(extension)
+        if parts and parts[0][2] == _SUBJECT_KEY_ID:
+            return der.read_all(parts[-1][1], der.OCTET_STRING)
+    return None
+
+
+def _tbs_fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:
+    _, start, _ = der.read(certificate)
+    _, start, end = der.read(certificate, start)
+    fields = der.children(certificate[start:end])
+    if not fields:
+        raise der.DerError("an empty certificate")
+    return fields

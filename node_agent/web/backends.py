@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from node_agent.objects import NodeSpecification, ObjectSpec
+    from node_agent.web.certificate_search import SearchKey
 
 __all__ = [
     "REASON_NUMBERS",
@@ -138,6 +139,8 @@ __all__ = [
     "RevocationReason",
     "ServiceUrls",
     "SignerStatus",
+    "FoundCertificates",
+    "RetrievalBackend",
     "StatusBackend",
     "StatusReport",
     "StatusWorkerStatus",
@@ -364,6 +367,7 @@ class CachedResponse:
 class Download:
     """A file of the status port: CRL (``application/pkix-crl``) or CA certificate
     (``application/pkix-cert``), DER. ``etag`` without quotes; ``expires_at`` is nextUpdate.
+    ``is_immutable``: the address names the content, so that it never changes.
 
     A file that is too long to keep has ``read`` instead of ``data``: it yields the ``octets`` from
     a given offset on, piece by piece, and may raise when the file is replaced meanwhile.
@@ -374,6 +378,7 @@ class Download:
     etag: str
     last_modified: int
     expires_at: int | None = None
+    is_immutable: bool = False
     octets: int = 0
     read: Callable[[int], AsyncIterator[bytes]] | None = None
 
@@ -381,6 +386,34 @@ class Download:
     def size(self) -> int:
         """How many octets the file has."""
         return len(self.data) if self.read is None else self.octets
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCertificates:
+    """DER certificates, as it was known at ``as_of`` (seconds since the epoch)."""
+
+    certificates: tuple[bytes, ...]
+    as_of: int
+
+
+class RetrievalBackend(Protocol):
+    """Certificates that anybody may fetch."""
+
+    async def certificates(self, key: SearchKey) -> FoundCertificates:
+        """Return the CA certificates that ``key`` names."""
+        ...
+
+    async def crl_issuer(self, key: SearchKey) -> str | None:
+        """Return the name of the CA whose CRL ``key`` asks for."""
+        ...
+
+    async def issuer_chain(self, authority: str) -> Download | None:
+        """Return the CA certificate and those above it by name, or None."""
+        ...
+
+    async def certificate(self, authority: str, serial: int) -> Download | None:
+        """Return an end-entity certificate if it may be fetched, or None."""
+        ...
 
 
 class StatusBackend(Protocol):
@@ -407,6 +440,11 @@ class StatusBackend(Protocol):
 
     async def issuer_certificate(self, authority: str) -> Download | None:
         """Return the CA certificate by name, or None."""
+        ...
+
+    @property
+    def retrieval(self) -> RetrievalBackend:
+        """What gives out certificates."""
         ...
 
     def health(self) -> Health:

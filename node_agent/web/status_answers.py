@@ -42,6 +42,8 @@ _OCSP_TYPE = b"application/ocsp-response"
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})\Z")
 _REASON = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _EMPTY = memoryview(b"")
+# RFC 8246: what never changes need not be asked for again; a year is as long as caches go.
+_IMMUTABLE_SECONDS = 365 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +185,15 @@ def _download_headers(download: Download, second: int, max_age_seconds: int) -> 
     fresh = max_age_seconds
     if download.expires_at is not None:
         fresh = min(fresh, max(0, download.expires_at - second))
+    kept = b"no-transform, must-revalidate"
+    if download.is_immutable:
+        fresh, kept = _IMMUTABLE_SECONDS, b"no-transform, immutable"
     return (
-        b"Cache-Control: max-age=%d, public, no-transform, must-revalidate\r\n"
+        b"Cache-Control: max-age=%d, public, %b\r\n"
         b'ETag: "%b"\r\nLast-Modified: %b\r\nExpires: %b\r\nAccept-Ranges: bytes\r\n'
     ) % (
         fresh,
+        kept,
         download.etag.encode("ascii"),
         http_date(download.last_modified),
         http_date(second + fresh),

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from node_agent.errors import DeadlineExceeded, NodeAgentError, Unavailable
+from node_agent.errors import DeadlineExceeded, NodeAgentError, RequestRefused, Unavailable
 from node_agent.web.backends import OcspAnswer
+from node_agent.web.certificate_search import (
+    CERTIFICATE_ATTRIBUTES,
+    CRL_ATTRIBUTES,
+    parse_search,
+)
+from node_agent.web.found_certificates import found_download
 from node_agent.web.ocsp_path import is_ocsp_path, request_from_path
 from node_agent.web.problems import PROBLEM_MEDIA_TYPE, Audience, problem_of
 from node_agent.web.status_answers import (
@@ -35,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["OCSP_TARGETS", "StatusRequest", "StatusRoutes"]
 
 _log = structlog.get_logger(__name__)
+_CERTIFICATE_SEARCH = b"/certificates/search.cgi"
+_CRL_SEARCH = b"/crls/search.cgi"
+_CERTIFICATE = re.compile(r"/certificates/([a-z0-9_-]{1,63})/([0-9a-f]{1,40})\.cer")
 OCSP_TARGETS = frozenset({b"/", b"/ocsp", b"/ocsp/"})
 _SHARD = re.compile(r"([^/]+)/([1-9][0-9]{0,2})(-delta)?\.crl")
 _MAX_LAG = re.compile(rb"(?:max_lag_seconds=(\d{1,6}))?")
@@ -107,7 +116,13 @@ class StatusRoutes:
             return _not_allowed(b"POST")
         if path == b"/health/fresh" and request.method in _READ_METHODS:
             return self._freshness(query)
-        is_known, download = await self._find(path.decode("latin-1"))
+        if path in (_CERTIFICATE_SEARCH, _CRL_SEARCH) and request.method in _READ_METHODS:
+            try:
+                is_known, download = True, await self._search(path, query)
+            except RequestRefused as refusal:
+                return problem_answer(HTTPStatus.BAD_REQUEST, "bad-query", str(refusal))
+        else:
+            is_known, download = await self._find(path.decode("latin-1"))
         if not is_known and path != b"/health":
             return problem_answer(HTTPStatus.NOT_FOUND, "not-found", "there is no such path here")
         if request.method not in _READ_METHODS:
@@ -124,6 +139,10 @@ class StatusRoutes:
     async def _find(self, path: str) -> tuple[bool, Download | None]:
         """Return whether the path is of a kind served here, and its file."""
         folder, _, name = path.removeprefix("/").partition("/")
+        if (item := _CERTIFICATE.fullmatch(path)) is not None:
+            return True, await self._backend.retrieval.certificate(item[1], int(item[2], 16))
+        if folder == "ca" and name.endswith(".p7c"):
+            return True, await self._backend.retrieval.issuer_chain(name.removesuffix(".p7c"))
         if folder == "ca" and name.endswith(".cer"):
             return True, await self._backend.issuer_certificate(name.removesuffix(".cer"))
         if folder != "crl" or not name.endswith(".crl"):
@@ -135,6 +154,16 @@ class StatusRoutes:
         if found is None and authority.endswith("-delta"):
             found = await self._backend.crl(authority.removesuffix("-delta"), True)
         return True, found
+
+    async def _search(self, path: bytes, query: bytes) -> Download | None:
+        """Return what a query of the certificate store finds. Raises RequestRefused."""
+        retrieval = self._backend.retrieval
+        if path == _CRL_SEARCH:
+            issuer = await retrieval.crl_issuer(parse_search(query, CRL_ATTRIBUTES))
+            return None if issuer is None else await self._backend.crl(issuer, False)
+        key = parse_search(query, CERTIFICATE_ATTRIBUTES)
+        found = await retrieval.certificates(key)
+        return found_download(found, names_content=key.attribute in ("certHash", "iAndSHash"))
 
     def _freshness(self, query: bytes) -> Answer:
         """Answer a load balancer: 200 while what is served is new enough, else 503."""

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from node_agent.web.backends import CachedResponse, Download, Health, OcspAnswer
+from node_agent.web.backends import (
+    CachedResponse,
+    Download,
+    FoundCertificates,
+    Health,
+    OcspAnswer,
+)
 from node_agent.web.status_connection import StatusConnection
 from node_agent.web.status_server import StatusServer
 
-__all__ = ["KEPT_REQUEST", "FixedStatus", "MemoryTransport", "converse", "read_answers"]
+if TYPE_CHECKING:
+    from node_agent.web.certificate_search import SearchKey
+
+__all__ = [
+    "KEPT_REQUEST",
+    "FixedRetrieval",
+    "FixedStatus",
+    "MemoryTransport",
+    "converse",
+    "read_answers",
+]
 
 KEPT_REQUEST = b"0\x03abc"
 _FAR = 4_000_000_000
@@ -30,7 +46,7 @@ class FixedStatus:
         await asyncio.sleep(0)
         return OcspAnswer(der=b"made")
 
-    async def crl(self, authority: str, delta: bool) -> Download | None:
+    async def crl(self, authority: str, delta: bool, shard: int = 0) -> Download | None:
         if (authority, delta) != ("issuing", False):
             return None
         return Download(data=b"0123456789", content_type="a/b", etag="e", last_modified=1)
@@ -38,11 +54,31 @@ class FixedStatus:
     async def issuer_certificate(self, authority: str) -> Download | None:
         return None
 
+    @property
+    def retrieval(self) -> FixedRetrieval:
+        return FixedRetrieval()
+
     def lag_seconds(self) -> float | None:
         return 0.0
 
     def health(self) -> Health:
         return Health(status="ok")
+
+
+class FixedRetrieval:
+    """A RetrievalBackend that finds two CA certificates whatever is asked, and nothing else."""
+
+    async def certificates(self, key: SearchKey) -> FoundCertificates:
+        return FoundCertificates((b"first", b"second"), 1)
+
+    async def crl_issuer(self, key: SearchKey) -> str | None:
+        return "issuing"
+
+    async def issuer_chain(self, authority: str) -> Download | None:
+        return None
+
+    async def certificate(self, authority: str, serial: int) -> Download | None:
+        return None
 
 
 class MemoryTransport(asyncio.Transport):

@@ -14,6 +14,7 @@ from cryptography.x509 import ocsp
 
 from node_agent.web.backends import CachedResponse, Download, Health, OcspAnswer
 from tests.support.pki import ThrowawayAuthority
+from tests.unit.web.memory_connection import FixedRetrieval
 
 __all__ = ["MALFORMED", "MemoryStatus"]
 
@@ -89,6 +90,10 @@ class MemoryStatus:
             etag="ca",
             last_modified=1_700_000_000,
         )
+
+    @property
+    def retrieval(self) -> FixedRetrieval:
+        return FixedRetrieval()
 
     def health(self) -> Health:
         return self.word

@@ -482,6 +482,12 @@ unknown_serial:
     - V(good) counts only where the CA publishes only revoked certificates.
   type: str
   choices: [unknown, unauthorized, revoked, good]
+certificate_retrieval:
+  description:
+    - Whether anybody may fetch the CA's end-entity certificates by serial number at the status port.
+    - They may hold personal data. Certificates of CAs can always be fetched.
+  type: bool
+  default: false
 """
     + _CRYPTO_TOKEN_NAME
     + _KEY_KIND

@@ -231,6 +231,7 @@ SIGNER = ArgumentSpec(
         "validity_seconds": _number(3600),
         "renew_before_seconds": _number(7 * 86400),
         "unknown_serial": _text(choices=["unknown", "unauthorized", "revoked", "good"]),
+        "certificate_retrieval": _flag(False),
     },
     needed=("authority",),
 )

@@ -1,0 +1,93 @@
+"""Queries of RFC 4387: exactly one attribute with one search key, in any escaping; else refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from node_agent.errors import RequestRefused
+from node_agent.web.backends import FoundCertificates
+from node_agent.web.certificate_search import (
+    CERTIFICATE_ATTRIBUTES,
+    CRL_ATTRIBUTES,
+    parse_search,
+)
+from node_agent.web.found_certificates import MOST_CERTIFICATES, found_download
+
+_TARGET = Path(__file__).parents[2] / "fuzz" / "fuzz_certificate_search.py"
+DIGEST = bytes.fromhex("fbefbeffefbefbff0102030405060708090a0b0c")
+KEY = base64.b64encode(DIGEST).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("attribute", CERTIFICATE_ATTRIBUTES)
+def test_every_attribute_is_read_escaped_or_not(attribute: str) -> None:
+    escaped = KEY.replace("+", "%2B").replace("/", "%2f")
+    assert escaped != KEY
+    for text in (KEY, escaped):
+        found = parse_search(f"{attribute}={text}".encode(), CERTIFICATE_ATTRIBUTES)
+        assert found == (attribute, DIGEST)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "certHash",
+        f"certHash={KEY}=",
+        f"certHash={KEY[:-1]}",
+        f"certHash={KEY}A",
+        f"certHash={KEY[:-1]}N",
+        f"certhash={KEY}",
+        f"name={KEY}",
+        f"certHash={KEY}&certHash={KEY}",
+        f"certHash={KEY}#",
+        f"certHash={KEY[:5]}-{KEY[6:]}",
+        f"certHash={KEY[:5]}%00{KEY[6:]}",
+        f"certHash={KEY[:5]} {KEY[6:]}",
+        "certHash=" + "%2B" * 100,
+    ],
+)
+def test_anything_else_is_refused(query: str) -> None:
+    with pytest.raises(RequestRefused, match="certificate store"):
+        parse_search(query.encode(), CERTIFICATE_ATTRIBUTES)
+
+
+def test_crls_are_found_by_their_issuer_only() -> None:
+    assert parse_search(f"iHash={KEY}".encode(), CRL_ATTRIBUTES).attribute == "iHash"
+    with pytest.raises(RequestRefused):
+        parse_search(f"certHash={KEY}".encode(), CRL_ATTRIBUTES)
+
+
+def test_one_certificate_is_itself_and_several_are_parts() -> None:
+    assert found_download(FoundCertificates((), 1), names_content=True) is None
+    one = found_download(FoundCertificates((b"one",), 1), names_content=True)
+    assert one is not None
+    assert (one.data, one.content_type, one.is_immutable) == (b"one", "application/pkix-cert", True)
+    many = tuple(hashlib.sha256(b"%d" % number).digest() for number in range(200))
+    several = found_download(FoundCertificates(many, 1), names_content=False)
+    assert several is not None
+    kind, _, boundary = several.content_type.partition("; boundary=")
+    assert kind == "multipart/mixed"
+    parts = several.data.split(f"--{boundary}".encode())
+    assert len(parts) == MOST_CERTIFICATES + 2
+    assert parts[1] == b"\r\nContent-Type: application/pkix-cert\r\n\r\n" + many[0] + b"\r\n"
+    assert parts[-1] == b"--\r\n"
+
+
+def test_the_parser_survives_a_short_fuzz_run(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, str(_TARGET), "-runs=20000", "-seed=1", "-max_len=100"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(_TARGET.parents[2]), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "Done 20000 runs" in ran.stderr
