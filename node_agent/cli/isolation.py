@@ -11,7 +11,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from node_agent.cli.failures import ExitStatus, UsageError
+from node_agent.cli.failures import AdminRefused, ExitStatus, UsageError
 from node_agent.cli.moments import moment_of
 
 if TYPE_CHECKING:
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from node_agent.cli.admin_client import AdminClient, Json
     from node_agent.cli.session import Session
 
-__all__ = ["isolate"]
+__all__ = ["ROLE_PREFIX", "isolate"]
+
+# Ansible's module for whole nodes leaves roles alone that are called so.
+ROLE_PREFIX = "isolated-"
 
 _MOST_REPORTED = 10_000
 _CLOSED_WITHIN_SECONDS = 1.0
 # The longest object name, less what comes before the node's.
-_MOST_CHARACTERS = 63 - len("isolated-")
+_MOST_CHARACTERS = 63 - len(ROLE_PREFIX)
 _DIGEST_CHARACTERS = 12
+_NOT_FOUND = 404
 
 
 def isolate(namespace: argparse.Namespace, session: Session) -> int:
@@ -43,15 +47,19 @@ def isolate(namespace: argparse.Namespace, session: Session) -> int:
             f"{identity} is this node", remedy="run it on the nodes that are linked with it"
         )
     steps = _plan(admin, identity, own)
+    changed, began = False, time.monotonic()
     if not namespace.dry_run:
-        _carry_out(admin, identity, steps, namespace.reason)
+        changed = _carry_out(admin, identity, steps, namespace.reason)
     is_closed = not namespace.dry_run and _is_closed(admin, identity)
+    seconds = round(time.monotonic() - began, 3) if is_closed else None
     asked = admin.get("audit", last="true", peer=identity, since=str(since), limit=_MOST_REPORTED)
     document = {
         "identity": identity,
         "dry_run": namespace.dry_run,
+        "changed": changed,
         **steps,
         "links_closed": is_closed,
+        "closed_after_seconds": seconds,
         "asked": asked,
     }
     session.show(document, lambda: _report(document))
@@ -76,7 +84,7 @@ def _object_name(identity: str, own: str) -> str:
 
 def _plan(admin: AdminClient, identity: str, own: str) -> dict[str, Json]:
     return {
-        "role": f"isolated-{_object_name(identity, own)}",
+        "role": f"{ROLE_PREFIX}{_object_name(identity, own)}",
         "connectors": [view["spec"] for view in _about(admin, "peer_connectors", identity)],
         "publishers": [view["spec"]["name"] for view in _about(admin, "publishers", identity)],
         "certificates": list(_authenticators(admin, identity)),
@@ -99,21 +107,31 @@ def _authenticators(admin: AdminClient, identity: str) -> Iterator[Json]:
                 yield {"authority": spec["name"], "serial": item["serial"]}
 
 
-def _carry_out(admin: AdminClient, identity: str, steps: dict[str, Json], reason: str) -> None:
-    """The role comes first: it ends the links, whatever becomes of the rest."""
-    admin.put(
-        "objects",
-        "peer_roles",
-        steps["role"],
-        body={"members": [identity], "rules": [{"resource": "/**", "effect": "deny"}]},
-    )
+def _carry_out(admin: AdminClient, identity: str, steps: dict[str, Json], reason: str) -> bool:
+    """Return whether anything changed.
+
+    The role comes first: it ends the links, whatever becomes of the rest.
+    """
+    denied = {"members": [identity], "rules": [{"resource": "/**", "effect": "deny"}]}
+    answers = [admin.put("objects", "peer_roles", steps["role"], body=denied)]
     for certificate in steps["certificates"]:
         path = (certificate["authority"], certificate["serial"], "revocation")
-        admin.post("certificates", *path, body={"reason": reason})
+        answers.append(admin.post("certificates", *path, body={"reason": reason}))
     for spec in steps["connectors"]:
-        admin.put("objects", "peer_connectors", spec["name"], body={**spec, "enabled": False})
-    for name in steps["publishers"]:
-        admin.delete("objects", "publishers", name)
+        body = {**spec, "enabled": False}
+        answers.append(admin.put("objects", "peer_connectors", spec["name"], body=body))
+    answers += [_removed(admin, name) for name in steps["publishers"]]
+    return any(answer["changed"] for answer in answers)
+
+
+def _removed(admin: AdminClient, publisher: str) -> Json:
+    """Remove a publisher. A node on the same store may have been quicker."""
+    try:
+        return admin.delete("objects", "publishers", publisher)
+    except AdminRefused as error:
+        if error.status != _NOT_FOUND:
+            raise
+        return {"changed": False}
 
 
 def _is_closed(admin: AdminClient, identity: str) -> bool:

@@ -131,6 +131,24 @@ def test_stopped_topology_comes_back_and_is_verified(site: Site) -> None:
     site.play("verify")
 
 
+def test_isolated_node_stays_out_when_the_site_is_laid_out_again(site: Site) -> None:
+    file = site.root / "isolation.json"
+    taken_over = ("-e", "isolation_node=ra1", "-e", f"isolation_report_file={file}")
+    assert site.play("isolate", *taken_over) == {"ca1": 1, "va1": 1, "localhost": 0}
+    told = json.loads(file.read_text())
+    assert told["nodes"].keys() == {"ca1", "va1"}
+    for node in told["nodes"].values():
+        assert node["closed_after_seconds"] <= 1.0
+    enrolments = [one for one in told["nodes"]["ca1"]["asked"] if one["action"] == "ra.enroll"]
+    assert enrolments[0]["detail"]["serial"]
+    assert set(site.play("isolate", *taken_over).values()) == {0}
+    file.unlink()
+    site.play("site")
+    command = [PROGRAM.parent / "peersys", "--socket", site.root / "ca1/run/admin.sock", "--json"]
+    roles = subprocess.run([*command, "role", "list"], capture_output=True, check=True).stdout
+    assert "isolated-ra1" in {role["spec"]["name"] for role in json.loads(roles)}
+
+
 def test_decommission_leaves_nothing_running_or_stored(site: Site) -> None:
     site.play("decommission")
     assert not list(site.root.glob("*/*.pid"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from ansible_collections.peersys.pki.plugins.module_utils import _node_plan
 from ansible_collections.peersys.pki.plugins.module_utils._specifications import (
     CRL,
     KINDS,
@@ -16,6 +17,7 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
 )
 
 from node_agent import objects
+from node_agent.cli import isolation
 
 STAYS_WHEN_ABSENT = {
     *(("authenticators", name) for name in ("certificate", "trust_anchors", "crls")),
@@ -32,6 +34,10 @@ def test_arguments_are_the_fields_of_the_specification(kind: str) -> None:
 
 def test_every_kind_has_arguments_in_the_order_of_plans() -> None:
     assert list(KINDS) == list(objects.KINDS)
+
+
+def test_roles_that_isolate_a_node_are_known_by_one_name() -> None:
+    assert isolation.ROLE_PREFIX == _node_plan.ISOLATING_ROLE
 
 
 def test_crl_arguments_are_the_fields_of_the_specification() -> None:

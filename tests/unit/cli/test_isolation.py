@@ -28,10 +28,10 @@ def an_agent(agent: AdminStandIn, *, connections: int) -> None:
     agent.answer("GET", "/v1/certificates", found)
     agent.answer("GET", "/v1/peers", [{"peer": NODE, "connections": connections}])
     agent.answer("GET", "/v1/audit", [])
-    agent.answer("PUT", "/v1/objects/peer_roles/isolated-ra1", {})
-    agent.answer("PUT", "/v1/objects/peer_connectors/ra1", {})
+    agent.answer("PUT", "/v1/objects/peer_roles/isolated-ra1", {"changed": True})
+    agent.answer("PUT", "/v1/objects/peer_connectors/ra1", {"changed": True})
     agent.answer("POST", "/v1/certificates/mgmt/a1/revocation", {"changed": True})
-    agent.answer("DELETE", "/v1/objects/publishers/p1", {})
+    agent.answer("DELETE", "/v1/objects/publishers/p1", {"changed": True})
 
 
 def written(agent: AdminStandIn) -> list[tuple[str, str]]:
@@ -83,3 +83,18 @@ def test_a_dry_run_writes_nothing(peersys: CommandLine, agent: AdminStandIn) -> 
     assert run.status == 0
     assert "would isolate" in run.out
     assert written(agent) == []
+
+
+def test_a_second_time_nothing_changes(peersys: CommandLine, agent: AdminStandIn) -> None:
+    """A publisher that a node on the same store has removed meanwhile is no fault."""
+    an_agent(agent, connections=0)
+    agent.answer("PUT", "/v1/objects/peer_roles/isolated-ra1", {"changed": False})
+    agent.answer("PUT", "/v1/objects/peer_connectors/ra1", {"changed": False})
+    agent.answer("POST", "/v1/certificates/mgmt/a1/revocation", {"changed": False})
+    problem = {"title": "Not found", "status": 404}
+    agent.answer("DELETE", "/v1/objects/publishers/p1", problem, status=404)
+    run = peersys("--json", "peer", "isolate", "ra1")
+    assert run.status == 0
+    told = json.loads(run.out)
+    assert told["changed"] is False
+    assert told["closed_after_seconds"] < 1

@@ -18,12 +18,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import typing as t
 
 from ansible_collections.peersys.pki.plugins.module_utils._file_set import WantedFile
-from ansible_collections.peersys.pki.plugins.module_utils._host import CommandError, run_command
-from ansible_collections.peersys.pki.plugins.module_utils._ruleset import TABLE
+from ansible_collections.peersys.pki.plugins.module_utils._host import (
+    CommandError,
+    HostError,
+    run_command,
+)
+from ansible_collections.peersys.pki.plugins.module_utils._ruleset import ISOLATED, TABLE
 from ansible_collections.peersys.pki.plugins.module_utils._service import Service
 
 RULES_PATH = "/etc/peersys-firewall.nft"
@@ -126,6 +131,39 @@ def listed() -> str:
     if "peersys" not in run_command("nft", "list", "tables", "inet", remedy=_REMEDY):
         return ""
     return run_command("nft", "--stateless", "list", "table", *TABLE.split(), remedy=_REMEDY)
+
+
+def is_isolated() -> bool:
+    """Return whether the host was taken over and shut off, and nobody opened it again."""
+    try:
+        with open(RULES_PATH, encoding="utf-8") as file:
+            return file.read(len(ISOLATED)) == ISOLATED
+    except FileNotFoundError:
+        return False
+
+
+def controller_address() -> str:
+    """Return where the SSH session comes from in which this runs. Raises HostError without one.
+
+    That is what the host sees: the last of the machines between, where there are some. sudo keeps
+    the variable from its command, so the processes above are asked.
+    """
+    process = os.getpid()
+    while process > 1:
+        for entry in _read(f"/proc/{process}/environ").split(b"\0"):
+            if entry.startswith(b"SSH_CONNECTION="):
+                return entry.partition(b"=")[2].split()[0].decode("ascii")
+        parent = re.search(rb"^PPid:\s*(\d+)", _read(f"/proc/{process}/status"), re.MULTILINE)
+        process = int(parent[1]) if parent else 0
+    raise HostError("it isn't known where the controller is", "list its addresses in controllers")
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def ssh_ports_found() -> t.List[int]:

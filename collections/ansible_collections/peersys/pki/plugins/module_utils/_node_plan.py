@@ -21,6 +21,8 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
 
 Specification = dict[str, t.Any]
 Objects = dict[str, list[Specification]]
+# How the roles are called by which nodes are isolated; the agent's command writes them.
+ISOLATING_ROLE = "isolated-"
 
 
 def node_options() -> Options:
@@ -83,11 +85,21 @@ def present_objects(client: AdminClient) -> Objects:
 def completed(wanted: Objects, present: Objects, purge: t.Sequence[str]) -> dict[str, t.Any]:
     """Return the request body for ``wanted`` on a node that holds ``present``.
 
-    The agent purges all kinds or none, so kinds that aren't to be purged are listed as they are.
+    The agent purges all kinds or none, so kinds that aren't to be purged are listed as they are,
+    and so are roles that take everything from a node which was taken over.
     """
     body: dict[str, t.Any] = {kind: list(wanted.get(kind, ())) for kind in KINDS}
     for kind in KINDS:
-        if kind not in purge:
-            names = {spec["name"] for spec in body[kind]}
-            body[kind] += [spec for spec in present[kind] if spec["name"] not in names]
+        names = {spec["name"] for spec in body[kind]}
+        body[kind] += [
+            spec
+            for spec in present[kind]
+            if spec["name"] not in names and (kind not in purge or _isolates(kind, spec))
+        ]
     return {**body, "purge": True}
+
+
+def _isolates(kind: str, spec: Specification) -> bool:
+    """Return whether ``peersys peer isolate`` made the object; only a person takes that back."""
+    name: str = spec["name"]
+    return kind == "peer_roles" and name.startswith(ISOLATING_ROLE)

@@ -12,6 +12,7 @@ description:
   - Keeps the table C(inet peersys) of nftables. No other table is read or changed, and none can open what this one drops.
   - Inbound, only established connections, loopback, ICMP, DHCPv6 answers, SSH and O(rules) are let in. Nothing outbound is hindered.
   - The table is replaced in one transaction, and only when the kernel holds another one. It comes back at each boot, before the network.
+  - The host of a node that was taken over can be V(isolated), after which V(present) is refused until it is V(absent) once.
   - A changed table is on trial until the controller has reached the host through it with a new connection. Otherwise the host goes back to the table
     before it after O(trial_seconds), and the task fails.
 version_added: 0.1.0
@@ -31,9 +32,11 @@ attributes:
     membership: []
 options:
   state:
-    description: Whether the table is there.
+    description:
+      - Whether the table is there.
+      - V(isolated) leaves nothing but SSH from O(controllers). Connections that are established end, and so does what the host itself sends.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, isolated]
     default: present
   rules:
     description: What is let in besides. None for a CA.
@@ -58,6 +61,11 @@ options:
     description: Ports of the SSH server. When none is listed, those that it is set up for.
     type: list
     elements: int
+    default: []
+  controllers:
+    description: Addresses that may still come by SSH to a host that is V(isolated). When none is listed, the one from which this task comes.
+    type: list
+    elements: str
     default: []
   trial_seconds:
     description: How long a changed table waits to be confirmed.
@@ -91,15 +99,25 @@ EXAMPLES = r"""
       - port: 8443
         from: [203.0.113.0/24]
         comment: enrolment
+
+- name: Shut a host off that was taken over
+  peersys.pki.firewall:
+    state: isolated
 """
 
 RETURN = r"""
 ssh_ports:
   description: The ports that stay open for SSH.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=isolated)
   type: list
   elements: int
   sample: [22]
+controllers:
+  description: Who may still come by SSH.
+  returned: O(state=isolated)
+  type: list
+  elements: str
+  sample: [203.0.113.1]
 """
 
 import os
@@ -107,9 +125,19 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.peersys.pki.plugins.module_utils._claim import CLAIM_PATH, Claim
-from ansible_collections.peersys.pki.plugins.module_utils._firewall import Firewall, ssh_ports_found
+from ansible_collections.peersys.pki.plugins.module_utils._firewall import (
+    Firewall,
+    controller_address,
+    is_isolated,
+    ssh_ports_found,
+)
 from ansible_collections.peersys.pki.plugins.module_utils._host import HostError, explain
-from ansible_collections.peersys.pki.plugins.module_utils._ruleset import Rule, RuleError, ruleset
+from ansible_collections.peersys.pki.plugins.module_utils._ruleset import (
+    Rule,
+    RuleError,
+    isolating_ruleset,
+    ruleset,
+)
 
 
 def main() -> None:
@@ -122,16 +150,21 @@ def main() -> None:
     owner = {name: {"type": "str", "required": True} for name in ("name", "trust_domain")}
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {
+                "type": "str",
+                "choices": ["present", "absent", "isolated"],
+                "default": "present",
+            },
             "rules": {"type": "list", "elements": "dict", "default": [], "options": rule},
             "ssh_ports": {"type": "list", "elements": "int", "default": []},
+            "controllers": {"type": "list", "elements": "str", "default": []},
             "trial_seconds": {"type": "int", "default": 60},
             "owner": {"type": "dict", "options": owner},
             "confirm": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    act = present if module.params["state"] == "present" else absent
+    act = {"present": present, "absent": absent, "isolated": isolated}[module.params["state"]]
     try:
         if os.geteuid() != 0:
             raise HostError("this needs root", "set ansible_become for this host")
@@ -148,9 +181,30 @@ def main() -> None:
 
 
 def present(params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any]:
-    """Load the table if the kernel holds another one. The next call confirms it."""
+    """Close the host to all but what its node needs, unless it is isolated."""
+    if is_isolated():
+        raise HostError(
+            "this host was taken over, and is isolated",
+            "take its node from the topology; or make the host anew, then open it with "
+            "playbooks/isolate.yml --extra-vars isolation_state=absent",
+        )
     ports = params["ssh_ports"] or ssh_ports_found()
-    firewall = Firewall(ruleset(map(Rule.parse, params["rules"]), ports))
+    wanted = ruleset(map(Rule.parse, params["rules"]), ports)
+    return {**load(wanted, params, dry_run=dry_run), "ssh_ports": ports}
+
+
+def isolated(params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any]:
+    """Leave nothing but SSH from the controller."""
+    ports = params["ssh_ports"] or ssh_ports_found()
+    controllers = params["controllers"] or [controller_address()]
+    wanted = isolating_ruleset(controllers, ports)
+    told = {"ssh_ports": ports, "controllers": controllers}
+    return {**load(wanted, params, dry_run=dry_run), **told}
+
+
+def load(wanted: str, params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any]:
+    """Load the table if the kernel holds another one. The next call confirms it."""
+    firewall = Firewall(wanted)
     difference = firewall.difference()
     persistent = firewall.is_persistent()
     if params["confirm"] and difference is not None:
@@ -163,7 +217,6 @@ def present(params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any]
     return {
         "changed": difference is not None or not persistent,
         "diff": [difference] if difference else [],
-        "ssh_ports": ports,
         "on_trial": trial,
     }
 

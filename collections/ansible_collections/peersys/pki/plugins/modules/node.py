@@ -24,7 +24,7 @@ options:
   purge:
     description:
       - Kinds of objects of which only those listed in this call are to remain.
-      - Objects of other kinds stay as they are.
+      - Objects of other kinds stay as they are, and so do roles by which a node that was taken over is isolated.
     type: list
     elements: str
     choices:

@@ -9,6 +9,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.peersys.pki.plugins.filter.certified_authenticator import (
     certified_authenticator,
 )
+from ansible_collections.peersys.pki.plugins.filter.isolation_table import isolation_table
 from ansible_collections.peersys.pki.plugins.filter.missing_secrets import missing_secrets
 from ansible_collections.peersys.pki.plugins.filter.verification_table import verification_table
 
@@ -102,3 +103,48 @@ def test_node_of_a_written_inventory_needs_its_passphrase():
         "variables": ["node_passphrase"],
         "declared_at": ["n"],
     }
+
+
+ISOLATED = {
+    "dry_run": False,
+    "role": "isolated-ra1",
+    "links_closed": True,
+    "closed_after_seconds": 0.254,
+    "certificates": [{"authority": "management", "serial": "2a"}],
+    "connectors": [{"name": "ra1"}],
+    "publishers": ["management-ra1"],
+    "asked": [
+        {
+            "at": 1_795_479_941.06,
+            "allowed": True,
+            "action": "ra.enroll",
+            "chain": "alice\x1b[2J via ra1",
+            "resources": ["/ra/enroll", "/ca/issuing"],
+            "detail": {"serial": "3b"},
+        }
+    ],
+}
+
+
+def test_isolation_is_told_for_each_node_and_so_is_what_was_asked():
+    still_up = {**ISOLATED, "links_closed": False, "asked": []}
+    told = isolation_table({"ca1": ISOLATED, "va1": still_up, "proxy1": None}).splitlines()
+    assert told[0].split() == ["node", "links", "role", "revoked", "connectors", "publishers"]
+    assert "closed in 0.25 s  isolated-ra1  management 2a  ra1         management-ra1" in told[2]
+    assert told[3].startswith("proxy1  NOT REACHED")
+    assert "STILL UP" in told[4]
+    assert told[8].startswith("2026-11-24 00:25:41  ca1   allowed  ra.enroll")
+    assert "alice\\x1b[2J via ra1" in told[8]
+    assert told[8].endswith("/ra/enroll /ca/issuing  3b")
+
+
+def test_isolation_that_found_nothing_or_was_only_foreseen_says_so():
+    foreseen = {**ISOLATED, "dry_run": True, "links_closed": False, "asked": []}
+    told = isolation_table({"ca1": foreseen}).splitlines()
+    assert "as they were" in told[2]
+    assert told[-1] == "It asked for nothing."
+
+
+def test_isolation_of_something_else_is_refused():
+    with pytest.raises(AnsibleFilterError, match="not what 'peersys peer isolate' says"):
+        isolation_table({"ca1": {"changed": True}})

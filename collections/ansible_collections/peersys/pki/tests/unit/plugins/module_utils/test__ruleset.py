@@ -5,7 +5,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.peersys.pki.plugins.module_utils._ruleset import Rule, RuleError, ruleset
+from ansible_collections.peersys.pki.plugins.module_utils._ruleset import (
+    ISOLATED,
+    Rule,
+    RuleError,
+    isolating_ruleset,
+    ruleset,
+)
 
 
 def rule(**given):
@@ -59,3 +65,18 @@ def test_nobody_listed_is_nobody_let_in():
 def test_senseless_rule_is_refused_with_its_fault(given, said):
     with pytest.raises(RuleError, match=said):
         rule(**given)
+
+
+def test_isolation_ends_what_is_established_and_lets_only_answers_out():
+    text = isolating_ruleset(["192.0.2.1"], [22])
+    assert text.startswith(ISOLATED + "table inet peersys { }\ndelete table inet peersys\n")
+    lines = [line.strip() for line in text.splitlines()]
+    assert lines.count("ct state established,related accept") == 0
+    assert "ip daddr { 192.0.2.1/32 } tcp sport { 22 } ct state established accept" in lines
+    assert lines[lines.index("chain forwarded {") + 2] == "}"
+
+
+@pytest.mark.parametrize("controllers", [[], ["controller.example.org"]])
+def test_isolation_that_nobody_could_end_is_refused(controllers):
+    with pytest.raises(RuleError):
+        isolating_ruleset(controllers, [22])

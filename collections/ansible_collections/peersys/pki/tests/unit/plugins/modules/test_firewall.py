@@ -8,6 +8,7 @@ import os
 
 import pytest
 from ansible_collections.peersys.pki.plugins.module_utils import _firewall, _service
+from ansible_collections.peersys.pki.plugins.module_utils._host import HostError
 from ansible_collections.peersys.pki.plugins.modules import firewall
 
 RULES = [{"port": 7443, "from": ["192.0.2.11"], "comment": "links"}]
@@ -142,6 +143,53 @@ def test_absent_leaves_nothing(kernel, run_module, tmp_path):
     assert not run_module("firewall", state="absent")["changed"]
     assert (kernel.enabled, kernel.table) == (False, "")
     assert os.listdir(tmp_path) == []
+
+
+def isolate(run_module, **given):
+    """Isolate the host as the action plugin does, and return the first answer."""
+    tried = run_module("firewall", state="isolated", **given)
+    if tried.get("on_trial"):
+        run_module("firewall", state="isolated", confirm=True, **given)
+    return tried
+
+
+def test_isolated_host_is_left_ssh_from_the_controller_alone(kernel, run_module, monkeypatch):
+    monkeypatch.setattr(firewall, "controller_address", lambda: "192.0.2.1")
+    run_module("firewall", rules=RULES)
+    run_module("firewall", rules=RULES, confirm=True)
+    told = isolate(run_module)
+    assert (told["changed"], told["controllers"]) == (True, ["192.0.2.1"])
+    for hook in ("input", "output", "forward"):
+        assert f"type filter hook {hook} priority filter; policy drop;" in kernel.table
+    assert "7443" not in kernel.table
+    assert "established,related" not in kernel.table
+    assert "ip saddr { 192.0.2.1/32 } tcp dport { 22, 2222 } accept" in kernel.table
+    assert not isolate(run_module)["changed"]
+
+
+def test_isolated_host_isnt_opened_by_the_way(kernel, run_module):
+    isolate(run_module, controllers=["192.0.2.1", "2001:db8::1"])
+    assert "ip6 saddr { 2001:db8::1/128 }" in kernel.table
+    refused = run_module("firewall", rules=RULES)
+    assert "was taken over, and is isolated" in refused["msg"]
+    assert "isolation_state=absent" in refused["msg"]
+    assert run_module("firewall", state="absent")["changed"]
+    assert run_module("firewall", rules=RULES)["changed"]
+
+
+def test_controller_is_where_the_ssh_session_above_comes_from(monkeypatch):
+    """sudo took the variable away; the shell that sshd started has it."""
+    files = {
+        "/proc/30/environ": b"LANG=C\0",
+        "/proc/30/status": b"Name:\tpython3\nPPid:\t20\n",
+        "/proc/20/environ": b"A=b\0SSH_CONNECTION=2001:db8::1 40000 2001:db8::2 22\0",
+    }
+    monkeypatch.setattr(_firewall.os, "getpid", lambda: 30)
+    monkeypatch.setattr(_firewall, "_read", lambda path: files.get(path, b""))
+    assert _firewall.controller_address() == "2001:db8::1"
+    files["/proc/20/environ"] = b""
+    with pytest.raises(HostError, match="list its addresses"):
+        _firewall.controller_address()
 
 
 def test_host_of_another_topology_is_left_alone(kernel, run_module, tmp_path, monkeypatch):

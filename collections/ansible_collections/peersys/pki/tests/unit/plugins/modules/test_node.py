@@ -58,6 +58,13 @@ def test_purge_removes_the_unlisted_of_its_kinds_only(run_module, admin_socket, 
     assert list(backend.objects["peer_roles"]) == ["ca1"]
 
 
+def test_purge_gives_nothing_back_to_a_node_that_is_isolated(run_module, admin_socket, backend):
+    denies = {"name": "isolated-ra1", "members": ["spiffe://t/node/ra1"], "rules": []}
+    run_module("node", admin_socket=admin_socket, peer_roles=[denies, {**ROLE, "name": "old"}])
+    run_module("node", admin_socket=admin_socket, peer_roles=[ROLE], purge=["peer_roles"])
+    assert sorted(backend.objects["peer_roles"]) == ["ca1", "isolated-ra1"]
+
+
 def test_purge_is_idempotent(run_module, admin_socket):
     arguments = {"admin_socket": admin_socket, "signers": [SIGNER], "purge": ["signers"]}
     assert run_module("node", **arguments)["changed"]
