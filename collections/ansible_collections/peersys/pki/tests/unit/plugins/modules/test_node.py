@@ -31,6 +31,7 @@ def test_defaults_are_filled_in_and_unset_fields_left_out(run_module, admin_sock
         "key_kind": "ec-p256",
         "validity_seconds": 3600,
         "renew_before_seconds": 604800,
+        "certificate_retrieval": False,
     }
 
 
