@@ -21,9 +21,18 @@ class EnrolmentLoad:
     """Enrols names ``<number>.<label>.example.org`` in parallel, each once."""
 
     def __init__(
-        self, urls: list[str], *, token: str, trust_anchors: str, label: str, parallel: int = 8
+        self,
+        urls: list[str],
+        *,
+        token: str,
+        trust_anchors: str,
+        label: str,
+        authority: str = AUTHORITY,
+        profile: str = PROFILE,
+        parallel: int = 8,
     ) -> None:
         self.label = label
+        self._asked_for = {"authority": authority, "profile": profile}
         self.done: list[Enrolment] = []
         self.failures: list[Exception] = []
         self._numbers = itertools.count()
@@ -75,7 +84,7 @@ class EnrolmentLoad:
     def _enrol(self, requester: Requester) -> None:
         name = f"{next(self._numbers)}.{self.label}.example.org"
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        enrolled = requester.enrol(name, authority=AUTHORITY, profile=PROFILE, deadline=deadline)
+        enrolled = requester.enrol(name, deadline=deadline, **self._asked_for)
         with self._changed:
             self.done.append(enrolled)
             self._changed.notify_all()
