@@ -28,7 +28,7 @@ table inet witness {{
     chain inbound {{
         type filter hook input priority -300;
         iif "lo" return
-        tcp dport {{ {ports} }} tcp flags & (syn | ack) == syn counter comment "allowed" return
+        tcp dport {{ {ports} }} tcp flags & (syn | ack) == syn counter return comment "allowed"
         tcp flags & (syn | ack) == syn counter comment "dialled"
     }}
 }}
