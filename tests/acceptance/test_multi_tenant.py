@@ -183,8 +183,10 @@ def test_tenants_do_not_see_each_other() -> None:
     ):
         there = added.ask(method, path, body)
         nowhere = {**body, "authority": "none"} if body is order else body
-        assert there[0] == 403
-        assert there == added.ask(method, path.replace(FIRST, "none"), nowhere)
+        # The RA has no CA above that serves either; it may repeat what it was asked for.
+        status, said = added.ask(method, path.replace(FIRST, "none"), nowhere)
+        assert status in (403, 503)
+        assert there == (status, json.loads(json.dumps(said).replace("none", FIRST)))
     added.token = first.token
     assert added.ask("GET", "/v1/catalogue")[0] == 401
 
