@@ -16,7 +16,7 @@ author:
 positional: _input
 options:
   _input:
-    description: By the name of each node, what its agent says; None where it wasn't reached.
+    description: By the name of each node, what its agent says; None, or an error of the command, where it wasn't reached.
     type: dict
     required: true
 """
@@ -40,17 +40,20 @@ from ansible.errors import AnsibleFilterError
 
 _DONE = ("node", "links", "role", "revoked", "connectors", "publishers")
 _ASKED = ("time (UTC)", "node", "verdict", "action", "who", "resources", "serial")
+# Without it a node has done nothing.
+_DECIDED = "links_closed"
 Report = t.Mapping[str, t.Any]
 
 
 def isolation_table(reports: t.Mapping[str, Report | None]) -> str:
     """Return the tables; see DOCUMENTATION."""
+    told = {node: report for node, report in reports.items() if report and _DECIDED in report}
     try:
-        done = [_done(node, report) for node, report in sorted(reports.items())]
+        done = [_done(node, told.get(node)) for node in sorted(reports)]
         asked = [
             (entry["at"], _entry(node, entry))
-            for node, report in reports.items()
-            for entry in (report or {"asked": []})["asked"]
+            for node, report in told.items()
+            for entry in report["asked"]
         ]
     except (KeyError, TypeError) as error:
         raise AnsibleFilterError(f"not what 'peersys peer isolate' says: {error}") from error

@@ -132,6 +132,7 @@ def test_isolation_is_told_for_each_node_and_so_is_what_was_asked():
     assert told[0].split() == ["node", "links", "role", "revoked", "connectors", "publishers"]
     assert "closed in 0.25 s  isolated-ra1  management 2a  ra1         management-ra1" in told[2]
     assert told[3].startswith("proxy1  NOT REACHED")
+    assert "NOT REACHED" in isolation_table({"ca1": {"error": "no agent"}})
     assert "STILL UP" in told[4]
     assert told[8].startswith("2026-11-24 00:25:41  ca1   allowed  ra.enroll")
     assert "alice\\x1b[2J via ra1" in told[8]
@@ -147,4 +148,4 @@ def test_isolation_that_found_nothing_or_was_only_foreseen_says_so():
 
 def test_isolation_of_something_else_is_refused():
     with pytest.raises(AnsibleFilterError, match="not what 'peersys peer isolate' says"):
-        isolation_table({"ca1": {"changed": True}})
+        isolation_table({"ca1": {"links_closed": True}})
