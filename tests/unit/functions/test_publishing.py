@@ -412,7 +412,7 @@ def test_a_long_crl_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
             assert offsets[:2] == [0, 0]
             assert offsets[-1] == 4 * 256 * 1024
 
-    run(scenario())
+    run(scenario(), timeout_seconds=60)
 
 
 def test_a_revocation_overtakes_a_long_crl(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -115,10 +116,17 @@ async def restored(directory: Path, kinds: dict[str, Any], **spec: Any) -> Async
         open_store(f"sqlite:///{directory / 'va' / 'store.sqlite3'}") as va,
     ):
         known = KnownAuthorities()
+        settled = AsyncMock()
         receiver = PublicationReceiver(
-            va, known, clock=SystemClock(), changed=ChangeSignal(), on_applied=_ignore
+            va,
+            known,
+            clock=SystemClock(),
+            changed=ChangeSignal(),
+            on_applied=_ignore,
+            settled=settled,
         )
-        calls = ToVa(receiver, ComparedStore(va, known, LeafKeeper(va), on_applied=_ignore))
+        compared = ComparedStore(va, known, LeafKeeper(va), on_applied=_ignore, settled=settled)
+        calls = ToVa(receiver, compared)
         verification = Verification(
             store=own.store,
             caller=calls,  # type: ignore[arg-type]
