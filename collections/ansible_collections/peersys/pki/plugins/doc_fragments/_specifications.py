@@ -146,7 +146,7 @@ crl:
     shards:
       description:
         - Into how many lists the certificates issued from now on are divided; V(0) keeps one list.
-        - Can be raised, never lowered. Each of O(crl_urls) must end in C(.crl).
+        - Can be raised, never lowered. Each of C(crl_urls) must end in C(.crl).
       type: int
       default: 0
 crl_urls:
