@@ -159,7 +159,7 @@ def test_unavailable_ca_is_asked_again_within_the_time(keep, authority):
 
 def test_request_that_waits_for_approval_is_kept_and_asked_again(keep, authority, tmp_path):
     waiting = {"approval": "9f2c", "approvals_given": 1, "approvals_needed": 2}
-    authority.failures = [WaitsForApproval(waiting, retry_seconds=30) for _ in range(2)]
+    authority.failures = [WaitsForApproval(waiting, retry_seconds=30) for turn in range(2)]
     first, again, approved = keep(), keep(), keep()
     assert (first["changed"], first["waiting"]) == (False, waiting)
     assert (again["changed"], again["waiting"]) == (False, waiting)
