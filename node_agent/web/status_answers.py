@@ -38,6 +38,12 @@ MALFORMED_REQUEST = bytes.fromhex("30030a0101")
 INTERNAL_ERROR = bytes.fromhex("30030a0102")
 TRY_LATER = bytes.fromhex("30030a0103")
 
+# A cache between the VA and clients asks again each second (RFC 9111 section 5.2.2.10), so that a
+# revocation is seen through it; while the VA is away it may go on (RFC 5861 section 4), yet never
+# past the answer's end: what it may spend on the way counts.
+_SHARED_SECONDS = 1
+_ON_THE_WAY_SECONDS = 15
+
 _OCSP_TYPE = b"application/ocsp-response"
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})\Z")
 _REASON = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
@@ -111,11 +117,9 @@ def ocsp_answer(answer: OcspAnswer, *, second: int, if_none_match: str | None = 
             b"Content-Type: %b\r\nCache-Control: no-store\r\n" % _OCSP_TYPE,
             memoryview(answer.der),
         )
-    headers = (
-        b"Cache-Control: max-age=%d, public, no-transform, must-revalidate\r\n"
-        b'ETag: "%b"\r\nLast-Modified: %b\r\nExpires: %b\r\n'
-    ) % (
-        answer.expires_at - second,
+    left = answer.expires_at - second
+    headers = b'%bETag: "%b"\r\nLast-Modified: %b\r\nExpires: %b\r\n' % (
+        _cache_control(left, left),
         answer.etag.encode("ascii"),
         http_date(answer.last_modified),
         http_date(answer.expires_at),
@@ -182,21 +186,31 @@ def _part(status: int, headers: bytes, download: Download, start: int, end: int)
 
 
 def _download_headers(download: Download, second: int, max_age_seconds: int) -> bytes:
-    fresh = max_age_seconds
+    left = max_age_seconds
     if download.expires_at is not None:
-        fresh = min(fresh, max(0, download.expires_at - second))
-    kept = b"no-transform, must-revalidate"
+        left = max(0, download.expires_at - second)
+    fresh = min(max_age_seconds, left)
+    control = _cache_control(fresh, left)
     if download.is_immutable:
-        fresh, kept = _IMMUTABLE_SECONDS, b"no-transform, immutable"
-    return (
-        b"Cache-Control: max-age=%d, public, %b\r\n"
-        b'ETag: "%b"\r\nLast-Modified: %b\r\nExpires: %b\r\nAccept-Ranges: bytes\r\n'
-    ) % (
-        fresh,
-        kept,
+        fresh = _IMMUTABLE_SECONDS
+        control = b"Cache-Control: max-age=%d, public, no-transform, immutable\r\n" % fresh
+    return (b'%bETag: "%b"\r\nLast-Modified: %b\r\nExpires: %b\r\nAccept-Ranges: bytes\r\n') % (
+        control,
         download.etag.encode("ascii"),
         http_date(download.last_modified),
         http_date(second + fresh),
+    )
+
+
+def _cache_control(fresh_seconds: int, left_seconds: int) -> bytes:
+    """Say how long an answer may be kept: by clients, by shared caches, and by those in need."""
+    return (
+        b"Cache-Control: max-age=%d, s-maxage=%d, stale-if-error=%d, "
+        b"public, no-transform, must-revalidate\r\n"
+    ) % (
+        fresh_seconds,
+        min(_SHARED_SECONDS, fresh_seconds),
+        max(0, left_seconds - _SHARED_SECONDS - _ON_THE_WAY_SECONDS),
     )
 
 

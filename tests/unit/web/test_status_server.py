@@ -70,6 +70,9 @@ def test_response_carries_the_cache_headers_of_rfc_5019() -> None:
         assert _seconds(answer.headers["expires"]) == kept.expires_at
         assert _seconds(answer.headers["last-modified"]) == kept.last_modified
         assert abs(_seconds(answer.headers["date"]) - time.time()) < 3
+        assert "s-maxage=1" in control.split(", ")
+        # A cache without its VA stops 16 s before clients would.
+        assert f"stale-if-error={max_age - 16}" in control.split(", ")
     assert backend.signed == 1
 
 
