@@ -151,8 +151,8 @@ def missing_postgres() -> str:
 def require_postgres() -> None:
     """Skip the running test when there is no server, or fail it where CI says it must be there."""
     reason = missing_postgres()
-    if reason and os.environ.get("PEERSYS_REQUIRE_POSTGRES") == "1":
-        pytest.fail(f"{reason} (PEERSYS_REQUIRE_POSTGRES=1)")
+    if reason and os.environ.get("PEERSYS_REQUIRE_PROGRAMS") == "1":
+        pytest.fail(f"{reason} (PEERSYS_REQUIRE_PROGRAMS=1)")
     if reason:
         pytest.skip(reason)
 

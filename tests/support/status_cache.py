@@ -48,8 +48,8 @@ def running_status_cache(directory: Path, upstreams: Sequence[str]) -> Iterator[
 def _nginx() -> str:
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if found is None:
-        if os.environ.get("PEERSYS_REQUIRE_NGINX") == "1":
-            pytest.fail("nginx is missing (PEERSYS_REQUIRE_NGINX=1)")
+        if os.environ.get("PEERSYS_REQUIRE_PROGRAMS") == "1":
+            pytest.fail("nginx is missing (PEERSYS_REQUIRE_PROGRAMS=1)")
         pytest.skip("nginx is missing: install the package nginx")
     return found
 
