@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
+from tests.support.judges import require_program
 from tests.support.processes import ManagedProcess, free_address
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ _ROLE = Path(__file__).parents[2] / "collections/ansible_collections/peersys/pki
 @contextlib.contextmanager
 def running_status_cache(directory: Path, upstreams: Sequence[str]) -> Iterator[str]:
     """Yield the address of an nginx in front of VAs (``host:port``). Skips without nginx."""
-    nginx, address = _nginx(), free_address()
+    nginx, address = require_program("nginx", "nginx"), free_address()
     for name in ("cache", "run"):
         (directory / name).mkdir(parents=True)
     configuration = directory / "nginx.conf"
@@ -43,15 +41,6 @@ def running_status_cache(directory: Path, upstreams: Sequence[str]) -> Iterator[
         yield address
     finally:
         process.stop()
-
-
-def _nginx() -> str:
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-    if found is None:
-        if os.environ.get("PEERSYS_REQUIRE_PROGRAMS") == "1":
-            pytest.fail("nginx is missing (PEERSYS_REQUIRE_PROGRAMS=1)")
-        pytest.skip("nginx is missing: install the package nginx")
-    return found
 
 
 def _render(path: Path, directory: Path, listen: list[str], upstreams: list[str]) -> None:
