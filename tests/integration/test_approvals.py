@@ -61,9 +61,15 @@ class Desk:
     def open(self, directory: Path) -> tuple[uuid.UUID, str]:
         """Ask for a certificate; return request id and what it waits for."""
         self.csr, request_id = make_csr(directory), uuid.uuid4()
-        status, answer = self.ask(request_id)
-        assert status == 202, answer
-        return request_id, answer["approval"]
+        said: list[tuple[int, Any]] = []
+
+        def is_open() -> bool:
+            # The other CA node may hear of profile and role a second later.
+            said.append(self.ask(request_id))
+            return said[-1][0] == 202
+
+        wait_until(is_open, what=lambda: f"the request is open: {said[-1]}")
+        return request_id, said[-1][1]["approval"]
 
     def waiting(self) -> list[str]:
         status, page = self.rest("bob").request("GET", f"/v1/approvals?authority={AUTHORITY}")
