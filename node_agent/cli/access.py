@@ -72,6 +72,8 @@ def show_issuers(namespace: argparse.Namespace, session: Session) -> int:
     def render() -> RenderableType:
         from node_agent.cli import look
 
+        if not views:
+            return look.message("The node's own Management CA vouches for every peer.")
         rows = [
             [
                 view["spec"]["name"],
