@@ -26,7 +26,6 @@ from tools.test_hosts import lab
 from tools.test_hosts.errors import LabError
 from tools.test_hosts.inventory_reader import read_inventories
 from tools.test_hosts.places import CACHE, Places
-from tools.test_hosts.recipe import RELEASE
 from tools.test_hosts.requirements import check_requirements
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def _measure(size: int) -> Deployment:
         wanted = read_inventories([str(inventory)])
         nodes = [host.name for host in wanted.hosts if host.zone != "clients"]
         try:
-            lab.up(wanted, places, release=RELEASE)
+            lab.up(wanted, places)
             # The agent's wheels are built once, by whichever deployment is the first.
             _deploy(inventory, places)
             lab.reset(nodes, places)

@@ -19,7 +19,6 @@ from tools.test_hosts.host_processes import find_processes
 from tools.test_hosts.mounts import mounts_below
 from tools.test_hosts.network import namespaces
 from tools.test_hosts.places import CACHE, Places
-from tools.test_hosts.recipe import RELEASE
 from tools.test_hosts.requirements import missing_packages
 from tools.test_hosts.state import recorded_lab
 
@@ -43,7 +42,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     """Boot the small lab for all tests of this file."""
     own = Places(tmp_path_factory.mktemp("lab"), CACHE)
     try:
-        lab.up(SMALL, own, release=RELEASE)
+        lab.up(SMALL, own)
         yield own
     finally:
         lab.down(own)
@@ -81,6 +80,18 @@ def test_every_unit_of_a_fresh_host_is_well(places: Places) -> None:
     assert on(places, "far", waited) == "running"
 
 
+def test_a_host_that_still_refuses_its_user_is_not_ready(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab, "BOOT_SECONDS", 2)
+    on(places, "near", "sudo touch /run/nologin")
+    with pytest.raises(LabError, match=r"nobody can work on near after 2 s\nnear: .*[Cc]onnection"):
+        lab.start(["near"], places)
+    init = str(lab.running_init("near", places))
+    run("nsenter", "-t", init, "--mount", "rm", "/run/nologin")
+    lab.start(["near"], places)
+
+
 def test_hosts_differ_in_what_must_differ(places: Places) -> None:
     for path in ("/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key.pub"):
         assert on(places, "near", "cat", path) != on(places, "far", "cat", path)
@@ -112,7 +123,7 @@ def test_zones_that_are_cut_apart_do_not_hear_each_other_until_they_are_healed(
 
 def test_up_again_leaves_running_hosts_alone(places: Places) -> None:
     inits = {name: found.init for name, found in find_processes(places).items()}
-    lab.up(SMALL, places, release=RELEASE)
+    lab.up(SMALL, places)
     assert {name: found.init for name, found in find_processes(places).items()} == inits
 
 
@@ -162,9 +173,9 @@ def test_down_removes_what_an_interrupted_up_left(
         "import sys\nfrom pathlib import Path\n"
         "from tests.unit.tools.test_hosts.labs import SMALL\n"
         "from tools.test_hosts import lab\nfrom tools.test_hosts.places import Places\n"
-        "lab.up(SMALL, Places(Path(sys.argv[1]), Path(sys.argv[2])), release=sys.argv[3])\n"
+        "lab.up(SMALL, Places(Path(sys.argv[1]), Path(sys.argv[2])))\n"
     )
-    command = [sys.executable, str(program), str(own.directory), str(CACHE), RELEASE]
+    command = [sys.executable, str(program), str(own.directory), str(CACHE)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as starting:
         deadline = time.monotonic() + 300

@@ -31,12 +31,8 @@ def _perform(arguments: argparse.Namespace, places: Places) -> None:
     match arguments.verb:
         case "up":
             wanted = read_inventories(arguments.inventory)
-            lab.up(
-                wanted,
-                places,
-                release=arguments.release,
-                asks_sudo_password=arguments.sudo_password,
-            )
+            wanted = wanted.with_releases(arguments.release, dict(arguments.host_release))
+            lab.up(wanted, places, asks_sudo_password=arguments.sudo_password)
             _say_how_to_use(arguments.inventory, places)
         case "down":
             lab.down(places)
@@ -61,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     add = verbs.add_parser("up", help="make and start the hosts of inventories")
     add.add_argument("-i", "--inventory", action="append", required=True, metavar="PATH")
     add.add_argument("--release", default=RELEASE, help="Debian release of the hosts (%(default)s)")
+    add.add_argument(
+        "--host-release",
+        metavar="HOST=RELEASE",
+        type=_host_release,
+        action="append",
+        default=[],
+        help="Debian release of one host, where it is another one (trixie)",
+    )
     add.add_argument("--sudo-password", action="store_true", help="let sudo ask for a password")
     verbs.add_parser("down", help="remove everything but the cached base tree")
     verbs.add_parser("status", help="list the hosts")
@@ -82,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--at", metavar="HOST", help="with this host's network")
     add.add_argument("command", nargs="+")
     return parser
+
+
+def _host_release(written: str) -> tuple[str, str]:
+    host, equals, release = written.partition("=")
+    if not (host and equals and release):
+        raise argparse.ArgumentTypeError(f"{written} isn't HOST=RELEASE")
+    return host, release
 
 
 def _say_how_to_use(inventories: list[str], places: Places) -> None:

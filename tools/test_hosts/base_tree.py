@@ -1,4 +1,4 @@
-"""Make the tree that all hosts share, once, and keep it under a name that says what is in it.
+"""Make the tree that all hosts of a Debian release share, once; its name says what is in it.
 
 It is made beside that name and renamed in the end, so what has the name is complete. Its making is
 in a process namespace that ends with the process that asked for it: whoever interrupts it leaves
@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,22 +29,27 @@ _UNFINISHED = ".unfinished"
 _LOG = ".log"
 
 
-def base_tree(cache: Path, release: str = recipe.RELEASE) -> Path:
-    """Return the tree of ``release``, made now if it isn't in the cache."""
-    tree = cache / f"{release}-{recipe.recipe_hash(release)}"
-    if tree.exists():
-        return tree
+def base_trees(cache: Path, releases: list[str]) -> dict[str, Path]:
+    """Return the tree of each release; those that aren't in the cache are made now, all at once."""
+    trees = {release: cache / f"{release}-{recipe.recipe_hash(release)}" for release in releases}
+    if all(tree.exists() for tree in trees.values()):
+        return trees
     cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache, wait=True) as lock:
-        if not tree.exists():
-            report(f"base tree: {release}, once; takes about two minutes")
-            unfinished = tree.with_suffix(_UNFINISHED)
-            _remove(unfinished)
-            _make(unfinished, release, lock)
-            unfinished.rename(tree)
-            unfinished.with_suffix(_LOG).unlink()
-            report(f"base tree: {tree}")
-    return tree
+    with _lock(cache, wait=True) as lock, ThreadPoolExecutor() as pool:
+        missing = [release for release, tree in trees.items() if not tree.exists()]
+        for _ in pool.map(lambda release: _ensure(trees[release], release, lock), missing):
+            pass
+    return trees
+
+
+def _ensure(tree: Path, release: str, lock: int) -> None:
+    report(f"base tree: {release}, once; takes about two minutes")
+    unfinished = tree.with_suffix(_UNFINISHED)
+    _remove(unfinished)
+    _make(unfinished, release, lock)
+    unfinished.rename(tree)
+    unfinished.with_suffix(_LOG).unlink()
+    report(f"base tree: {tree}")
 
 
 def remove_unfinished(cache: Path) -> None:
@@ -108,7 +114,7 @@ class _Step:
         within = command[0] == "chroot"
         # debootstrap mounts one in the tree itself, and only if nothing is there.
         own_mounts = ("--mount", f"--mount-proc={self._tree if within else ''}/proc")
-        report(f"base tree: {command[2] if within else command[0]}")
+        report(f"base tree: {self._tree.stem}: {command[2] if within else command[0]}")
         with log.open("ab") as output:
             status = subprocess.run(
                 [*alone, *own_mounts, "--", *command],

@@ -32,13 +32,13 @@ IPv6AcceptRA=no
 """
 
 
-def prepare(host: Host, lab: Lab, places: Places, tree: Path) -> None:
+def prepare(host: Host, lab: Lab, places: Places) -> None:
     """Mount the host's disk; a new one gets the host's name, address and keys."""
     own = places.host(host.name)
     root, disk = own / "root", own / "disk"
     is_new = not (disk / "upper/etc/machine-id").exists()
     if not mounts_below(root):
-        mount_overlay(tree, disk, root)
+        mount_overlay(places.tree(host.release).readlink(), disk, root)
     if is_new:
         _write_files(host, lab, places, root)
 
@@ -63,7 +63,7 @@ def start(host: Host, lab: Lab, places: Places) -> None:
         "--resolv-conf=off",
         "--timezone=off",
     ]
-    with (own / "console.log").open("ab") as console:
+    with places.console(host.name).open("ab") as console:
         subprocess.run(
             command,
             stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.test_hosts import host as hosts
-from tools.test_hosts.base_tree import base_tree, remove_unfinished
+from tools.test_hosts.base_tree import base_trees, remove_unfinished
 from tools.test_hosts.commands import succeeds
 from tools.test_hosts.errors import LabError
 from tools.test_hosts.host_processes import HostProcesses, cut_power, find_processes
@@ -45,12 +45,12 @@ _NO_PROCESSES = HostProcesses()
 _READINESS = Path(__file__).with_name("readiness.py")
 
 
-def up(wanted: Lab, places: Places, *, release: str, asks_sudo_password: bool = False) -> None:
+def up(wanted: Lab, places: Places, *, asks_sudo_password: bool = False) -> None:
     """Make the hosts of ``wanted`` that aren't there, and start those that don't run.
 
     Hosts that are there already stay as they are; they stay in the lab, too.
     """
-    tree = base_tree(places.cache, release)
+    trees = base_trees(places.cache, wanted.releases)
     with locked(places):
         present = recorded_lab(places)
         lab = wanted if present is None else _extended(present, wanted)
@@ -65,8 +65,11 @@ def up(wanted: Lab, places: Places, *, release: str, asks_sudo_password: bool = 
         for host in lab.hosts:
             places.host(host.name).mkdir(parents=True, exist_ok=True)
         write_inventory(lab, places)
-        (places.directory / "tree").unlink(missing_ok=True)
-        (places.directory / "tree").symlink_to(tree)
+        for release, tree in trees.items():
+            link = places.tree(release)
+            link.parent.mkdir(exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(tree)
         _start(lab.hosts, lab, places)
 
 
@@ -185,33 +188,38 @@ def _kill(chosen: list[Host], places: Places) -> None:
 
 
 def _start(chosen: list[Host] | tuple[Host, ...], lab: Lab, places: Places) -> None:
-    """Boot what doesn't run, all at once, and wait until each lets somebody log in."""
+    """Boot what doesn't run, all at once, and wait until the login user can work on each."""
     running = find_processes(places)
-    tree = (places.directory / "tree").readlink()
     for host in chosen:
         if running.get(host.name, _NO_PROCESSES).init is None:
             # A starter that was interrupted may hold the name still.
             cut_power(places, [host.name])
-            hosts.prepare(host, lab, places, tree)
+            hosts.prepare(host, lab, places)
             hosts.start(host, lab, places)
     _wait(chosen, places)
 
 
 def _wait(chosen: list[Host] | tuple[Host, ...], places: Places) -> None:
     watch = [sys.executable, "-I", str(_READINESS), str(BOOT_SECONDS)]
-    command = [*places.into_controller_namespace, *watch]
+    command = [*places.into_controller_namespace, *watch, str(places.ssh_configuration)]
     command += [f"{host.name}={host.address}" for host in chosen]
-    missing = {host.name: host for host in chosen}
+    waiting = {host.name: host for host in chosen}
+    late = []
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
         assert watcher.stdout is not None
         for line in watcher.stdout:
-            host = missing.pop(line.strip())
+            verdict, name, *cause = line.split(maxsplit=2)
+            if verdict == "late":
+                late.append(f"{name}: {' '.join(cause).strip()}; see {places.console(name)}")
+                continue
+            host = waiting.pop(name)
             seconds = time.monotonic() - began
-            report(f"{host.name}: {host.address} in zone {host.zone} answers after {seconds:.1f} s")
-    if missing:
-        logs = ", ".join(str(places.host(name) / "console.log") for name in missing)
-        raise LabError(f"{', '.join(missing)}: no SSH after {BOOT_SECONDS} s; see {logs}")
+            report(f"{name}: {host.address} in zone {host.zone} is ready after {seconds:.1f} s")
+    if waiting:
+        raise LabError(
+            "\n".join([f"nobody can work on {', '.join(waiting)} after {BOOT_SECONDS} s", *late])
+        )
 
 
 def forget_connections(places: Places, address: str = "*") -> None:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from tools.test_hosts.errors import LabError
+from tools.test_hosts.recipe import RELEASE
 
 # Linux allows 15 characters.
 _MAX_INTERFACE_NAME = 15
@@ -29,11 +30,15 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One machine with one address in one zone."""
+    """One machine with one address in one zone, and the Debian release on its disk."""
 
     name: str
     zone: str
     address: IPv4Address
+    release: str = RELEASE
+
+    def __str__(self) -> str:
+        return f"{self.address} in {self.zone} with {self.release}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +102,24 @@ class Lab:
         for host in other.hosts:
             if hosts.setdefault(host.name, host) != host:
                 raise LabError(
-                    f"two descriptions of the host {host.name} differ: "
-                    f"{hosts[host.name].address} in {hosts[host.name].zone}, "
-                    f"{host.address} in {host.zone}"
+                    f"two descriptions of the host {host.name} differ: {hosts[host.name]}, {host}"
                 )
         return Lab(
             tuple(zones[name] for name in sorted(zones)),
             tuple(hosts[name] for name in sorted(hosts)),
         )
+
+    @property
+    def releases(self) -> list[str]:
+        """The Debian releases of the hosts, each once."""
+        return sorted({host.release for host in self.hosts})
+
+    def with_releases(self, release: str, others: dict[str, str]) -> Lab:
+        """Return the lab with ``release`` on every host but ``others``, which have their own."""
+        for name in others:
+            self.host(name)
+        hosts = (replace(host, release=others.get(host.name, release)) for host in self.hosts)
+        return replace(self, hosts=tuple(hosts))
 
     def to_json(self) -> str:
         """Return the lab as text for ``from_json``."""
@@ -113,7 +128,12 @@ class Lab:
             for zone in self.zones
         }
         hosts = {
-            host.name: {"zone": host.zone, "address": str(host.address)} for host in self.hosts
+            host.name: {
+                "zone": host.zone,
+                "address": str(host.address),
+                "release": host.release,
+            }
+            for host in self.hosts
         }
         return json.dumps({"zones": zones, "hosts": hosts}, indent=1) + "\n"
 
@@ -124,7 +144,7 @@ def lab_from_json(text: str) -> Lab:
     return Lab(
         zones_of(read["zones"]),
         tuple(
-            Host(name, host["zone"], IPv4Address(host["address"]))
+            Host(name, host["zone"], IPv4Address(host["address"]), host["release"])
             for name, host in read["hosts"].items()
         ),
     )

@@ -54,6 +54,10 @@ class Places:
         """Exists only in a lab whose login user has to give a password to sudo."""
         return self.directory / "sudo_password"
 
+    def tree(self, release: str) -> Path:
+        """Return the link to the base tree that hosts of ``release`` share."""
+        return self.directory / "trees" / release
+
     @property
     def control_sockets(self) -> Path:
         """Where SSH keeps connections open between two tasks."""
@@ -66,6 +70,10 @@ class Places:
     def host(self, name: str) -> Path:
         """Return the directory of one host."""
         return self.hosts / name
+
+    def console(self, name: str) -> Path:
+        """Return what one host has printed since it was made."""
+        return self.host(name) / "console.log"
 
     @property
     def controller_namespace(self) -> str:
