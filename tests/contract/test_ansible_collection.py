@@ -13,6 +13,7 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
     MANAGEMENT_CA,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils import (
+    _topology_issuers,
     _topology_model,
     _topology_reader,
     _topology_tenants,
@@ -110,3 +111,10 @@ def test_schema_has_exactly_the_keys_that_the_plugin_knows(schema: Any) -> None:
     assert keys("profiles", *below) == set(CERTIFICATE_PROFILE.options) - {"name"}
     assert keys("management_ca", "properties") == set(MANAGEMENT_CA.options)
     assert keys("links", "items", "properties") == set(_topology_reader.LINK_KEYS)
+
+
+def test_schema_of_tenants_has_the_keys_of_their_management_ca() -> None:
+    path = REPOSITORY / "docs/reference/tenant.schema.json"
+    properties = json.loads(path.read_text(encoding="utf-8"))["properties"]
+    known = set(_topology_issuers.CERTIFICATE_KEYS)
+    assert set(properties["management_ca"]["properties"]) == known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,12 @@ from ansible_collections.peersys.pki.plugins.module_utils._node_plan import (
 )
 
 from node_agent.functions.named_authorities import check_named_authorities
+from node_agent.functions.peer_issuers import check_peer_issuers, read_issuer
 from node_agent.functions.plan import BUILT_IN_TOKEN, check_objects, copy_objects, plan_node
+from node_agent.identity import NodeIdentity
 from node_agent.objects import NodeSpecification
 from node_agent.policy import parse_role
+from tests.support.pki import ThrowawayAuthority, certificate_pem
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent / "ansible-inventory"
@@ -32,6 +36,7 @@ CALLS = {
         "certification_authority_crypto_tokens": "crypto_tokens",
         "certification_authority_profiles": "certificate_profiles",
         "certification_authority_authorities": "certification_authorities",
+        "certification_authority_peer_issuers": "peer_issuers",
         "certification_authority_peer_roles": "peer_roles",
         "certification_authority_peer_connectors": "peer_connectors",
         "certification_authority_publishers": "publishers",
@@ -48,6 +53,7 @@ CALLS = {
     },
     "ra_proxy": {
         "authenticator_authenticators": "authenticators",
+        "ra_proxy_peer_issuers": "peer_issuers",
         "ra_proxy_peer_roles": "peer_roles",
         "ra_proxy_peer_connectors": "peer_connectors",
     },
@@ -110,6 +116,36 @@ def test_agent_accepts_what_the_topology_derives(function: str, inventory: dict[
         check_named_authorities(copy_objects(fresh, steps))
         for role in wanted.peer_roles:
             parse_role(role)
+
+
+@pytest.fixture(scope="module")
+def with_a_tenant_that_certifies_its_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a shipped inventory with one tenant more."""
+    directory = tmp_path_factory.mktemp("tenant") / "inventory"
+    shutil.copytree(REPOSITORY / "inventories/multi_tenant", directory)
+    beta = (directory / "tenants/beta.yml").read_text(encoding="utf-8")
+    issuer = "trust_domain: acme.example\nmanagement_ca: {certificate_file: acme.pem}\n\nzones:"
+    acme = beta.replace("beta", "acme").replace("198.18.2", "198.18.9")
+    acme = acme.replace("zones:", issuer, 1).replace("listen: {rest: 8443}", "name: ra1")
+    (directory / "tenants/acme.yml").write_text(acme, encoding="utf-8")
+    anchor = certificate_pem(ThrowawayAuthority("Acme Management CA").certificate)
+    (directory / "tenants/acme.pem").write_text(anchor, encoding="ascii")
+    return directory
+
+
+@pytest.mark.parametrize("function", ["certification_authority", "ra_proxy"])
+def test_agent_accepts_a_tenant_that_certifies_its_own_nodes(
+    function: str, with_a_tenant_that_certifies_its_nodes: Path
+) -> None:
+    done = load_inventory(with_a_tenant_that_certifies_its_nodes)
+    assert done.returncode == 0, done.stderr
+    loaded = trusted(json.loads(done.stdout))
+    (host,) = loaded[function]["hosts"]
+    wanted = specification(loaded["_meta"]["hostvars"][host], CALLS[function])
+    steps = plan_node({}, wanted)
+    check_peer_issuers(copy_objects({}, steps), steps, NodeIdentity("pki.example.org", host))
+    (issuer,) = wanted.peer_issuers
+    assert read_issuer(issuer).trust_domain == "acme.example"
 
 
 def test_no_secret_is_shipped() -> None:

@@ -13,7 +13,8 @@ description:
     the rules of each firewall, and what is tried to prove them.
   - A topology that can't work is refused before anything is touched, with file, line and key.
   - Each file C(tenants/<tenant>.yml) beside the topology is a part of it, that of one tenant. Tenants share CA nodes, proxies and VAs,
-    and nothing of one may name what is another's.
+    and nothing of one may name what is another's. A tenant that certifies its own nodes says so by its trust domain and the
+    certificate of its Management CA; its nodes are known to others then, and are no hosts of the inventory.
   - The groups are C(peersys_nodes) and one for each function, C(postgresql_store) and one for each store, C(tenant_<tenant>) for each tenant's
     nodes, C(peersys_hosts) for all of these, C(firewalled_hosts) when zones have networks, and C(peersys_clients).
 version_added: 0.1.0
@@ -86,7 +87,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenants impo
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_variables import host_variables
 
-_TEMPLATED = ("trust_domain", "zones", "nodes", "stores", "clients")
+_TEMPLATED = ("trust_domain", "tenants", "zones", "nodes", "stores", "clients")
 # Always there, if only empty, so that playbooks may name them.
 _GROUPS = (
     "peersys_hosts",
@@ -143,9 +144,10 @@ class InventoryModule(BaseInventoryPlugin):
 
 
 def _fill(inventory: t.Any, document: Document, topology: Topology) -> None:
-    for group in _GROUPS:
+    # A tenant's group is there also if the tenant runs its nodes by itself.
+    for group in (*_GROUPS, *map(tenant_group, sorted(set(topology.tenants.values())))):
         inventory.add_group(group)
-    for host in topology.hosts():
+    for host in topology.inventory_hosts():
         for group in _groups_of(topology, host):
             inventory.add_group(group)
             inventory.add_host(host.name, group=group)

@@ -115,6 +115,8 @@ class Node:
     status_url: str | None
     store: str | None
     variables: dict[str, t.Any]
+    # What it is called in its own trust domain.
+    called: str
 
     def has(self, function: str) -> bool:
         """Return whether the node has the function."""
@@ -152,6 +154,14 @@ class Authority:
 
 
 @dataclasses.dataclass(frozen=True)
+class Issuer:
+    """Who vouches for a tenant's own trust domain: PEM certificates of its Management CA."""
+
+    trust_domain: str
+    trust_anchors: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Link:
     """``source`` dials ``target``. ``authorities`` None: all of the source's. ``publish``: options
     of what goes to a VA.
@@ -179,6 +189,8 @@ class Topology:
     links: tuple[Link, ...]
     # Who brought what: (section, name) or ("links", index) -> tenant.
     tenants: dict[tuple[str | int, ...], str]
+    # Tenant -> who certifies its nodes, if that isn't the topology's own Management CA.
+    issuers: dict[str, Issuer]
 
     def tenant_of(self, path: tuple[str | int, ...]) -> str | None:
         """Return the tenant that brought a part of the topology, None for what is everybody's."""
@@ -186,11 +198,29 @@ class Topology:
 
     def identity(self, node: str) -> str:
         """Return the node's SPIFFE-form identity."""
-        return f"spiffe://{self.trust_domain}/node/{node}"
+        issuer = self.issuer_of(node)
+        trust_domain = self.trust_domain if issuer is None else issuer.trust_domain
+        return f"spiffe://{trust_domain}/node/{self.nodes[node].called}"
+
+    def issuer_of(self, node: str) -> Issuer | None:
+        """Return who certifies the node if its tenant does.
+
+        Such a node is the tenant's to run: others know it, and no play comes to its host.
+        """
+        tenant = self.tenant_of(("nodes", node))
+        return None if tenant is None else self.issuers.get(tenant)
 
     def having(self, function: str) -> list[Node]:
         """Return the nodes with a function."""
         return [node for node in self.nodes.values() if node.has(function)]
+
+    def inventory_hosts(self) -> list[Host]:
+        """Return the hosts that Ansible comes to: all but those that a tenant runs by itself."""
+        return [
+            host
+            for host in self.hosts()
+            if host.path[0] != "nodes" or self.issuer_of(host.name) is None
+        ]
 
     def hosts(self) -> list[Host]:
         """Return every host: nodes, stores' hosts, clients."""

@@ -26,6 +26,10 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Document,
     Path,
 )
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_issuers import (
+    TENANTS,
+    IssuerReader,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     FUNCTIONS,
     PORTS,
@@ -68,6 +72,7 @@ NODE_KEYS = (
     "server_names",
     "status_url",
     "store",
+    "name",
     "variables",
 )
 STORE_KEYS = ("host", "zone", "address", "port", "database", "variables")
@@ -87,6 +92,7 @@ _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}\Z")
 _NODE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
 _OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,20}[a-z0-9])?\Z")
 _ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
+_SHORT_NAME = "Use lower-case letters, digits and inner dashes, and keep it short"
 _DATABASE = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 
 
@@ -98,9 +104,10 @@ def read_topology(document: Document) -> Topology:
 class _Reader(TypedDocument):
     def topology(self) -> Topology:
         top = self.typed((), self.document.value, dict)
-        self.known_keys((), top, TOP_KEYS)
+        # Those stand in files of their own, which were put in here.
+        self.known_keys((), top, (*TOP_KEYS, TENANTS))
         return Topology(
-            trust_domain=self.trust_domain(top),
+            trust_domain=self.trust_domain((), top),
             zones=self.zones(),
             nodes={
                 name: self.node(("nodes", name), name, node)
@@ -128,6 +135,7 @@ class _Reader(TypedDocument):
                 for index, link in enumerate(self.typed(("links",), top.get("links", []), list))
             ),
             tenants=tenants_in(self.document),
+            issuers=IssuerReader(self.document, self.trust_domain).issuers(),
         )
 
     def section(self, key: str, names: re.Pattern[str]) -> dict[str, t.Any]:
@@ -135,17 +143,16 @@ class _Reader(TypedDocument):
         found = self.typed((key,), self.document.value.get(key) or {}, dict)
         for name, value in found.items():
             if not names.match(name):
-                remedy = "Use lower-case letters, digits and inner dashes, and keep it short"
-                self.refuse((key, name), f"{name!r} is no name", remedy)
+                self.refuse((key, name), f"{name!r} is no name", _SHORT_NAME)
             if value is not None or key != "zones":
                 self.typed((key, name), value, dict)
         return found
 
-    def trust_domain(self, top: dict[str, t.Any]) -> str:
-        text: str = self.required((), top, "trust_domain", str)
+    def trust_domain(self, path: Path, found: dict[str, t.Any]) -> str:
+        text: str = self.required(path, found, "trust_domain", str)
         if not _TRUST_DOMAIN.match(text):
             remedy = "Use lower-case letters, digits, dots and dashes, as in pki.example.org"
-            self.refuse(("trust_domain",), f"{text!r} is no trust domain", remedy)
+            self.refuse((*path, "trust_domain"), f"{text!r} is no trust domain", remedy)
         return text
 
     def zones(self) -> dict[str, Zone]:
@@ -191,6 +198,9 @@ class _Reader(TypedDocument):
                 self.refuse(where, f"{function!r} is no function", one_of(function, FUNCTIONS))
         address = self.optional(path, raw, "address", str)
         listen_address = self.optional(path, raw, "listen_address", str) or address
+        called = self.optional(path, raw, "name", str) or name
+        if not _NODE_NAME.match(called):
+            self.refuse((*path, "name"), f"{called!r} is no name", _SHORT_NAME)
         return Node(
             name=name,
             zone=self.required(path, raw, "zone", str),
@@ -202,6 +212,7 @@ class _Reader(TypedDocument):
             status_url=self.optional(path, raw, "status_url", str),
             store=self.optional(path, raw, "store", str),
             variables=self.variables(path, raw),
+            called=called,
         )
 
     def variables(self, path: Path, raw: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -211,8 +222,7 @@ class _Reader(TypedDocument):
         self.known_keys(path, raw, STORE_KEYS)
         host = self.required(path, raw, "host", str)
         if not _NODE_NAME.match(host):
-            remedy = "Use lower-case letters, digits and inner dashes, and keep it short"
-            self.refuse((*path, "host"), f"{host!r} is no name", remedy)
+            self.refuse((*path, "host"), f"{host!r} is no name", _SHORT_NAME)
         port = self.optional(path, raw, "port", int) or 5432
         if not 1 <= port <= 65535:
             self.refuse((*path, "port"), f"{port} is no port")

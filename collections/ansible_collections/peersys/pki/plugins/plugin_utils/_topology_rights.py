@@ -36,6 +36,23 @@ def peer_roles(topology: Topology, node: Node) -> list[Variables]:
     return [_role(topology, peer, resources) for peer, resources in granted.items()]
 
 
+def peer_issuers(topology: Topology, node: Node) -> list[Variables]:
+    """Return who vouches for the peers of other trust domains that have a role on a node."""
+    tenants = {
+        topology.tenant_of(("nodes", role["name"])): topology.issuer_of(role["name"])
+        for role in peer_roles(topology, node)
+    }
+    return [
+        {
+            "name": tenant,
+            "trust_domain": issuer.trust_domain,
+            "trust_anchors": list(issuer.trust_anchors),
+        }
+        for tenant, issuer in tenants.items()
+        if issuer is not None
+    ]
+
+
 def _dialled_rights(topology: Topology, link: Link) -> t.Iterator[str]:
     """Yield what the dialled node may do at the node that dials it."""
     if dials_a_proxy(topology, link):

@@ -243,6 +243,8 @@ def _is_any(host: str, owner: str, name: str) -> bool:
 def _functions_have_ports(topology: Topology) -> Faults:
     for function, port in (("registration_authority", "rest"), ("validation_authority", "status")):
         for node in topology.having(function):
+            if topology.issuer_of(node.name) is not None:
+                continue
             if port not in node.listen or node.address is None:
                 path = ("nodes", node.name, "listen", port)
                 remedy = f"Give the node an address and a {port} port"

@@ -11,7 +11,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import Fault, Path
-from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import Topology
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_issuers import issuers_differ
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import Node, Topology
 
 Faults = t.Iterator[Fault]
 # CAs and proxies hold the rights of all tenants.
@@ -93,7 +94,32 @@ def _cas_reach_only_their_tenants_ra(topology: Topology) -> Faults:
                     yield Fault(path, message, "Leave it away")
 
 
+def _foreign_nodes_are_only_named(topology: Topology) -> Faults:
+    """Of a node that a tenant runs and certifies, no more is known than whom to let in."""
+    for name, node in topology.nodes.items():
+        if topology.issuer_of(name) is None:
+            if node.called != name:
+                message = "only a tenant with a Management CA of its own calls a node otherwise"
+                yield Fault(("nodes", name, "name"), message, "Leave it away")
+            continue
+        for index, function in enumerate(node.functions):
+            if function == "validation_authority":
+                message = "a tenant that certifies its nodes brings RAs and no VA"
+                yield Fault(("nodes", name, "functions", index), message, "Leave it away")
+        for key in _set_on_its_host(node):
+            message = "is said on the tenant's side, where the node is run"
+            yield Fault(("nodes", name, key), message, "Leave it away")
+
+
+def _set_on_its_host(node: Node) -> t.Iterator[str]:
+    for key in ("listen", "server_names", "status_url", "store", "variables"):
+        if getattr(node, key):
+            yield key
+
+
 TENANT_RULES = (
+    issuers_differ,
+    _foreign_nodes_are_only_named,
     _nothing_is_another_tenants,
     _tenants_bring_what_is_theirs,
     _links_of_ras_say_whose_cas,

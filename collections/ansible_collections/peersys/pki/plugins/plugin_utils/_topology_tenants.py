@@ -23,10 +23,14 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     TopologyRefused,
     read_document,
 )
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_issuers import (
+    ISSUER_KEYS,
+    TENANTS,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._typed_document import TypedDocument
 
 NAMED = ("zones", "nodes", "clients", "profiles", "authorities")
-TENANT_KEYS = ("plugin", *NAMED, "links")
+TENANT_KEYS = ("plugin", *ISSUER_KEYS, *NAMED, "links")
 _DIRECTORY = "tenants"
 _SUFFIXES = (".yml", ".yaml")
 # As other names of objects; it is part of a group's name.
@@ -46,6 +50,9 @@ def read_with_tenants(path: pathlib.Path) -> Document:
     document = _read(path)
     if not isinstance(document.value, dict):
         return document
+    if TENANTS in document.value:
+        remedy = f"Write {_DIRECTORY}/<tenant>.yml beside this file"
+        TypedDocument(document).refuse((TENANTS,), "unknown key", remedy)
     files = sorted(path.parent.glob(f"{_DIRECTORY}/*"))
     for file in filter(is_tenant_file, files):
         _Tenant(_read(file), file.stem).join(document)
@@ -77,6 +84,10 @@ class _Tenant(TypedDocument):
         self.known_keys((), top, TENANT_KEYS)
         # Without it Ansible's own plugins would take the file for an inventory.
         self.required((), top, "plugin", str)
+        own = {key: top[key] for key in ISSUER_KEYS if key in top}
+        if own:
+            whole.value.setdefault(TENANTS, {})[self._name] = own
+            self._locate(whole, (TENANTS, self._name), ())
         for section in NAMED:
             found = self.typed((section,), top.get(section) or {}, dict)
             for name, value in found.items():

@@ -22,7 +22,10 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_networks import (
     network_variables,
 )
-from ansible_collections.peersys.pki.plugins.plugin_utils._topology_rights import peer_roles
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_rights import (
+    peer_issuers,
+    peer_roles,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_stores import (
     secrets_of,
     store_url,
@@ -87,9 +90,10 @@ def _authenticators(node: Node) -> list[Variables]:
 
 
 def _peers(topology: Topology, node: Node) -> set[str]:
-    return {link.target for link in topology.links_from(node.name)} | {
-        link.source for link in topology.links_to(node.name)
-    }
+    """Return whom the node is linked with, apart from those whose being up isn't ours to see to."""
+    dialled = {link.target for link in topology.links_from(node.name)}
+    dialling = {link.source for link in topology.links_to(node.name)}
+    return {name for name in dialled | dialling if topology.issuer_of(name) is None}
 
 
 def _management_ca(topology: Topology, node: Node) -> Variables:
@@ -110,6 +114,7 @@ def _certification_authority(topology: Topology, node: Node) -> Variables:
             profile for name, profile in topology.profiles.items() if name in named
         ],
         "certification_authority_authorities": [_authority(topology, one) for one in hosted],
+        "certification_authority_peer_issuers": peer_issuers(topology, node),
         "certification_authority_peer_roles": peer_roles(topology, node),
         "certification_authority_peer_connectors": _connectors(topology, node),
         "certification_authority_publishers": [
@@ -245,6 +250,7 @@ def _silence(topology: Topology, node: Node, authority: Authority) -> Variables:
 
 def _ra_proxy(topology: Topology, node: Node) -> Variables:
     return {
+        "ra_proxy_peer_issuers": peer_issuers(topology, node),
         "ra_proxy_peer_roles": peer_roles(topology, node),
         "ra_proxy_peer_connectors": _connectors(topology, node),
     }

@@ -48,7 +48,8 @@ class TypedDocument:
     def required(self, path: Path, found: dict[str, t.Any], key: str, kind: type[T]) -> T:
         """Return the value of a key that must be there."""
         if found.get(key) is None:
-            self.refuse((*path, key), f"is missing below {shown(path) or 'the top'}")
+            above = shown(self.document.written(path)[1])
+            self.refuse((*path, key), f"is missing below {above or 'the top'}")
         return self.typed((*path, key), found[key], kind)
 
     def optional(self, path: Path, found: dict[str, t.Any], key: str, kind: type[T]) -> T | None:

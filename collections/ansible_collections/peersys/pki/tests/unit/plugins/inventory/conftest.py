@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.peersys.pki.plugins.inventory.topology import InventoryModule
@@ -98,6 +99,23 @@ links:
   - {from: ca2, to: va1}
 """
 
+# What tenants share, each of which brings a file of its own.
+SHARED = """\
+plugin: peersys.pki.topology
+trust_domain: pki.example.org
+zones:
+  inner: {dials: [middle]}
+  middle:
+nodes:
+  ca1: {zone: inner, functions: [management_ca, certification_authority]}
+  proxy1: {zone: middle, address: 192.0.2.1, functions: [ra_proxy], listen: {peer: 7443}}
+authorities:
+  root: {node: ca1, subject: CN=Root}
+  common: {node: ca1, issuer: root, subject: CN=Common}
+links:
+  - {from: ca1, to: proxy1}
+"""
+
 
 @pytest.fixture
 def wide():
@@ -137,5 +155,36 @@ def refusal():
         with pytest.raises(TopologyRefused) as raised:
             check_topology(document, read_topology(document))
         return [line.removeprefix("t.yml:") for line in str(raised.value).splitlines()]
+
+    return lines
+
+
+@pytest.fixture
+def shared():
+    """The text of a topology with a proxy, which tenants share."""
+    return SHARED
+
+
+@pytest.fixture
+def with_tenants(tmp_path, load):
+    """Load the shared topology with the tenants' files that are given by name."""
+
+    def load_files(*, shared=SHARED, **files):
+        (tmp_path / "tenants").mkdir(exist_ok=True)
+        for name, text in files.items():
+            (tmp_path / f"tenants/{name}.yml").write_text(text)
+        return load(shared)
+
+    return load_files
+
+
+@pytest.fixture
+def refused(with_tenants, tmp_path):
+    """Return the lines with which a topology with such tenants is refused, files relative."""
+
+    def lines(**files):
+        with pytest.raises(AnsibleParserError) as raised:
+            with_tenants(**files)
+        return str(raised.value).replace(f"{tmp_path}/", "").splitlines()[1:]
 
     return lines

@@ -7,24 +7,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible.errors import AnsibleParserError
 from ansible_collections.peersys.pki.plugins.inventory.topology import InventoryModule
 
-SHARED = """\
-plugin: peersys.pki.topology
-trust_domain: pki.example.org
-zones:
-  inner: {dials: [middle]}
-  middle:
-nodes:
-  ca1: {zone: inner, functions: [management_ca, certification_authority]}
-  proxy1: {zone: middle, address: 192.0.2.1, functions: [ra_proxy], listen: {peer: 7443}}
-authorities:
-  root: {node: ca1, subject: CN=Root}
-  common: {node: ca1, issuer: root, subject: CN=Common}
-links:
-  - {from: ca1, to: proxy1}
-"""
 TENANT = """\
 plugin: peersys.pki.topology
 zones:
@@ -48,31 +32,6 @@ def tenant(name, old="", new=""):
     """Return a tenant's file, spoilt by replacing ``old``."""
     assert old in TENANT.replace("NAME", name)
     return TENANT.replace("NAME", name).replace(old, new, 1)
-
-
-@pytest.fixture
-def with_tenants(tmp_path, load):
-    """Load the shared topology with the tenants' files that are given by name."""
-
-    def load_files(*, shared=SHARED, **files):
-        (tmp_path / "tenants").mkdir()
-        for name, text in files.items():
-            (tmp_path / f"tenants/{name}.yml").write_text(text)
-        return load(shared)
-
-    return load_files
-
-
-@pytest.fixture
-def refused(with_tenants, tmp_path):
-    """Return the lines with which a topology with such tenants is refused, files relative."""
-
-    def lines(**files):
-        with pytest.raises(AnsibleParserError) as raised:
-            with_tenants(**files)
-        return str(raised.value).replace(f"{tmp_path}/", "").splitlines()[1:]
-
-    return lines
 
 
 def granted(inventory, host, function):
@@ -173,13 +132,13 @@ def test_what_clashes_is_refused_with_file_and_line(clash, refused):
     assert any(line.startswith(f"tenants/beta.yml:{message}") for line in told), told
 
 
-def test_ra_of_nobody_must_say_its_cas_beside_tenants(refused):
+def test_ra_of_nobody_must_say_its_cas_beside_tenants(refused, shared):
     link = "  - {from: ra1, to: proxy1}\n"
     node = (
         "  ra1: {zone: middle, address: 192.0.2.2, functions: [registration_authority], "
         "listen: {rest: 8443}}\nauthorities:"
     )
-    shared = SHARED.replace("authorities:", node, 1) + link
+    shared = shared.replace("authorities:", node, 1) + link
     remedy = "Write authorities: and the CAs that this RA is for"
     told = refused(shared=shared, alpha=tenant("alpha"))
     assert told == [
@@ -187,13 +146,13 @@ def test_ra_of_nobody_must_say_its_cas_beside_tenants(refused):
     ]
 
 
-def test_ra_of_nobody_gets_no_tenants_ca(refused):
+def test_ra_of_nobody_gets_no_tenants_ca(refused, shared):
     link = "  - {from: ra1, to: proxy1, authorities: [common, alpha]}\n"
     node = (
         "  ra1: {zone: middle, address: 192.0.2.2, functions: [registration_authority], "
         "listen: {rest: 8443}}\nauthorities:"
     )
-    shared = SHARED.replace("authorities:", node, 1) + link
+    shared = shared.replace("authorities:", node, 1) + link
     assert refused(shared=shared, alpha=tenant("alpha")) == [
         "topology.yml:15: links[1].authorities[1]: alpha is of tenant alpha, and ra1 isn't. "
         "Leave it away",
