@@ -49,6 +49,8 @@ CALLS = {
     "validation_authority": {
         "authenticator_authenticators": "authenticators",
         "validation_authority_peer_roles": "peer_roles",
+        "validation_authority_peer_connectors": "peer_connectors",
+        "validation_authority_publishers": "publishers",
         "validation_authority_signers": "signers",
     },
     "ra_proxy": {

@@ -4,10 +4,11 @@
 
 # Private to this collection: may change in any release.
 
-"""The ways of a request from an RA through proxies to a CA.
+"""The ways of a request from an RA through proxies to a CA, or from a VA through those that feed it.
 
 An RA dials its proxy, and so does a CA; between two proxies the nearer to the CA dials. So of an
-RA's link the dialled end is upstream, of every other link the dialling end.
+RA's link the dialled end is upstream, of every other link the dialling end. Of two VAs the one that
+feeds the other dials; what the other's signer asks of its CA goes back that way.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
 )
 
 _PROTOCOLS = ("rest",)
+# A way of no more nodes has nobody between its ends.
+_NEIGHBOURS = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """``nodes`` begins with the RA and ends with a CA's node; all between are proxies."""
+    """``nodes`` begins with the RA or VA and ends with a CA's node; all between pass on."""
 
     nodes: tuple[str, ...]
     authority: Authority
@@ -61,8 +64,51 @@ def chains(topology: Topology) -> list[Way]:
         way
         for node in topology.having("registration_authority")
         for way in ways_from(topology, node.name)
-        if len(way.nodes) > 2
+        if len(way.nodes) > _NEIGHBOURS
     ]
+
+
+def feeding_chains(topology: Topology) -> list[Way]:
+    """Return the ways of all VAs that are fed by another one and have signers."""
+    return [
+        way
+        for node in topology.having("validation_authority")
+        if "status" in node.listen
+        for way in feeding_ways(topology, node.name)
+        if len(way.nodes) > _NEIGHBOURS
+    ]
+
+
+def feeding_ways(topology: Topology, node: str, seen: tuple[str, ...] = ()) -> list[Way]:
+    """Return every way from a VA to an issuing CA that is published to it."""
+    found: list[Way] = []
+    for link in topology.links_to(node):
+        above = link.source
+        if above in (node, *seen):
+            continue
+        issuing = [one for one in topology.authorities_over(link) if one.kind == "issuing"]
+        if topology.feeds(link):
+            found += [
+                Way((node, *way.nodes), way.authority)
+                for way in feeding_ways(topology, above, (node, *seen))
+                if way.authority in issuing
+            ]
+        else:
+            found += [Way((node, above), authority) for authority in issuing]
+    return found
+
+
+def content_at(topology: Topology, node: str) -> list[str]:
+    """Return the kinds of content that are published to a VA if not all are, else nothing."""
+    kinds: dict[str, None] = {}
+    for link in topology.links_to(node):
+        content = link.publish.get("content")
+        if content is None and topology.feeds(link):
+            content = content_at(topology, link.source)
+        if not content:
+            return []
+        kinds |= dict.fromkeys(content)
+    return list(kinds)
 
 
 def upstream_of(topology: Topology, link: Link, node: str) -> str | None:
@@ -88,20 +134,33 @@ def rights_in_chains(topology: Topology, node: str) -> t.Iterator[tuple[str, lis
     Everybody on a way needs every right, on every node above. Only neighbours are linked.
     """
     for way in chains(topology):
-        if node not in way.nodes:
-            continue
-        here = way.nodes.index(node)
-        for place, peer in enumerate(way.nodes):
-            linked = ["/peer/incoming"] if abs(place - here) == 1 else []
-            if place < here:
-                # Marks a proxy as one that asks nothing in its own name.
-                relay = ["/peer/relay"] if place > 0 else []
-                rights = registration_rights(topology.nodes[way.nodes[0]], [way.authority])
-                yield peer, [*linked, *relay, *rights]
-            elif place == len(way.nodes) - 1 and place > here:
-                yield peer, [*linked, "/peer/upstream", f"/ca/{way.authority.name}"]
-            elif place == here + 1:
-                yield peer, [*linked, "/peer/upstream", "/peer/relay"]
+        asking = topology.nodes[way.nodes[0]]
+        yield from _rights_on(way, node, list(registration_rights(asking, [way.authority])))
+    for way in feeding_chains(topology):
+        yield from _rights_on(way, node, list(signer_rights([way.authority])))
+
+
+def _rights_on(way: Way, node: str, asked: list[str]) -> t.Iterator[tuple[str, list[str]]]:
+    if node not in way.nodes:
+        return
+    here = way.nodes.index(node)
+    for place, peer in enumerate(way.nodes):
+        linked = ["/peer/incoming"] if abs(place - here) == 1 else []
+        if place < here:
+            # Marks a proxy as one that asks nothing in its own name.
+            relay = ["/peer/relay"] if place > 0 else []
+            yield peer, [*linked, *relay, *asked]
+        elif place == len(way.nodes) - 1 and place > here:
+            yield peer, [*linked, "/peer/upstream", f"/ca/{way.authority.name}"]
+        elif place == here + 1:
+            yield peer, [*linked, "/peer/upstream", "/peer/relay"]
+
+
+def signer_rights(authorities: t.Sequence[Authority]) -> t.Iterator[str]:
+    """Yield what a VA needs to have its signers certified."""
+    for authority in authorities:
+        yield f"/ca/{authority.name}"
+        yield f"/signer/{authority.name}/renew"
 
 
 def registration_rights(node: Node, authorities: t.Sequence[Authority]) -> t.Iterator[str]:

@@ -257,13 +257,52 @@ class Topology:
         """Return whether the node hosts the CA."""
         return node in self.sharing(authority.node)
 
-    def authorities_over(self, link: Link) -> list[Authority]:
-        """Return the CAs that the link's source hosts and its target deals with."""
+    def authorities_over(self, link: Link, seen: tuple[str, ...] = ()) -> list[Authority]:
+        """Return the CAs that the link's target deals with, of those that its source hosts.
+
+        Of a VA that feeds another one they are those that are published to it.
+        """
+        told = self._told_of(link.source, seen) if self.feeds(link) else set()
         return [
             authority
             for authority in self.authorities.values()
-            if self.hosts_authority(link.source, authority)
+            if (self.hosts_authority(link.source, authority) or authority.name in told)
             and (link.authorities is None or authority.name in link.authorities)
+        ]
+
+    def _told_of(self, node: str, seen: tuple[str, ...]) -> set[str]:
+        """Return the CAs that are published to a VA. What comes round in a loop is told once."""
+        links = [] if node in seen else self.links_to(node)
+        return {one.name for link in links for one in self.authorities_over(link, (*seen, node))}
+
+    def feeds(self, link: Link) -> bool:
+        """Return whether the link is that of a VA to a VA which it publishes to."""
+        source, target = self.nodes[link.source], self.nodes[link.target]
+        return (
+            source.has("validation_authority")
+            and target.has("validation_authority")
+            and not source.has("certification_authority")
+        )
+
+    def tells_of_nodes(self, link: Link) -> bool:
+        """Return whether the CRL of the Management CA goes over the link."""
+        source = self.nodes[link.source]
+        return source.has("management_ca") or (
+            self.feeds(link)
+            and any(self.tells_of_nodes(above) for above in self.links_to(link.source))
+        )
+
+    def validators(self, authority: Authority) -> list[Node]:
+        """Return the VAs that answer for a CA, each once."""
+        nodes = [
+            self.nodes[link.target]
+            for link in self.links
+            if authority in self.authorities_over(link)
+        ]
+        return [
+            node
+            for name, node in {node.name: node for node in nodes}.items()
+            if node.has("validation_authority") and "status" in node.listen
         ]
 
     def links_from(self, node: str) -> list[Link]:

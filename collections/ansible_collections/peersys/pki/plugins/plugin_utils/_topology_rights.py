@@ -14,6 +14,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chains impor
     dials_a_proxy,
     registration_rights,
     rights_in_chains,
+    signer_rights,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     Link,
@@ -57,6 +58,8 @@ def _dialled_rights(topology: Topology, link: Link) -> t.Iterator[str]:
     """Yield what the dialled node may do at the node that dials it."""
     if dials_a_proxy(topology, link):
         yield from ("/peer/incoming", "/peer/upstream", "/peer/relay")
+    elif topology.feeds(link):
+        yield from ("/peer/incoming", *_signing(topology, link))
     else:
         yield from _downstream_rights(topology, link)
 
@@ -68,6 +71,8 @@ def _dialling_rights(topology: Topology, link: Link) -> t.Iterator[str]:
         yield "/peer/incoming"
     elif topology.nodes[link.source].has("ra_proxy"):
         yield from ("/peer/incoming", "/peer/upstream", "/peer/relay")
+    elif topology.feeds(link):
+        yield from _feeding_rights(topology, link)
     else:
         yield from _upstream_rights(topology, link)
 
@@ -92,9 +97,26 @@ def _downstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
     if target.has("ra_proxy"):
         yield "/peer/relay"
     if target.has("validation_authority"):
-        for authority in issuing:
-            yield f"/ca/{authority.name}"
-            yield f"/signer/{authority.name}/renew"
+        yield from _signing(topology, link)
+
+
+def _signing(topology: Topology, link: Link) -> t.Iterator[str]:
+    """Yield what a VA may have certified, if it answers anybody."""
+    if "status" in topology.nodes[link.target].listen:
+        over = topology.authorities_over(link)
+        yield from signer_rights([one for one in over if one.kind == "issuing"])
+
+
+def _feeding_rights(topology: Topology, link: Link) -> t.Iterator[str]:
+    """Yield what a VA may do at one that it feeds: a CA is believed more than it is.
+
+    Without ``/peer/publish/take_back`` it can't take a revocation back, nor remove a row.
+    """
+    yield "/peer/incoming"
+    yield from (f"/peer/publish/{verb}" for verb in ("certificate", "status", "crl", "read"))
+    if topology.tells_of_nodes(link):
+        yield f"/ca/{topology.management['name']}"
+    yield from (f"/ca/{authority.name}" for authority in topology.authorities_over(link))
 
 
 def _upstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:

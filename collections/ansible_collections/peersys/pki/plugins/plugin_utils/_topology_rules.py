@@ -186,10 +186,14 @@ def _authorities_dial(topology: Topology) -> Faults:
         passes_on = source.has("ra_proxy") or source.has("registration_authority")
         if source.has("certification_authority") or (passes_on and target.has("ra_proxy")):
             continue
+        if topology.feeds(link):
+            continue
         path = ("links", link.index, "from")
         remedy = f"Give {link.source} the function certification_authority"
         message = f"{link.source} is no CA, and only a CA's node dials"
-        yield Fault(path, f"{message}, apart from those who dial a proxy", remedy)
+        yield Fault(
+            path, f"{message}, apart from who dials a proxy, or a VA that feeds one", remedy
+        )
 
 
 def _zones_allow_links(topology: Topology) -> Faults:
@@ -241,9 +245,12 @@ def _is_any(host: str, owner: str, name: str) -> bool:
 
 
 def _functions_have_ports(topology: Topology) -> Faults:
+    feeding = {link.source for link in topology.links if topology.feeds(link)}
     for function, port in (("registration_authority", "rest"), ("validation_authority", "status")):
         for node in topology.having(function):
-            if topology.issuer_of(node.name) is not None:
+            if topology.issuer_of(node.name) is not None or (
+                port == "status" and node.name in feeding
+            ):
                 continue
             if port not in node.listen or node.address is None:
                 path = ("nodes", node.name, "listen", port)

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chains import ways_from
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chains import (
+    content_at,
+    ways_from,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     Authority,
     Host,
@@ -117,16 +120,12 @@ def _certification_authority(topology: Topology, node: Node) -> Variables:
         "certification_authority_peer_issuers": peer_issuers(topology, node),
         "certification_authority_peer_roles": peer_roles(topology, node),
         "certification_authority_peer_connectors": _connectors(topology, node),
-        "certification_authority_publishers": [
-            publisher
-            for link in topology.links_from(node.name)
-            for publisher in _publishers(topology, link)
-        ],
+        "certification_authority_publishers": _publishers(topology, node),
     }
 
 
 def _authority(topology: Topology, authority: Authority) -> Variables:
-    urls = [node.validation_url for node in _validators(topology, authority)]
+    urls = [node.validation_url for node in topology.validators(authority)]
     derived: Variables = {
         "crl_urls": [f"{url}/crl/{authority.name}.crl" for url in urls],
         "issuer_urls": [f"{url}/ca/{authority.name}.cer" for url in urls],
@@ -136,15 +135,6 @@ def _authority(topology: Topology, authority: Authority) -> Variables:
     if authority.activation == "on_demand":
         derived["crypto_token"] = authority.name
     return derived | authority.fields
-
-
-def _validators(topology: Topology, authority: Authority) -> list[Node]:
-    return [
-        topology.nodes[link.target]
-        for link in topology.links_from(authority.node)
-        if topology.nodes[link.target].has("validation_authority")
-        and authority in topology.authorities_over(link)
-    ]
 
 
 def _connectors(topology: Topology, node: Node) -> list[Variables]:
@@ -159,15 +149,25 @@ def _connector(topology: Topology, link: Link) -> Variables:
     return {"name": link.target, "address": f"{host}:{port}", "peer": identity}
 
 
-def _publishers(topology: Topology, link: Link) -> list[Variables]:
+def _publishers(topology: Topology, node: Node) -> list[Variables]:
+    links = topology.links_from(node.name)
+    return [publisher for link in links for publisher in _published(topology, link)]
+
+
+def _published(topology: Topology, link: Link) -> list[Variables]:
     """A VA gets all of its CAs, and every peer the CRL that tells which authenticators ended."""
     peer = topology.identity(link.target)
     found: list[Variables] = []
     if topology.nodes[link.target].has("validation_authority"):
         names = [authority.name for authority in topology.authorities_over(link)]
         options = {key: value for key, value in link.publish.items() if key != "unknown_serial"}
+        if topology.feeds(link) and "content" not in options:
+            # No more than the VA is sent itself.
+            options |= (
+                {"content": content} if (content := content_at(topology, link.source)) else {}
+            )
         found.append({"name": link.target, "peer": peer, "authorities": names, **options})
-    if topology.nodes[link.source].has("management_ca"):
+    if topology.tells_of_nodes(link):
         name = topology.management["name"]
         revocations = {"name": f"{name}-{link.target}", "peer": peer}
         found.append({**revocations, "authorities": [name], "content": ["crl"]})
@@ -203,9 +203,9 @@ def _trial(topology: Topology, authority: Authority) -> Variables:
             {
                 "name": node.name,
                 "url": node.validation_url,
-                "crls": [one.name for one in chain if node in _validators(topology, one)],
+                "crls": [one.name for one in chain if node in topology.validators(one)],
             }
-            for node in _validators(topology, authority)
+            for node in topology.validators(authority)
         ],
     }
 
@@ -229,23 +229,34 @@ def _takes_dns_names(topology: Topology) -> t.Callable[[str], bool]:
 
 
 def _validation_authority(topology: Topology, node: Node) -> Variables:
-    answered = [one for one in _dealt_with(topology, node) if one.kind == "issuing"]
+    answered = [
+        one
+        for one in _dealt_with(topology, node)
+        if one.kind == "issuing" and "status" in node.listen
+    ]
     return {
         "validation_authority_url": node.validation_url,
         "validation_authority_peer_roles": peer_roles(topology, node),
         "validation_authority_signers": [
-            {"name": one.name, "authority": one.name, **_silence(topology, node, one)}
+            {"name": one.name, "authority": one.name, **_silence(topology, node.name, one)}
             for one in answered
         ],
+        "validation_authority_peer_connectors": _connectors(topology, node),
+        "validation_authority_publishers": _publishers(topology, node),
     }
 
 
-def _silence(topology: Topology, node: Node, authority: Authority) -> Variables:
-    """Return what a serial means of which a VA was told nothing, if that was chosen."""
-    for link in topology.links_to(node.name):
-        if authority in topology.authorities_over(link) and "unknown_serial" in link.publish:
+def _silence(topology: Topology, node: str, authority: Authority) -> Variables:
+    """Return what a serial means of which a VA was told nothing, if that was chosen.
+
+    Where nothing was, a VA goes by those that feed it: what they aren't told, it isn't either.
+    """
+    links = [one for one in topology.links_to(node) if authority in topology.authorities_over(one)]
+    for link in links:
+        if "unknown_serial" in link.publish:
             return {"unknown_serial": link.publish["unknown_serial"]}
-    return {}
+    feeding = [link.source for link in links if topology.feeds(link)]
+    return next(filter(None, (_silence(topology, one, authority) for one in feeding)), {})
 
 
 def _ra_proxy(topology: Topology, node: Node) -> Variables:

@@ -129,21 +129,33 @@ def good():
     return GOOD
 
 
+def loaded_from(directory, text):
+    """Write a topology, load it as Ansible does, and return the inventory."""
+    path = directory / "topology.yml"
+    path.write_text(text)
+    inventory = InventoryData()
+    plugin = InventoryModule()
+    assert plugin.verify_file(str(path))
+    plugin.parse(inventory, DataLoader(), str(path))
+    inventory.reconcile_inventory()
+    return inventory
+
+
 @pytest.fixture
 def load(tmp_path):
     """Load a topology; returns the inventory as Ansible's other parts see it."""
+    return lambda text: loaded_from(tmp_path, text)
 
-    def load_text(text):
-        path = tmp_path / "topology.yml"
-        path.write_text(text)
-        inventory = InventoryData()
-        plugin = InventoryModule()
-        assert plugin.verify_file(str(path))
-        plugin.parse(inventory, DataLoader(), str(path))
-        inventory.reconcile_inventory()
-        return inventory
 
-    return load_text
+@pytest.fixture(scope="module")
+def load_once(tmp_path_factory):
+    """Load a topology; returns the variables of each host."""
+
+    def variables(text):
+        inventory = loaded_from(tmp_path_factory.mktemp("topology"), text)
+        return {host.name: host.vars for host in inventory.hosts.values()}
+
+    return variables
 
 
 @pytest.fixture
