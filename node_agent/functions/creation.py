@@ -39,7 +39,7 @@ from node_agent.pki.authorities import prepare_issuing_ca, prepare_self_signed_c
 from node_agent.pki.issuer import Issuer
 from node_agent.pki.keys import LocalKey, generate_key
 from node_agent.pki.names import authority_id, encode_name, parse_name
-from node_agent.pki.own_csr import build_csr
+from node_agent.pki.own_csr import prepare_csr
 from node_agent.pki.profile import Profile
 from node_agent.pki.sample_lint import lint_profile_sample
 from node_agent.store.records import (
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from node_agent.identity import NodeIdentity
     from node_agent.pki.issue import IssuedCertificate
     from node_agent.pki.signing import SigningPool
-    from node_agent.pki.token import SoftToken
+    from node_agent.pki.token import CryptoToken
 
 __all__ = ["Creation", "PlanBatch"]
 
@@ -186,8 +186,9 @@ class Creation:
         holder = self._tokens.own(spec.crypto_token)
         if before is None:
             key = await self._generate(holder, f"authenticator-{spec.name}", spec.key_kind, batch)
-            own = holder.key(key.label)
-            state = AuthenticatorState(key.label, build_csr(own, self._node.name))
+            csr = prepare_csr(holder.key(key.label), self._node.name)
+            signature = await self._pool.sign(csr.key, csr.info)
+            state = AuthenticatorState(key.label, csr.complete(signature))
         else:
             state = decode_state(before, AuthenticatorState)
         spki = holder.record(state.key_label).public_der
@@ -258,7 +259,7 @@ class Creation:
         return batch.authorities.get(spec.issuer) or self._authorities.get(spec.issuer)
 
     async def _generate(
-        self, holder: SoftToken, label: str, kind: str, batch: PlanBatch
+        self, holder: CryptoToken, label: str, kind: str, batch: PlanBatch
     ) -> KeyRecord:
         """Make a key under ``label``, or the next free one: a deleted object's key stays stored."""
         free = next(

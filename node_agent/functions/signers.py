@@ -25,7 +25,7 @@ from node_agent.objects import SignerSpec
 from node_agent.peers.operations import CERTIFY_SIGNER, CertifySignerRequest
 from node_agent.pki.ocsp import OcspSigner
 from node_agent.pki.outline import CertificateOutline, outline
-from node_agent.pki.own_csr import build_csr
+from node_agent.pki.own_csr import prepare_csr
 from node_agent.store.records import ObjectChange, ObjectRecord
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from node_agent.functions.tokens import Tokens
     from node_agent.functions.upstreams import Upstreams
     from node_agent.pki.keys import SigningKey
+    from node_agent.pki.signing import SigningPool
     from node_agent.store.api import Writer
 
 __all__ = ["ActiveSigner", "Signers"]
@@ -74,6 +75,7 @@ class Signers:
         *,
         objects: NodeObjects,
         tokens: Tokens,
+        pool: SigningPool,
         store: Writer,
         caller: PeerCalls,
         upstreams: Upstreams,
@@ -82,6 +84,7 @@ class Signers:
     ) -> None:
         self._objects = objects
         self._tokens = tokens
+        self._pool = pool
         self._store = store
         self._caller = caller
         self._upstreams = upstreams
@@ -167,7 +170,9 @@ class Signers:
         assert isinstance(spec, SignerSpec)
         label = decode_state(item, SignerState).key_label
         key = self._tokens.own(spec.crypto_token).key(label)
-        request = CertifySignerRequest(authority=spec.authority, csr=build_csr(key, spec.name))
+        csr = prepare_csr(key, spec.name)
+        proven = csr.complete(await self._pool.sign(key, csr.info))
+        request = CertifySignerRequest(authority=spec.authority, csr=proven)
         answer = await self._caller.call(
             CERTIFY_SIGNER,
             request,

@@ -12,13 +12,14 @@ import stat
 from typing import TYPE_CHECKING
 
 from node_agent.errors import NotFound, TokenError
-from node_agent.pki.token import SoftToken
+from node_agent.pki.soft_token import SoftToken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from node_agent.objects import CryptoTokenSpec
+    from node_agent.pki.token import CryptoToken
     from node_agent.store.records import KeyRecord
 
 __all__ = ["Tokens", "read_passphrase", "read_secret"]
@@ -84,8 +85,8 @@ class Tokens:
         self._records: dict[_Part, dict[str, KeyRecord]] = {}
         for record in records:
             self._records.setdefault((record.node, record.token), {})[record.label] = record
-        self._tokens: dict[_Part, SoftToken] = {}
-        self._unverified: list[SoftToken] = []
+        self._tokens: dict[_Part, CryptoToken] = {}
+        self._unverified: list[CryptoToken] = []
 
     def configure(self, specs: Iterable[CryptoTokenSpec]) -> None:
         """Open what is specified and forget what isn't.
@@ -103,15 +104,15 @@ class Tokens:
                 self._records[part] = {label: have.record(label) for label in have.labels}
                 self._tokens[part] = self._load(part, spec)
 
-    def own(self, name: str) -> SoftToken:
+    def own(self, name: str) -> CryptoToken:
         """Return the part of a token that holds this node's own keys. Raises NotFound."""
         return self._part(self._node, name)
 
-    def shared(self, name: str) -> SoftToken:
+    def shared(self, name: str) -> CryptoToken:
         """Return the part of a token that the nodes of a store have in common. Raises NotFound."""
         return self._part("", name)
 
-    def holder(self, record: KeyRecord) -> SoftToken:
+    def holder(self, record: KeyRecord) -> CryptoToken:
         """Return the part of a token that a key is in. Raises NotFound."""
         return self._part(record.node, record.token)
 
@@ -148,13 +149,13 @@ class Tokens:
         for token in self._tokens.values():
             self._verify(token)
 
-    def _verify(self, token: SoftToken) -> None:
+    def _verify(self, token: CryptoToken) -> None:
         try:
-            token.verify_passphrase()
+            token.verify()
         except TokenError as error:
             raise TokenError(f"{self._reason(token)} ({error})") from error
 
-    def _reason(self, token: SoftToken) -> str:
+    def _reason(self, token: CryptoToken) -> str:
         if token.node:
             return (
                 f"this node's passphrase opens none of its keys in token {token.name!r}; "
@@ -170,13 +171,13 @@ class Tokens:
             "share this store, give each the same shared_passphrase_file or _credential"
         )
 
-    def _part(self, node: str, name: str) -> SoftToken:
+    def _part(self, node: str, name: str) -> CryptoToken:
         token = self._tokens.get((node, name))
         if token is None:
             raise NotFound(f"there is no crypto token {name!r}")
         return token
 
-    def _load(self, part: _Part, spec: CryptoTokenSpec) -> SoftToken:
+    def _load(self, part: _Part, spec: CryptoTokenSpec) -> CryptoToken:
         node, _ = part
         return SoftToken(
             spec.name,

@@ -6,6 +6,7 @@ handed out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from node_agent.pki import der
@@ -15,14 +16,27 @@ from node_agent.pki.names import NameAttribute, encode_name
 if TYPE_CHECKING:
     from node_agent.pki.keys import SigningKey
 
-__all__ = ["build_csr"]
+__all__ = ["CsrToBeSigned", "prepare_csr"]
 
 # attributes [0] IMPLICIT SET OF Attribute, empty: it may not be left out.
 _NO_ATTRIBUTES = b"\xa0\x00"
 
 
-def build_csr(key: SigningKey, common_name: str) -> bytes:
-    """Return a CSR (DER) that proves possession of ``key``. Raises TokenError.
+@dataclass(frozen=True, slots=True)
+class CsrToBeSigned:
+    """A CertificationRequestInfo (DER). Have ``key`` sign ``info``, then call ``complete``."""
+
+    key: SigningKey
+    info: bytes
+
+    def complete(self, signature: bytes) -> bytes:
+        """Return the signed CSR as DER."""
+        algorithm = algorithm_identifier(self.key.kind)
+        return der.sequence(self.info, algorithm, der.bit_string(signature))
+
+
+def prepare_csr(key: SigningKey, common_name: str) -> CsrToBeSigned:
+    """Return a CSR that will prove possession of ``key``.
 
     ``common_name`` is a hint for people: whoever certifies the key is told the names apart.
     """
@@ -32,4 +46,4 @@ def build_csr(key: SigningKey, common_name: str) -> bytes:
         key.spki,
         _NO_ATTRIBUTES,
     )
-    return der.sequence(info, algorithm_identifier(key.kind), der.bit_string(key.sign(info)))
+    return CsrToBeSigned(key, info)

@@ -1,10 +1,10 @@
 """Signing without stalling the event loop.
 
-A P-256 signature takes 0.04 ms and is made inline. RSA and ML-DSA take 1 to 7 ms, RSA key
-generation up to seconds: they go to worker processes, so that no link misses its keep-alive. The
-keys travel encrypted as the token keeps them; a worker learns a token's passphrase once, through
-its pipe. A worker that dies is replaced, and its task done again by another: signing has no side
-effect that could happen twice.
+A P-256 signature by a soft token takes 0.04 ms and is made inline. RSA and ML-DSA take 1 to 7 ms,
+RSA key generation up to seconds: they go to worker processes, so that no link misses its
+keep-alive. Keys travel as their token records them; a worker learns once, through its pipe, what
+opens a token. A worker that dies is replaced, and its task done again by another: signing has no
+side effect that could happen twice.
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ import structlog
 
 import node_agent
 from node_agent.errors import ConfigError, TokenError, Unavailable
-from node_agent.pki.keys import is_cheap
-from node_agent.pki.signing_worker import (
+from node_agent.pki.signing_tasks import (
     MAX_FRAME_BYTES,
     Answer,
     GenerateTask,
     SignTask,
     Task,
-    UnlockTask,
     decode_answer,
     encode_frame,
 )
-from node_agent.pki.token import SoftToken, TokenKey
-from node_agent.store.records import KeyRecord
+from node_agent.pki.token import TokenKey
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from node_agent.pki.keys import SigningKey
+    from node_agent.pki.token import CryptoToken, TokenAccess
+    from node_agent.store.records import KeyRecord
 
 __all__ = ["SigningPool"]
 
@@ -49,10 +48,10 @@ _STOP_SECONDS = 2.0
 
 @dataclass(slots=True)
 class _Worker:
-    """A worker process and the tokens, by name, that it was told the passphrase of."""
+    """A worker process and the tokens, by reference, that it has opened."""
 
     process: asyncio.subprocess.Process
-    unlocked: dict[str, SoftToken] = field(default_factory=dict)
+    opened: dict[str, TokenAccess] = field(default_factory=dict)
 
     async def ask(self, task: Task) -> Answer:
         """Send a task and return its answer. Raises OSError or EOFError when the worker is gone."""
@@ -80,19 +79,26 @@ class _Worker:
             await self.process.wait()
 
 
+class _Lane:
+    """The workers that serve the same tokens."""
+
+    def __init__(self, workers: int) -> None:
+        self.idle: list[_Worker] = []
+        self.free = asyncio.Semaphore(workers)
+
+
 class SigningPool:
     """Worker processes for slow signatures; ``async with`` starts and stops it.
 
-    Workers start when they are first needed, at most ``workers`` of them. Tasks beyond wait their
-    turn within their own deadline.
+    Workers start when they are first needed, at most ``workers`` of them in each lane. Tasks beyond
+    wait their turn within their own deadline.
     """
 
     def __init__(self, workers: int = 1) -> None:
         if workers < 1:
             raise ConfigError(f"{workers} signing workers are impossible", remedy="use 1 or more")
         self._workers = workers
-        self._idle: list[_Worker] = []
-        self._free = asyncio.Semaphore(workers)
+        self._lanes: dict[str, _Lane] = {}
         self._closed = False
 
     async def __aenter__(self) -> SigningPool:
@@ -109,7 +115,8 @@ class SigningPool:
     async def close(self) -> None:
         """Stop every worker; waiting tasks fail with Unavailable."""
         self._closed = True
-        idle, self._idle = self._idle, []
+        idle = [worker for lane in self._lanes.values() for worker in lane.idle]
+        self._lanes = {}
         await asyncio.gather(*(worker.stop() for worker in idle))
 
     async def sign(
@@ -119,74 +126,82 @@ class SigningPool:
 
         Raises TokenError when the key can't be opened, Unavailable when no worker finished in time.
         """
-        if is_cheap(key.kind) or not isinstance(key, TokenKey):
+        if not isinstance(key, TokenKey) or key.token.works_here(key.kind):
             return key.sign_digest(data) if is_digest else key.sign(data)
-        keep = key.token.activation == "automatic"
-        task = SignTask(key.token.reference, key.encrypted_private, data, is_digest, keep)
-        (signature,) = await self._perform(key.token, task, timeout_seconds)
+        access = key.token.access
+        task = SignTask(
+            token=access.reference,
+            kind=key.kind,
+            private_part=key.record.private_part,
+            public_der=key.spki,
+            data=data,
+            is_digest=is_digest,
+            keep=key.token.activation == "automatic",
+        )
+        (signature,) = await self._perform(access, task, timeout_seconds)
         return signature
 
     async def generate(
         self,
-        token: SoftToken,
+        token: CryptoToken,
         label: str,
         kind: str,
         *,
         created_at: int,
         timeout_seconds: float = 60,
     ) -> KeyRecord:
-        """Make a key in a worker, add it to ``token`` and return what has to be stored.
+        """Make a key, add it to ``token`` and return what has to be stored.
 
         Raises Conflict when the label exists, TokenError, Unavailable.
         """
-        if is_cheap(kind):
+        if token.works_here(kind):
             return token.generate(label, kind, created_at=created_at)
+        token.check_is_free(label)
         sibling = token.any_record
-        known = b"" if sibling is None else sibling.encrypted_private
-        task = GenerateTask(token.reference, kind, known)
-        encrypted, spki = await self._perform(token, task, timeout_seconds)
-        record = KeyRecord(
-            token=token.name,
+        task = GenerateTask(
+            token=token.access.reference,
+            kind=kind,
             label=label,
-            key_kind=kind,
-            public_der=spki,
-            encrypted_private=encrypted,
-            created_at=created_at,
-            node=token.node,
+            sibling=b"" if sibling is None else sibling.private_part,
         )
-        token.add(record)
-        return record
+        private_part, spki = await self._perform(token.access, task, timeout_seconds)
+        return token.add_made(
+            label, kind, private_part=private_part, public_der=spki, created_at=created_at
+        )
 
     async def _perform(
-        self, token: SoftToken, task: Task, timeout_seconds: float
+        self, access: TokenAccess, task: Task, timeout_seconds: float
     ) -> tuple[bytes, ...]:
         try:
             async with asyncio.timeout(timeout_seconds):
-                answer = await self._answer(token, task)
+                answer = await self._answer(access, task)
         except TimeoutError as error:
             raise Unavailable("no signing worker finished in time") from error
         if answer.failure:
-            raise (TokenError if answer.is_token_fault else ConfigError)(answer.failure)
+            raise (TokenError if answer.fault == "token" else ConfigError)(answer.failure)
         return answer.parts
 
-    async def _answer(self, token: SoftToken, task: Task) -> Answer:
+    async def _answer(self, access: TokenAccess, task: Task) -> Answer:
+        lane = self._lanes.setdefault(access.lane, _Lane(self._workers))
         for _ in range(_ATTEMPTS):
-            async with self._free:
+            async with lane.free:
                 if self._closed:
                     break
                 try:
-                    worker = self._idle.pop() if self._idle else await _start_worker()
+                    worker = lane.idle.pop() if lane.idle else await _start_worker()
                 except OSError as error:
                     raise Unavailable(f"no signing worker starts: {error.strerror}") from error
-                answer = await self._attempt(worker, token, task)
+                answer = await self._attempt(lane, worker, access, task)
                 if answer is not None:
                     return answer
         raise Unavailable("the signing workers don't stay up")
 
-    async def _attempt(self, worker: _Worker, token: SoftToken, task: Task) -> Answer | None:
+    async def _attempt(
+        self, lane: _Lane, worker: _Worker, access: TokenAccess, task: Task
+    ) -> Answer | None:
         """Return the worker's answer, or None when it died over it."""
         try:
-            answer = await _ask_unlocked(worker, token, task)
+            answer = await _ask_opened(worker, access, task)
         except (OSError, EOFError):
             _log.warning("signing_worker_died", pid=worker.process.pid)
             await asyncio.shield(worker.stop())
@@ -198,22 +213,17 @@ class SigningPool:
                 worker.process.kill()
             await asyncio.shield(worker.stop())
             raise
-        await self._keep(worker)
-        return answer
-
-    async def _keep(self, worker: _Worker) -> None:
         if self._closed:
             await worker.stop()
         else:
-            self._idle.append(worker)
+            lane.idle.append(worker)
+        return answer
 
 
-async def _ask_unlocked(worker: _Worker, token: SoftToken, task: Task) -> Answer:
-    if worker.unlocked.get(token.reference) is not token:
-        cost = token.cost
-        unlock = UnlockTask(token.reference, token.passphrase, (cost.n, cost.r, cost.p))
-        await worker.ask(unlock)
-        worker.unlocked[token.reference] = token
+async def _ask_opened(worker: _Worker, access: TokenAccess, task: Task) -> Answer:
+    if worker.opened.get(access.reference) is not access:
+        await worker.ask(access.open_task())
+        worker.opened[access.reference] = access
     return await worker.ask(task)
 
 

@@ -1,9 +1,9 @@
 """The signing worker: a child process that makes slow signatures and keys, and nothing else.
 
-Run as ``python -m node_agent.pki.signing_worker`` by ``signing.SigningPool``. Frames on standard
-input and output are a 4-byte length and MessagePack. A passphrase arrives once per token, on the
-pipe; keys arrive encrypted. Nothing secret is ever on a command line or in the environment. The
-worker ends when its input does.
+Run as ``python -m node_agent.pki.signing_worker`` by ``signing.SigningPool``. Tasks and answers are
+frames (``signing_tasks``) on standard input and output. What opens a token arrives once, on the
+pipe; keys of a soft token arrive encrypted. Nothing secret is ever on a command line or in the
+environment. The worker ends when its input does.
 """
 
 from __future__ import annotations
@@ -11,116 +11,67 @@ from __future__ import annotations
 import resource
 import signal
 import sys
-from typing import IO
-
-import msgspec
+from typing import IO, TYPE_CHECKING, Protocol
 
 from node_agent.errors import NodeAgentError, TokenError
-from node_agent.pki.keys import LocalKey, generate_key
-from node_agent.pki.pkcs8 import KeyEncryption, ScryptCost
+from node_agent.pki.signing_tasks import (
+    MAX_FRAME_BYTES,
+    Answer,
+    GenerateTask,
+    OpenSoftTask,
+    SignTask,
+    Task,
+    decode_task,
+    encode_frame,
+)
+from node_agent.pki.soft_keys import SoftKeys
 
-__all__ = [
-    "Answer",
-    "GenerateTask",
-    "SignTask",
-    "Task",
-    "UnlockTask",
-    "decode_answer",
-    "encode_frame",
-]
+if TYPE_CHECKING:
+    from node_agent.pki.signing_tasks import OpenTask
 
-# A CRL of a million entries, the largest thing that is ever signed whole, has 40 MB.
-MAX_FRAME_BYTES = 1 << 28
-
-
-class UnlockTask(msgspec.Struct, tag=True, frozen=True):
-    """Learn a token's passphrase and scrypt cost. Answered with an empty result."""
-
-    token: str
-    passphrase: bytes
-    cost: tuple[int, int, int]
+__all__ = ["main", "serve"]
 
 
-class SignTask(msgspec.Struct, tag=True, frozen=True):
-    """Sign ``data`` (or the digest that it is). ``keep``: the opened key may stay in memory."""
+class OpenedToken(Protocol):
+    """A token that this worker has opened."""
 
-    token: str
-    encrypted_private: bytes
-    data: bytes
-    is_digest: bool
-    keep: bool
+    def sign(self, task: SignTask) -> bytes:
+        """Return the signature. Raises TokenError."""
+        ...
 
-
-class GenerateTask(msgspec.Struct, tag=True, frozen=True):
-    """Make a key; the result is its encrypted private and its public half.
-
-    ``sibling`` is an encrypted key of the token, or empty: the new key must open with the same
-    passphrase, and joins its scrypt salt.
-    """
-
-    token: str
-    kind: str
-    sibling: bytes
-
-
-Task = UnlockTask | SignTask | GenerateTask
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """Result parts, or a failure (its text; ``is_token_fault`` when it is a TokenError)."""
-
-    parts: tuple[bytes, ...] = ()
-    failure: str = ""
-    is_token_fault: bool = False
-
-
-_decode_task = msgspec.msgpack.Decoder(Task).decode
-decode_answer = msgspec.msgpack.Decoder(Answer).decode
-
-
-def encode_frame(message: Task | Answer) -> bytes:
-    """Return the length-prefixed frame of ``message``."""
-    body = msgspec.msgpack.encode(message)
-    return len(body).to_bytes(4, "big") + body
+    def generate(self, task: GenerateTask) -> tuple[bytes, bytes]:
+        """Return private part and public half of a new key. Raises TokenError, ConfigError."""
+        ...
 
 
 class _Worker:
     def __init__(self) -> None:
-        self._tokens: dict[str, KeyEncryption] = {}
-        self._open: dict[tuple[str, bytes], LocalKey] = {}
+        self._tokens: dict[str, OpenedToken] = {}
 
     def perform(self, task: Task) -> Answer:
         """Return the answer to ``task``; every deliberate error becomes a failure."""
         try:
             return Answer(parts=self._parts(task))
+        except TokenError as error:
+            return Answer(failure=str(error), fault="token")
         except NodeAgentError as error:
-            return Answer(failure=str(error), is_token_fault=isinstance(error, TokenError))
+            return Answer(failure=str(error), fault="config")
 
     def _parts(self, task: Task) -> tuple[bytes, ...]:
         match task:
-            case UnlockTask():
-                encryption = KeyEncryption(task.passphrase, cost=ScryptCost(*task.cost))
-                self._tokens[task.token] = encryption
-                return ()
             case SignTask():
-                key = self._key(task)
-                sign = key.sign_digest if task.is_digest else key.sign
-                return (sign(task.data),)
+                return (self._tokens[task.token].sign(task),)
             case GenerateTask():
-                if task.sibling:
-                    self._tokens[task.token].decrypt(task.sibling)
-                private_key = generate_key(task.kind)
-                encrypted = self._tokens[task.token].encrypt(private_key)
-                return encrypted, LocalKey.of(private_key).spki
+                return self._tokens[task.token].generate(task)
+            case _:
+                self._tokens[task.token] = _open(task)
+                return ()
 
-    def _key(self, task: SignTask) -> LocalKey:
-        name = (task.token, task.encrypted_private)
-        key = self._open.get(name)
-        if key is None:
-            key = LocalKey.of(self._tokens[task.token].decrypt(task.encrypted_private))
-            if task.keep:
-                self._open[name] = key
-        return key
+
+def _open(task: OpenTask) -> OpenedToken:
+    match task:
+        case OpenSoftTask():
+            return SoftKeys(task)
 
 
 def serve(source: IO[bytes], sink: IO[bytes]) -> None:
@@ -133,7 +84,7 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
         body = source.read(size)
         if len(body) != size:
             return
-        sink.write(encode_frame(worker.perform(_decode_task(body))))
+        sink.write(encode_frame(worker.perform(decode_task(body))))
         sink.flush()
 
 

@@ -1,57 +1,83 @@
-"""The soft crypto token: named private keys, encrypted wherever they are stored.
+"""Crypto tokens: where named private keys live, whatever holds them.
 
-A token is handed its stored keys and opens none of them until one is used: ten thousand CAs cost
-nothing at start. With ``automatic`` activation an opened key stays open; with ``on_demand`` it is
-decrypted for each use and dropped again.
+A token knows which keys it has and how each is recorded. What uses a key, names it by ``TokenKey``
+and has ``signing.SigningPool`` sign: whether that happens here, in a worker process or in a device
+is the token's affair. Nothing outside this package can tell one kind of token from another.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import abc
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from node_agent.errors import Conflict, NotFound, TokenError
-from node_agent.pki.keys import LocalKey, PrivateKey, generate_key
-from node_agent.pki.pkcs8 import KeyEncryption, ScryptCost
+from node_agent.errors import Conflict, NotFound
 from node_agent.store.records import KeyRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Activation", "SoftToken", "TokenKey"]
+    from node_agent.pki.keys import LocalKey, PrivateKey
+    from node_agent.pki.signing_tasks import OpenTask
+
+__all__ = ["Activation", "CryptoToken", "TokenAccess", "TokenKey"]
 
 Activation = Literal["automatic", "on_demand"]
 
 
-class SoftToken:
-    """Keys under one passphrase. Raises TokenError when the passphrase is empty: it has no default.
+class TokenAccess(Protocol):
+    """How a worker process gets at a token."""
 
-    ``records`` are the stored keys of this token (records of other tokens are ignored). ``node``
-    is the node whose keys these are, empty for keys that the nodes of a store share.
+    @property
+    def reference(self) -> str:
+        """What tells this token from every other that the node holds."""
+        ...
+
+    @property
+    def lane(self) -> str:
+        """Which workers serve it: those of no name serve every token that names no others."""
+        ...
+
+    def open_task(self) -> OpenTask:
+        """Return what a worker is told to open the token."""
+        ...
+
+
+class CryptoToken(abc.ABC):
+    """Named keys. ``records`` are stored keys, those of other tokens are ignored. ``node`` is whose
+    keys these are, empty for keys that the nodes of a store share.
     """
 
     def __init__(
-        self,
-        name: str,
-        passphrase: bytes,
-        *,
-        activation: Activation = "automatic",
-        records: Iterable[KeyRecord] = (),
-        cost: ScryptCost | None = None,
-        node: str = "",
+        self, name: str, *, activation: Activation, records: Iterable[KeyRecord], node: str
     ) -> None:
-        if not passphrase:
-            raise TokenError(
-                f"crypto token {name!r} has no passphrase; "
-                "write one to the file that passphrase_file names, readable by its owner only"
-            )
         self.name = name
         self.node = node
         self.activation = activation
-        self.passphrase = passphrase
-        self.cost = cost or ScryptCost()
-        self._encryption = KeyEncryption(passphrase, cost=self.cost)
         self._records = {record.label: record for record in records if self._is_mine(record)}
-        self._open: dict[str, LocalKey] = {}
+
+    @property
+    @abc.abstractmethod
+    def access(self) -> TokenAccess:
+        """How workers get at the keys."""
+
+    @abc.abstractmethod
+    def works_here(self, kind: str) -> bool:
+        """Tell whether keys of ``kind`` are made and used in this process, which must be quick."""
+
+    @abc.abstractmethod
+    def open(self, label: str) -> LocalKey:
+        """Return a key opened in this process. Raises NotFound; TokenError when it can't be."""
+
+    @abc.abstractmethod
+    def generate(self, label: str, kind: str, *, created_at: int) -> KeyRecord:
+        """Make a key in this process and return what has to be stored.
+
+        Raises Conflict when the label exists, TokenError.
+        """
+
+    @abc.abstractmethod
+    def verify(self) -> None:
+        """Raise TokenError when it is certain that the stored keys can't be opened."""
 
     @property
     def labels(self) -> list[str]:
@@ -67,43 +93,30 @@ class SoftToken:
         """Some key as stored, None of an empty token."""
         return next(iter(self._records.values()), None)
 
-    @property
-    def reference(self) -> str:
-        """What tells this token from every other that the node holds."""
-        return f"{self.node}/{self.name}"
+    def add(self, record: KeyRecord) -> None:
+        """Take in a stored key without opening it. Raises Conflict when the label exists."""
+        self.check_is_free(record.label)
+        self._records[record.label] = record
 
-    def generate(self, label: str, kind: str, *, created_at: int) -> KeyRecord:
-        """Make a key and return what has to be stored. Raises Conflict when the label exists.
-
-        RSA takes up to seconds: see ``SigningPool.generate`` for a loop that must not wait.
-        """
-        self._check_is_free(label)
-        self._open_any()
-        private_key = generate_key(kind)
-        key = LocalKey.of(private_key)
+    def add_made(
+        self, label: str, kind: str, *, private_part: bytes, public_der: bytes, created_at: int
+    ) -> KeyRecord:
+        """Take in a key that was just made. Raises Conflict when the label exists."""
         record = KeyRecord(
             token=self.name,
             label=label,
             key_kind=kind,
-            public_der=key.spki,
-            encrypted_private=self._encryption.encrypt(private_key),
+            public_der=public_der,
+            private_part=private_part,
             created_at=created_at,
             node=self.node,
         )
         self.add(record)
-        if self.activation == "automatic":
-            self._open[label] = key
         return record
-
-    def add(self, record: KeyRecord) -> None:
-        """Take in a stored key without opening it. Raises Conflict when the label exists."""
-        self._check_is_free(record.label)
-        self._records[record.label] = record
 
     def remove(self, label: str) -> None:
         """Forget a key. Raises NotFound."""
         self.record(label)
-        self._open.pop(label, None)
         del self._records[label]
 
     def record(self, label: str) -> KeyRecord:
@@ -118,84 +131,56 @@ class SoftToken:
         return TokenKey(self, self.record(label))
 
     def private_key(self, label: str) -> PrivateKey:
-        """Return the opened private key: TLS must hold it. Raises NotFound, TokenError."""
+        """Return the opened private key: TLS must hold it. Raises NotFound."""
         return self.open(label).private_key
 
-    def open(self, label: str) -> LocalKey:
-        """Return the opened key. Raises NotFound; TokenError when it can't be opened."""
-        key = self._open.get(label)
-        if key is None:
-            record = self.record(label)
-            key = LocalKey.of(self._encryption.decrypt(record.encrypted_private))
-            if key.spki != record.public_der:
-                raise TokenError(f"key {label!r} does not belong to its recorded public key")
-            if self.activation == "automatic":
-                self._open[label] = key
-        return key
-
-    def verify_passphrase(self) -> None:
-        """Raise TokenError unless the passphrase opens the stored keys (one of them is tried)."""
-        record = self.any_record
-        if record is not None:
-            self.open(record.label)
-
-    def _open_any(self) -> None:
-        """Refuse to mix passphrases in one token: a new key must open with the older ones."""
-        if not self._open:
-            self.verify_passphrase()
+    def check_is_free(self, label: str) -> None:
+        """Raise Conflict when there is a key ``label``."""
+        if label in self._records:
+            raise Conflict(f"crypto token {self.name!r} already has a key {label!r}")
 
     def _is_mine(self, record: KeyRecord) -> bool:
         return record.token == self.name and record.node == self.node
 
-    def _check_is_free(self, label: str) -> None:
-        if label in self._records:
-            raise Conflict(f"crypto token {self.name!r} already has a key {label!r}")
-
     def __repr__(self) -> str:
-        return f"SoftToken({self.name!r}, {self.activation}, keys={len(self._records)})"
+        kind = type(self).__name__
+        return f"{kind}({self.name!r}, {self.activation}, keys={len(self._records)})"
 
 
 class TokenKey:
     """One key of a token, opened when it signs."""
 
-    __slots__ = ("_record", "_token")
+    __slots__ = ("record", "token")
 
-    def __init__(self, token: SoftToken, record: KeyRecord) -> None:
-        self._token = token
-        self._record = record
-
-    @property
-    def token(self) -> SoftToken:
-        """The token that holds the key."""
-        return self._token
+    def __init__(self, token: CryptoToken, record: KeyRecord) -> None:
+        self.token = token
+        self.record = record
 
     @property
     def label(self) -> str:
         """The key's name in its token."""
-        return self._record.label
+        return self.record.label
 
     @property
     def kind(self) -> str:
         """The key kind."""
-        return self._record.key_kind
+        return self.record.key_kind
 
     @property
     def spki(self) -> bytes:
         """The public key as SubjectPublicKeyInfo DER."""
-        return self._record.public_der
-
-    @property
-    def encrypted_private(self) -> bytes:
-        """The private key as stored, encrypted."""
-        return self._record.encrypted_private
+        return self.record.public_der
 
     def sign(self, data: bytes) -> bytes:
-        """Return the signature of ``data``. Raises TokenError, NotFound when the key is gone."""
-        return self._token.open(self.label).sign(data)
+        """Return the signature of ``data``, made in this process.
+
+        Raises TokenError, NotFound when the key is gone.
+        """
+        return self.token.open(self.label).sign(data)
 
     def sign_digest(self, digest: bytes) -> bytes:
         """Return the signature of the message with this digest (see ``keys.start_digest``)."""
-        return self._token.open(self.label).sign_digest(digest)
+        return self.token.open(self.label).sign_digest(digest)
 
     def __repr__(self) -> str:
-        return f"TokenKey({self._token.name}/{self.label}, {self.kind})"
+        return f"TokenKey({self.token.name}/{self.label}, {self.kind})"

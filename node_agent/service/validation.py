@@ -57,6 +57,7 @@ class ValidationParts:
         self.signers = Signers(
             objects=base.objects,
             tokens=base.tokens,
+            pool=base.pool,
             store=base.store,
             caller=links.linking,
             upstreams=links.upstreams,

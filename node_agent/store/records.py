@@ -385,7 +385,8 @@ class ObjectChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """A private key as the soft token keeps it: PKCS #8, encrypted. ``node`` is whose it is, empty
+    """A private key as its token records it: ``private_part`` is what the token finds it by, in a
+    soft token the encrypted key itself (PKCS #8). ``node`` is whose it is, empty
     for a key that all nodes of the store use.
     """
 
@@ -393,7 +394,7 @@ class KeyRecord:
     label: str
     key_kind: str
     public_der: bytes
-    encrypted_private: bytes
+    private_part: bytes
     created_at: int
     node: str = ""
 

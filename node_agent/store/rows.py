@@ -162,13 +162,13 @@ def object_record(row: Row) -> ObjectRecord:
 
 def key_record(row: Row) -> KeyRecord:
     """Return a row of the keys, in the order of its columns."""
-    node, token, label, key_kind, public_der, encrypted_private, created_at = row
+    node, token, label, key_kind, public_der, private_part, created_at = row
     return KeyRecord(
         token=token,
         label=label,
         key_kind=key_kind,
         public_der=public_der,
-        encrypted_private=encrypted_private,
+        private_part=private_part,
         created_at=created_at,
         node=node,
     )

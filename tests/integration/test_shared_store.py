@@ -12,7 +12,7 @@ import pytest
 
 from node_agent.errors import TokenError
 from node_agent.functions.encoding import pem
-from node_agent.pki.token import SoftToken
+from node_agent.pki.soft_token import SoftToken
 from node_agent.store import Ownership, open_store
 from tests.support.csrs import csr_der
 from tests.support.openssl import CertificateFiles, make_csr
@@ -190,7 +190,7 @@ def test_no_node_opens_the_keys_of_another(shared: SharedTopology) -> None:
         secret = passphrase.read_bytes().strip()
         token = SoftToken("default", secret, records=[record], node=record.node)
         try:
-            token.verify_passphrase()
+            token.verify()
         except TokenError:
             return False
         return True

@@ -18,7 +18,7 @@ from node_agent.functions.responder import Responder
 from node_agent.functions.signers import ActiveSigner
 from node_agent.objects import SignerSpec
 from node_agent.peers.operations import CertifySignerRequest, EnrollRequest
-from node_agent.pki.own_csr import build_csr
+from node_agent.pki.own_csr import prepare_csr
 from node_agent.web.backends import OcspAnswer, RevocationOrder
 from tests.support.csrs import csr_der, pkilint_ocsp
 from tests.support.event_loop import run
@@ -123,7 +123,9 @@ async def serving(
         token = own.tokens.shared("default")
         token.generate("signer", "ec-p256", created_at=0)
         key = token.key("signer")
-        request = CertifySignerRequest(authority="issuing", csr=build_csr(key, "signer"))
+        csr = prepare_csr(key, "signer")
+        proven = csr.complete(key.sign(csr.info))
+        request = CertifySignerRequest(authority="issuing", csr=proven)
         answer = await own.service.certify_signer(context("va1", number=999), request)
         spec = SignerSpec(name="s", authority="issuing", unknown_serial=unknown_serial)
         signers = OneSigner("issuing", ActiveSigner(spec, key, answer.chain[0]))

@@ -12,12 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from node_agent.errors import ConfigError, Conflict, TokenError, Unavailable
-from node_agent.pki import keys, signing_worker
+from node_agent.pki import keys, signing_tasks, signing_worker, soft_keys
 from node_agent.pki.issue import prepare
 from node_agent.pki.issuer import Issuer
 from node_agent.pki.pkcs8 import ScryptCost
 from node_agent.pki.signing import SigningPool
-from node_agent.pki.token import SoftToken
+from node_agent.pki.soft_token import SoftToken
 from tests.support.csrs import NOW, key_of_kind, parsed_csr, profile, root_ca
 from tests.support.event_loop import run
 
@@ -38,7 +38,7 @@ def token_with(kind, *, activation="automatic"):
 
 
 def pids(pool):
-    return [worker.process.pid for worker in pool._idle]
+    return [worker.process.pid for lane in pool._lanes.values() for worker in lane.idle]
 
 
 def read_process(pid):
@@ -317,37 +317,46 @@ def test_pool_without_workers_is_refused():
 
 def serve(*tasks):
     sink = io.BytesIO()
-    source = b"".join(signing_worker.encode_frame(task) for task in tasks)
+    source = b"".join(signing_tasks.encode_frame(task) for task in tasks)
     signing_worker.serve(io.BytesIO(source), sink)
     answers, at, data = [], 0, sink.getvalue()
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
-        answers.append(signing_worker.decode_answer(data[at + 4 : at + 4 + size]))
+        answers.append(signing_tasks.decode_answer(data[at + 4 : at + 4 + size]))
         at += 4 + size
     return answers
 
 
-UNLOCK = signing_worker.UnlockTask("default", PASSPHRASE, (FAST.n, FAST.r, FAST.p))
+OPEN = signing_tasks.OpenSoftTask("default", PASSPHRASE, (FAST.n, FAST.r, FAST.p))
+
+
+def sign_task(private_part, *, keep=True):
+    return signing_tasks.SignTask(
+        token="default",
+        kind="ec-p256",
+        private_part=private_part,
+        public_der=b"",
+        data=b"data",
+        is_digest=False,
+        keep=keep,
+    )
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_worker_keeps_only_keys_that_it_may_keep(keep):
-    token = token_with("ec-p256")
-    encrypted = token.record("ca").encrypted_private
-    worker = signing_worker._Worker()
-    worker.perform(UNLOCK)
-    task = signing_worker.SignTask("default", encrypted, b"data", False, keep)
-    assert worker.perform(task).parts
-    assert bool(worker._open) is keep
+    record = token_with("ec-p256").record("ca")
+    opened = soft_keys.SoftKeys(OPEN)
+    assert opened.sign(sign_task(record.private_part, keep=keep))
+    assert bool(opened._open) is keep
 
 
 def test_worker_reports_failures_and_goes_on():
-    bad = signing_worker.SignTask("default", b"\x30\x00", b"", False, True)
+    bad = sign_task(b"\x30\x00")
     unlocked, failed, made = serve(
-        UNLOCK, bad, signing_worker.GenerateTask("default", "ec-p256", b"")
+        OPEN, bad, signing_tasks.GenerateTask("default", "ec-p256", "new", b"")
     )
-    assert unlocked == signing_worker.Answer()
-    assert failed.is_token_fault
+    assert unlocked == signing_tasks.Answer()
+    assert failed.fault == "token"
     assert len(made.parts) == 2
 
 

@@ -31,7 +31,7 @@ def key(label: str = "one", private: bytes = b"sealed") -> KeyRecord:
         label=label,
         key_kind="ec-p256",
         public_der=b"public",
-        encrypted_private=private,
+        private_part=private,
         created_at=1,
     )
 

@@ -39,7 +39,7 @@ def key(node: str) -> KeyRecord:
         label="key",
         key_kind="ec-p256",
         public_der=b"public",
-        encrypted_private=node.encode(),
+        private_part=node.encode(),
         created_at=1,
         node=node,
     )

@@ -231,7 +231,7 @@ def _create_objects() -> None:
         sa.Column("label", sa.Text, primary_key=True),
         sa.Column("key_kind", sa.Text, nullable=False),
         sa.Column("public_der", sa.LargeBinary, nullable=False),
-        sa.Column("encrypted_private", sa.LargeBinary, nullable=False),
+        sa.Column("private_part", sa.LargeBinary, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
     )
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from node_agent.errors import Conflict, NotFound, TokenError
 from node_agent.pki import der, keys
 from node_agent.pki.pkcs8 import KeyEncryption, ScryptCost
-from node_agent.pki.token import SoftToken
+from node_agent.pki.soft_token import SoftToken
 from tests.support.csrs import NOW, key_of_kind, openssl
 
 FAST = ScryptCost(n=2**10, r=8, p=1)
@@ -48,14 +48,14 @@ def test_stored_key_shows_nothing_of_the_private_half():
     made = token()
     record = made.generate("ca", "ec-p256", created_at=NOW)
     secret = made.private_key("ca").private_numbers().private_value.to_bytes(32, "big")
-    assert secret not in record.encrypted_private
-    assert PASSPHRASE not in record.encrypted_private
+    assert secret not in record.private_part
+    assert PASSPHRASE not in record.private_part
     assert PASSPHRASE.decode() not in repr(made) + repr(made.key("ca")) + repr(made._encryption)
 
 
 def test_openssl_opens_the_stored_form(tmp_path):
     record = token().generate("ca", "ec-p384", created_at=NOW)
-    (tmp_path / "key.p8").write_bytes(record.encrypted_private)
+    (tmp_path / "key.p8").write_bytes(record.private_part)
     printed = openssl(
         "pkey", "-inform", "DER", "-in", tmp_path / "key.p8", "-noout", "-text_pub",
         "-passin", "stdin", stdin=PASSPHRASE + b"\n",
@@ -65,14 +65,14 @@ def test_openssl_opens_the_stored_form(tmp_path):
 
 def test_default_cost_is_scrypt_with_64_mib():
     record = SoftToken("default", PASSPHRASE).generate("ca", "ec-p256", created_at=NOW)
-    assert der.sequence(der.oid("2.16.840.1.101.3.4.1.42"))[2:] in record.encrypted_private
-    assert der.integer(2**16) + der.integer(8) + der.integer(2) in record.encrypted_private
+    assert der.sequence(der.oid("2.16.840.1.101.3.4.1.42"))[2:] in record.private_part
+    assert der.integer(2**16) + der.integer(8) + der.integer(2) in record.private_part
 
 
 def test_wrong_passphrase_is_a_token_error_without_a_cause():
     record = token().generate("ca", "ec-p256", created_at=NOW)
     with pytest.raises(TokenError, match="passphrase") as refused:
-        token([record], passphrase=b"wrong").verify_passphrase()
+        token([record], passphrase=b"wrong").verify()
     assert refused.value.__cause__ is None
 
 
@@ -93,7 +93,7 @@ def test_swapped_private_key_is_noticed():
     made = token()
     first = made.generate("first", "ec-p256", created_at=NOW)
     second = made.generate("second", "ec-p256", created_at=NOW)
-    swapped = dataclasses.replace(first, encrypted_private=second.encrypted_private)
+    swapped = dataclasses.replace(first, private_part=second.private_part)
     with pytest.raises(TokenError, match="recorded public key"):
         token([swapped]).key("first").sign(b"")
 
@@ -162,21 +162,21 @@ def test_record_with_other_cost_still_opens():
 @pytest.mark.parametrize("at", range(0, 230, 3))
 def test_damaged_record_is_a_token_error(at):
     record = token().generate("ca", "ec-p256", created_at=NOW)
-    damaged = bytearray(record.encrypted_private)
+    damaged = bytearray(record.private_part)
     damaged[at] ^= 0x01
-    stored = dataclasses.replace(record, encrypted_private=bytes(damaged))
+    stored = dataclasses.replace(record, private_part=bytes(damaged))
     with pytest.raises(TokenError):
         token([stored]).key("ca").sign(b"")
 
 
 def test_planted_scrypt_cost_is_refused_before_it_eats_memory():
     record = token().generate("ca", "ec-p256", created_at=NOW)
-    planted = record.encrypted_private.replace(der.integer(2**10), der.integer(2**14 - 1))
-    assert planted != record.encrypted_private
+    planted = record.private_part.replace(der.integer(2**10), der.integer(2**14 - 1))
+    assert planted != record.private_part
     for greedy in (ScryptCost(n=2**30), ScryptCost(r=4096), ScryptCost(p=999), ScryptCost(n=1)):
         assert not greedy.is_acceptable()
     with pytest.raises(TokenError):
-        token([dataclasses.replace(record, encrypted_private=planted)]).key("ca").sign(b"")
+        token([dataclasses.replace(record, private_part=planted)]).key("ca").sign(b"")
 
 
 @pytest.mark.parametrize("encrypted", [b"", b"\x30\x00", b"\x30\x04\x30\x00\x30\x00"])
