@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from node_agent.pki.signing import SigningPool
     from node_agent.pki.token import CryptoToken
 
-__all__ = ["Creation", "PlanBatch"]
+__all__ = ["Creation", "PlanBatch", "free_label"]
 
 
 log = structlog.get_logger(__name__)
@@ -261,15 +261,19 @@ class Creation:
     async def _generate(
         self, holder: CryptoToken, label: str, kind: str, batch: PlanBatch
     ) -> KeyRecord:
-        """Make a key under ``label``, or the next free one: a deleted object's key stays stored."""
-        free = next(
-            name
-            for number in itertools.count(1)
-            if not holder.has(name := label if number == 1 else f"{label}-{number}")
-        )
+        free = free_label(holder, label)
         record = await self._pool.generate(holder, free, kind, created_at=batch.at)
         batch.keys.append(record)
         return record
+
+
+def free_label(holder: CryptoToken, label: str) -> str:
+    """Return ``label``, or with the next free number: a deleted object's key stays stored."""
+    return next(
+        name
+        for number in itertools.count(1)
+        if not holder.has(name := label if number == 1 else f"{label}-{number}")
+    )
 
 
 def _throwaway_issuer(now: int) -> Issuer:

@@ -27,15 +27,19 @@ class KeptAnswers(Protocol):
         ...
 
     def drop(self, authority_id: str, serial: int) -> None:
-        """Drop every answer about one certificate."""
+        """Drop every answer about one certificate; if it is a signer's, what was signed by it."""
         ...
 
     def drop_crl(self, authority_id: str) -> None:
         """Forget the CRLs of a CA: there is a newer one."""
         ...
 
+    def reconsider(self) -> None:
+        """Signers or CAs have changed: drop every answer that isn't right because of that."""
+        ...
+
     def forget(self) -> None:
-        """Drop every answer: a signer or a CA has changed."""
+        """Drop every answer."""
         ...
 
     async def settled(self) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from node_agent.functions.kept_answers import KeptAnswers
     from node_agent.functions.known_authorities import KnownAuthorities
     from node_agent.functions.node_objects import NodeObjects
+    from node_agent.functions.signers import Signers
 
 __all__ = ["KeptState"]
 
@@ -24,18 +25,21 @@ class KeptState:
         objects: NodeObjects,
         known: KnownAuthorities,
         kept: KeptAnswers,
+        signers: Signers,
         crls: CrlIssuing,
         learn_crl: Callable[[str], Awaitable[None]],
     ) -> None:
         self._objects = objects
         self._known = known
         self._kept = kept
+        self._signers = signers
         self._crls = crls
         self._learn_crl = learn_crl
 
     def status_changed(self, authority_id: str, serial: int) -> None:
         """Drop what is kept about a certificate: some node has changed its status."""
         self._kept.drop(authority_id, serial)
+        self._signers.status_changed(serial)
 
     def status_listed(self, authority_id: str) -> None:
         """See to it that a CA's next CRL is made, should the node that is about to do it end."""
@@ -54,6 +58,7 @@ class KeptState:
     async def everything_changed(self) -> None:
         """Drop all that is kept of what the store holds."""
         self._kept.forget()
+        self._signers.statuses_changed()
         for authority in tuple(self._known.all()):
             self.status_listed(authority.authority_id)
             await self.crl_changed(authority.authority_id)

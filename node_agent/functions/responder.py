@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import structlog
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
     from node_agent.functions.receiving import Applied
     from node_agent.functions.signers import ActiveSigner
+    from node_agent.objects import SignerSpec
     from node_agent.pki.keys import SigningKey
     from node_agent.store.api import Reader
     from node_agent.web.bodies import HealthWord
@@ -47,6 +48,9 @@ _MOST_SIGNINGS = 256
 # An answer is made anew when it has this part of its life left, so that a cached one never ends
 # while it is on its way.
 _REFRESH_PART = 0.1
+# A clock that was set back by more makes answers of the future, which clients refuse: such a one is
+# made anew. Time servers correct fractions of a second.
+_STEP_SECONDS = 2
 
 
 class SignerSource(Protocol):
@@ -65,9 +69,22 @@ class SignatureSource(Protocol):
         ...
 
 
+class _Basis(NamedTuple):
+    """What the answers of a CA rest on besides their certificates: while it is the same, answers
+    outlive a renewal of the signer.
+    """
+
+    name: str
+    chain: tuple[bytes, ...]
+    is_partial: bool
+    spec: SignerSpec
+
+
 @dataclass(slots=True, eq=False)
 class _Making:
-    """An answer that is being made, and whether what it says has changed since."""
+    """An answer that is being made, and whether what it says has changed since. ``certificates``
+    has the signer's, too.
+    """
 
     certificates: frozenset[tuple[str, int]]
     is_stale: bool = False
@@ -101,6 +118,10 @@ class Responder:
         )
         """How many answers there were of each kind."""
         self._cache = ResponseCache(cache_octets)
+        # By authority id, of each CA with kept answers.
+        self._bases: dict[str, _Basis] = {}
+        # By authority id: the signer's certificate that was found not to be revoked.
+        self._sound: dict[str, int] = {}
         self._crls: dict[tuple[str, int, bool], Download] = {}
         # Moves with every new CRL: what was read from the store before is not kept after.
         self._crl_epoch = 0
@@ -126,7 +147,8 @@ class Responder:
         answer = kept.answer
         assert answer.expires_at is not None
         life = answer.expires_at - answer.last_modified
-        if answer.expires_at - self._clock.now() > life * _REFRESH_PART:
+        left = answer.expires_at - self._clock.now()
+        if life * _REFRESH_PART < left <= life + _STEP_SECONDS:
             self.answers["kept"] += 1
             return kept
         return None
@@ -204,8 +226,11 @@ class Responder:
             self.drop(status.authority_id, status.serial)
 
     def drop(self, authority_id: str, serial: int) -> None:
-        """Drop every answer about one certificate."""
+        """Drop every answer about one certificate; if it is a signer's, what was signed by it."""
         self._cache.drop_certificate(authority_id, serial)
+        self._cache.drop_signed_by(authority_id, serial)
+        if self._sound.get(authority_id) == serial:
+            del self._sound[authority_id]
         for making in self._making:
             making.is_stale |= (authority_id, serial) in making.certificates
 
@@ -215,11 +240,25 @@ class Responder:
         for key in [key for key in self._crls if key[0] == authority_id]:
             del self._crls[key]
 
+    def reconsider(self) -> None:
+        """Drop the answers of each CA that has changed, or whose signer is gone or does otherwise.
+
+        A signer that was renewed changes nothing: what it signed before is true, and valid no
+        longer than its certificate of then. To sign all of it anew at once would take minutes.
+        """
+        for authority_id, basis in tuple(self._bases.items()):
+            known = self._known.get(authority_id)
+            if known is None or self._basis(known) != basis:
+                self._cache.drop_authority(authority_id)
+                del self._bases[authority_id]
+
     def forget(self) -> None:
-        """Drop every answer: a signer or a CA has changed."""
+        """Drop every answer."""
         for making in self._making:
             making.is_stale = True
         self._cache.clear()
+        self._bases.clear()
+        self._sound.clear()
 
     async def settled(self) -> None:
         """Return at once: here a dropped answer is gone when ``drop`` returns."""
@@ -229,18 +268,45 @@ class Responder:
         signer = None if authority is None else self._signers.active(authority.name)
         if authority is None or signer is None:
             # RFC 5019 section 2.2.3: not able to answer for this issuer with authority.
-            self.answers["unauthorized"] += 1
-            return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
+            return self._unauthorized()
+        serial = signer.outline.serial
         keys = frozenset((authority.authority_id, item.serial) for item in request.cert_ids)
-        making = _Making(keys)
+        making = _Making(keys | {(authority.authority_id, serial)})
+        basis = self._basis(authority)
         self._making.add(making)
         try:
+            if await self._is_revoked(authority, serial, making):
+                return self._unauthorized()
             answer = await self._sign(request, authority, signer)
         finally:
             self._making.discard(making)
-        if answer.expires_at is not None and not making.is_stale:
-            self._cache.put(request_der, answer, keys)
+        if answer.expires_at is not None and not making.is_stale and basis is not None:
+            known = self._known.get(authority.authority_id)
+            if known is not None and self._basis(known) == basis:
+                self._bases.setdefault(authority.authority_id, basis)
+                self._cache.put(request_der, answer, keys, signer=serial)
         return answer
+
+    def _basis(self, known: KnownAuthority) -> _Basis | None:
+        active = self._signers.active(known.name)
+        if active is None:
+            return None
+        return _Basis(known.name, known.chain, known.is_partial, active.spec)
+
+    async def _is_revoked(self, authority: KnownAuthority, serial: int, making: _Making) -> bool:
+        """Return whether the signer's certificate is revoked or held, as far as is known here."""
+        if self._sound.get(authority.authority_id) == serial:
+            return False
+        record = await self._store.certificate(authority.authority_id, serial)
+        if record is not None and record.status is not CertificateStatus.GOOD:
+            return True
+        if not making.is_stale:
+            self._sound[authority.authority_id] = serial
+        return False
+
+    def _unauthorized(self) -> OcspAnswer:
+        self.answers["unauthorized"] += 1
+        return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
 
     async def _sign(
         self, request: OcspRequest, authority: KnownAuthority, active: ActiveSigner
@@ -250,8 +316,7 @@ class Responder:
         for cert_id in request.cert_ids:
             status = await self._status(authority, active, cert_id, now)
             if status is None:
-                self.answers["unauthorized"] += 1
-                return OcspAnswer(der=error_response(OcspError.UNAUTHORIZED))
+                return self._unauthorized()
             statuses.append(status)
         signer = active.signer
         data = prepare_response(signer, statuses, produced_at=now, nonce=request.nonce)

@@ -1,5 +1,8 @@
 """Kept OCSP answers: found by the very bytes of the request, dropped when a status changes.
 
+An answer speaks of certificates of one CA, and one of this CA's signers has signed it. It outlives
+a renewal of the signer, and goes when the signer's certificate of then is revoked.
+
 Most clients ask for one certificate in one fixed form, so the request's bytes are the key and a hit
 needs no parsing. The memory of answers is bounded; the least recently *made* go first, which with
 answers of equal lifetime are those that would expire first.
@@ -7,13 +10,13 @@ answers of equal lifetime are those that would expire first.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from node_agent.web.backends import CachedResponse, OcspAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["DEFAULT_OCTETS", "ResponseCache"]
 
@@ -33,13 +36,21 @@ _CERTIFICATE_OCTETS: Final = 250
 
 
 class _Kept(CachedResponse):
-    """An answer, and what it speaks of."""
+    """An answer, what it speaks of, and the serial number of its signer's certificate."""
 
-    __slots__ = ("certificates",)
+    __slots__ = ("certificates", "signer")
 
-    def __init__(self, answer: OcspAnswer, certificates: tuple[CertificateKey, ...]) -> None:
+    def __init__(
+        self, answer: OcspAnswer, certificates: tuple[CertificateKey, ...], signer: int
+    ) -> None:
         super().__init__(answer)
         self.certificates = certificates
+        self.signer = signer
+
+    @property
+    def signed_by(self) -> CertificateKey:
+        """The signer's certificate: of the same CA."""
+        return self.certificates[0][0], self.signer
 
 
 class ResponseCache:
@@ -54,6 +65,9 @@ class ResponseCache:
         self._answers: OrderedDict[bytes, _Kept] = OrderedDict()
         # Nearly always one request asks for a certificate, and a set takes 216 octets.
         self._requests: dict[CertificateKey, bytes | set[bytes]] = {}
+        # How many answers each signer's certificate has signed. Which ones, is found by looking
+        # through all: that is needed about never, and an index would cost each answer memory.
+        self._signed: Counter[CertificateKey] = Counter()
         self.octets = 0
         """What all answers take, as counted: within some percent of what they take."""
 
@@ -65,14 +79,20 @@ class ResponseCache:
         return self._answers.get(request)
 
     def put(
-        self, request: bytes, answer: OcspAnswer, certificates: Iterable[CertificateKey]
+        self,
+        request: bytes,
+        answer: OcspAnswer,
+        certificates: Iterable[CertificateKey],
+        *,
+        signer: int,
     ) -> None:
-        """Keep ``answer``, which speaks of ``certificates``, and drop the oldest beyond the bound.
+        """Keep ``answer``, which speaks of ``certificates`` (of one CA, one at least), and drop the
+        oldest beyond the bound. ``signer`` is the serial number of the signer's certificate.
 
         An answer that is larger than the bound by itself is not kept.
         """
         self._drop(request)
-        kept = _Kept(answer, tuple(certificates))
+        kept = _Kept(answer, tuple(certificates), signer)
         octets = _octets_of(request, kept)
         if octets > self._most_octets:
             return
@@ -80,6 +100,7 @@ class ResponseCache:
             self._drop(next(iter(self._answers)))
         self._answers[request] = kept
         self.octets += octets
+        self._signed[kept.signed_by] += 1
         for key in kept.certificates:
             self._note(key, request)
 
@@ -90,11 +111,30 @@ class ResponseCache:
             for request in (found,) if isinstance(found, bytes) else tuple(found):
                 self._drop(request)
 
+    def drop_signed_by(self, authority_id: str, serial: int) -> None:
+        """Forget every answer that was signed under a signer's certificate."""
+        signer = (authority_id, serial)
+        if signer in self._signed:
+            self._drop_all(lambda kept: kept.signed_by == signer)
+
+    def drop_authority(self, authority_id: str) -> None:
+        """Forget every answer about certificates of a CA."""
+        has_answers = {identifier for identifier, _ in self._signed}
+        if has_answers == {authority_id}:
+            self.clear()
+        elif authority_id in has_answers:
+            self._drop_all(lambda kept: kept.signed_by[0] == authority_id)
+
     def clear(self) -> None:
         """Forget every answer."""
         self._answers.clear()
         self._requests.clear()
+        self._signed.clear()
         self.octets = 0
+
+    def _drop_all(self, is_meant: Callable[[_Kept], bool]) -> None:
+        for request in [key for key, kept in self._answers.items() if is_meant(kept)]:
+            self._drop(request)
 
     def _note(self, key: CertificateKey, request: bytes) -> None:
         found = self._requests.setdefault(key, request)
@@ -108,6 +148,9 @@ class ResponseCache:
         if kept is None:
             return
         self.octets -= _octets_of(request, kept)
+        self._signed[kept.signed_by] -= 1
+        if not self._signed[kept.signed_by]:
+            del self._signed[kept.signed_by]
         for key in kept.certificates:
             found = self._requests.get(key)
             if isinstance(found, set):

@@ -1,7 +1,9 @@
 """The VA's OCSP signers: keys made here, certified by the CA over a peer link, renewed in time.
 
-The VA asks; nobody at the CA has to remember that it exists. A renewed signer takes over when its
-certificate has arrived; the old one's answers stay valid until their nextUpdate.
+The VA asks; nobody at the CA has to remember that it exists: a renewal is a request like the first
+one. A renewed signer takes over when its certificate has arrived; the old one's answers stay valid
+until their nextUpdate. One whose certificate was revoked gets another key, too: whoever revoked it
+may know that the key is known.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from node_agent.errors import ConfigError, NodeAgentError
+from node_agent.functions.creation import free_label
 from node_agent.functions.node_objects import (
     ManagedObject,
     NodeObjects,
@@ -26,18 +29,20 @@ from node_agent.peers.operations import CERTIFY_SIGNER, CertifySignerRequest
 from node_agent.pki.ocsp import OcspSigner
 from node_agent.pki.outline import CertificateOutline, outline
 from node_agent.pki.own_csr import prepare_csr
-from node_agent.store.records import ObjectChange, ObjectRecord
+from node_agent.store.records import CertificateStatus, ObjectChange, ObjectRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from node_agent.clock import Clock
+    from node_agent.functions.known_authorities import KnownAuthorities
     from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.tokens import Tokens
     from node_agent.functions.upstreams import Upstreams
     from node_agent.pki.keys import SigningKey
     from node_agent.pki.signing import SigningPool
     from node_agent.store.api import Writer
+    from node_agent.store.records import KeyRecord
 
 __all__ = ["ActiveSigner", "Signers"]
 
@@ -76,6 +81,7 @@ class Signers:
         objects: NodeObjects,
         tokens: Tokens,
         pool: SigningPool,
+        known: KnownAuthorities,
         store: Writer,
         caller: PeerCalls,
         upstreams: Upstreams,
@@ -85,6 +91,7 @@ class Signers:
         self._objects = objects
         self._tokens = tokens
         self._pool = pool
+        self._known = known
         self._store = store
         self._caller = caller
         self._upstreams = upstreams
@@ -92,6 +99,12 @@ class Signers:
         self._on_change = on_change
         self._active: dict[str, ActiveSigner] = {}
         self._wake = ChangeSignal()
+        # Serial numbers of signers' certificates: those whose status was looked up, and those of
+        # them that were revoked.
+        self._looked_up: set[int] = set()
+        self._revoked: set[int] = set()
+        # Keys that were made in place of a revoked signer's, until a certificate for them is here.
+        self._fresh_keys: dict[str, KeyRecord] = {}
         self.last_error: dict[str, str] = {}
 
     def active(self, authority: str) -> ActiveSigner | None:
@@ -122,32 +135,81 @@ class Signers:
         """Look again now: a link has come up."""
         self._wake.announce()
 
+    def status_changed(self, serial: int) -> None:
+        """Look soon whether that was the revocation of a signer."""
+        if serial in self._looked_up:
+            self._looked_up.discard(serial)
+            self._wake.announce()
+
+    def statuses_changed(self) -> None:
+        """Look again whether any signer was revoked."""
+        self._looked_up.clear()
+        self._wake.announce()
+
     def state(self, name: str) -> str:
-        """Return ``active``, ``waiting`` or ``expired`` for the signer ``name``."""
+        """Return ``active``, ``waiting``, ``expired`` or ``revoked`` for the signer ``name``."""
         found = self._of(name)
         if found is None:
             return "waiting"
+        if found.outline.serial in self._revoked:
+            return "revoked"
         return "active" if found.outline.not_after > self._clock.now() else "expired"
+
+    def overdue(self, name: str) -> str | None:
+        """Return why the signer ``name`` isn't renewed, once half of the time for it has passed."""
+        found = self._of(name)
+        if found is None or name not in self.last_error:
+            return None
+        end = found.outline.not_after
+        if end - _seconds_ahead(found) // 2 > self._clock.now():
+            return None
+        return f"not renewed, and its certificate ends at {end}: {self.last_error[name]}"
 
     async def run(self) -> None:
         """Certify and renew until cancelled."""
         while True:
             seen = self._wake.count
-            failed = False
-            for item in self._objects.all("signers"):
-                if self._is_due(item):
-                    failed |= not await self._renew(item)
-            await self._wake.wait(seen, _RETRY_SECONDS if failed else _LOOK_AGAIN_SECONDS)
+            is_done = await self.look_after()
+            await self._wake.wait(seen, _LOOK_AGAIN_SECONDS if is_done else _RETRY_SECONDS)
+
+    async def look_after(self) -> bool:
+        """Certify and renew what is due; return whether all of it succeeded."""
+        is_done = True
+        for item in self._objects.all("signers"):
+            if await self._is_revoked(item) or self._is_due(item):
+                is_done &= await self._renew(item)
+        return is_done
 
     def _is_due(self, item: ManagedObject) -> bool:
         assert isinstance(item.spec, SignerSpec)
         found = self._active.get(item.spec.authority)
         if found is None:
             return True
-        life = found.outline.not_after - found.outline.not_before
-        # Never more than half of its life ahead, or a short-lived one would be renewed for ever.
-        ahead = min(item.spec.renew_before_seconds, life // 2)
-        return found.outline.not_after - ahead <= self._clock.now()
+        return found.outline.not_after - _seconds_ahead(found) <= self._clock.now()
+
+    async def _is_revoked(self, item: ManagedObject) -> bool:
+        """Return whether the signer's certificate is known to be revoked or held."""
+        found = self._of(item.name)
+        if found is None:
+            return False
+        serial, authority = found.outline.serial, self._known.named(found.spec.authority)
+        if authority is not None and serial not in self._looked_up:
+            await self._look_up(authority.authority_id, serial)
+        return serial in self._revoked
+
+    async def _look_up(self, authority_id: str, serial: int) -> None:
+        # Noted before the look: what changes meanwhile is looked up again.
+        self._looked_up.add(serial)
+        try:
+            record = await self._store.certificate(authority_id, serial)
+        except NodeAgentError as error:
+            self._looked_up.discard(serial)
+            log.warning("a signer's status can't be read", reason=str(error))
+            return
+        if record is None or record.status is CertificateStatus.GOOD:
+            self._revoked.discard(serial)
+        else:
+            self._revoked.add(serial)
 
     def _of(self, name: str) -> ActiveSigner | None:
         spec = self._objects.get("signers", name).spec
@@ -168,7 +230,7 @@ class Signers:
     async def _certify(self, item: ManagedObject) -> None:
         spec = item.spec
         assert isinstance(spec, SignerSpec)
-        label = decode_state(item, SignerState).key_label
+        label = await self._key_label(item, spec)
         key = self._tokens.own(spec.crypto_token).key(label)
         csr = prepare_csr(key, spec.name)
         proven = csr.complete(await self._pool.sign(key, csr.info))
@@ -183,8 +245,22 @@ class Signers:
         serial = certified.signer.serial
         await self._keep(item, SignerState(label, answer.chain))
         self._active[spec.authority] = certified
+        self._fresh_keys.pop(item.name, None)
         log.info("signer certified", signer=item.name, serial=f"{serial:x}")
         self._on_change()
+
+    async def _key_label(self, item: ManagedObject, spec: SignerSpec) -> str:
+        """Return the label of the key to be certified, which is a new one after a revocation."""
+        found = self._of(item.name)
+        if found is None or found.outline.serial not in self._revoked:
+            return decode_state(item, SignerState).key_label
+        if item.name not in self._fresh_keys:
+            token = self._tokens.own(spec.crypto_token)
+            label = free_label(token, f"signer-{spec.name}")
+            now = int(self._clock.now())
+            record = await self._pool.generate(token, label, spec.key_kind, created_at=now)
+            self._fresh_keys[item.name] = record
+        return self._fresh_keys[item.name].label
 
     async def _keep(self, item: ManagedObject, state: SignerState) -> None:
         stored = await self._store.object("signers", item.name)
@@ -199,7 +275,9 @@ class Signers:
             updated_at=int(self._clock.now()),
         )
         change = ObjectChange(kind="signers", name=item.name, record=record)
-        await self._store.apply_plan([change])
+        fresh = self._fresh_keys.get(item.name)
+        keys = [fresh] if fresh is not None and fresh.label == state.key_label else []
+        await self._store.apply_plan([change], keys=keys)
         self._objects.apply([change])
 
     def _activate(self, item: ManagedObject) -> None:
@@ -210,3 +288,11 @@ class Signers:
             return
         key = self._tokens.own(spec.crypto_token).key(state.key_label)
         self._active[spec.authority] = ActiveSigner(spec, key, state.chain[0])
+
+
+def _seconds_ahead(signer: ActiveSigner) -> int:
+    """Return how long before its end a signer is renewed: half of its life at most, or a
+    short-lived one would be renewed for ever.
+    """
+    life = signer.outline.not_after - signer.outline.not_before
+    return min(signer.spec.renew_before_seconds, life // 2)

@@ -196,6 +196,11 @@ class StatusReporter:
                 for item in self.signers()
                 if item.state != "active"
             ),
+            *(
+                f"signer {item.name}: {overdue}"
+                for item in self.signers()
+                if item.state == "active" and (overdue := self._signers.overdue(item.name))
+            ),
             *self._unsaid(),
             *(
                 f"status worker {item.number}: is not up after {item.restarts} restarts"

@@ -83,6 +83,7 @@ class AdministrationParts:
                 objects=base.objects,
                 known=base.known,
                 kept=validation.kept,
+                signers=validation.signers,
                 crls=self._issuing.crls,
                 learn_crl=news.learn_newest,
             ),

@@ -213,7 +213,7 @@ class Node:
     async def _follow_authorities(self, steps: Sequence[Step]) -> None:
         self._issuing.authorities.announce()
         self._issuing.crls.configure()
-        self._validation.kept.forget()
+        self._validation.kept.reconsider()
         for step in steps:
             if step.kind == "certification_authorities" and step.after is not None:
                 await self._issuing.crls.make_if_due(step.name)

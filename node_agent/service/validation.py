@@ -58,11 +58,12 @@ class ValidationParts:
             objects=base.objects,
             tokens=base.tokens,
             pool=base.pool,
+            known=base.known,
             store=base.store,
             caller=links.linking,
             upstreams=links.upstreams,
             clock=base.clock,
-            on_change=lambda: self.kept.forget(),
+            on_change=lambda: self.kept.reconsider(),
         )
         self._workers: StatusWorkers | None = None
         self.kept: KeptAnswers
@@ -114,6 +115,7 @@ class ValidationParts:
     async def status_changed(self, authority_id: str, serial: int) -> None:
         """Answer no more what was true of a certificate until now."""
         self.kept.drop(authority_id, serial)
+        self.signers.status_changed(serial)
         await self.kept.settled()
 
     def _serve_here(self, health: Callable[[], HealthWord]) -> None:
@@ -146,8 +148,12 @@ class ValidationParts:
 
     def _applied(self, applied: Applied) -> None:
         if applied.authorities:
-            self.kept.forget()
+            self.kept.reconsider()
         self.kept.applied(applied)
+        for status in applied.statuses:
+            self.signers.status_changed(status.serial)
+        for certificate in applied.certificates:
+            self.signers.status_changed(certificate.serial)
         for crl in applied.crls:
             self._on_crl(crl)
 

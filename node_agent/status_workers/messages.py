@@ -21,6 +21,7 @@ __all__ = [
     "Confirm",
     "CrlDropped",
     "Dropped",
+    "Forgotten",
     "FromAgent",
     "FromWorker",
     "Listen",
@@ -79,9 +80,13 @@ class SignerView(msgspec.Struct, frozen=True):
 
 
 class SignersReplaced(msgspec.Struct, tag=True, frozen=True):
-    """All signers that are active now. Every kept answer is to be dropped."""
+    """All signers that are active now. Answers that aren't right under them are to be dropped."""
 
     signers: tuple[SignerView, ...]
+
+
+class Forgotten(msgspec.Struct, tag=True, frozen=True):
+    """Every kept answer is to be dropped."""
 
 
 class Dropped(msgspec.Struct, tag=True, frozen=True):
@@ -153,6 +158,7 @@ FromAgent = (
     Begin
     | AuthoritiesLearned
     | SignersReplaced
+    | Forgotten
     | Dropped
     | CrlDropped
     | Pulse

@@ -33,6 +33,7 @@ from node_agent.status_workers.messages import (
     Confirm,
     CrlDropped,
     Dropped,
+    Forgotten,
     FromAgent,
     Listen,
     Listening,
@@ -122,6 +123,8 @@ class StatusWorker:
                     self._known.add(_authority_of(item))
             case SignersReplaced():
                 self._signers.replace(message.signers)
+                self._responder.reconsider()
+            case Forgotten():
                 self._responder.forget()
             case Signature():
                 self._signatures.take(message)

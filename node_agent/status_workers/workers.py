@@ -23,6 +23,7 @@ from node_agent.status_workers.messages import (
     Begin,
     CrlDropped,
     Dropped,
+    Forgotten,
     Sign,
     Signature,
     SignersReplaced,
@@ -138,10 +139,14 @@ class StatusWorkers:
         """Have the CRLs of a CA read anew."""
         self._tell(CrlDropped(authority_id))
 
-    def forget(self) -> None:
-        """Have every answer dropped, and tell of CAs and signers as they now are."""
+    def reconsider(self) -> None:
+        """Tell of CAs and signers as they now are."""
         for worker in self._told:
             self._tell_all(worker)
+
+    def forget(self) -> None:
+        """Have every answer dropped."""
+        self._tell(Forgotten())
 
     async def settled(self) -> None:
         """Return once each worker has taken in what it was told, or is dead."""

@@ -1,0 +1,252 @@
+"""Signers certify and renew themselves, whatever their CA remembers and becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from node_agent.errors import StoreError, Unavailable
+from node_agent.functions.node_objects import NodeObjects, SignerState, decode_state
+from node_agent.functions.signers import Signers
+from node_agent.functions.tokens import Tokens
+from node_agent.objects import CryptoTokenSpec
+from node_agent.pki.csr import parse_csr
+from node_agent.web.backends import RevocationOrder
+from tests.support.event_loop import run
+from tests.support.own_authority import OwnAuthority, context, own_authority
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+DAY = 86400
+# What a CA looks at to know of a certificate and its request. (Its logs can't be cut.)
+TRACES = ("certificate_names", "certificates", "status_requests")
+
+
+@dataclass
+class ToCa:
+    """Stands for ``PeerCalls`` and for ``Upstreams``: asks the CA in this process."""
+
+    own: OwnAuthority
+    is_away: bool = False
+    requests: list[Any] = field(default_factory=list)
+
+    async def call(self, operation: object, request: Any, **_: object) -> Any:
+        """Have a signer certified. Raises Unavailable while the CA is away."""
+        self.requests.append(request)
+        if self.is_away:
+            raise Unavailable("no link to the CA")
+        return await self.own.service.certify_signer(context("va1"), request)
+
+    def serving(self, authority: str) -> list[Any]:
+        """Return whom to ask."""
+        return []
+
+
+@dataclass
+class Va:
+    """A VA's signers, in the store of its CA: what the CA does is published at once."""
+
+    own: OwnAuthority
+    calls: ToCa
+    signers: Signers
+    changes: list[str]
+
+    def serial(self) -> int:
+        """Return the serial number of the signer's certificate."""
+        certificate = self.signers.certificate("s")
+        assert certificate is not None
+        return certificate.serial
+
+    def key(self) -> bytes:
+        """Return its public key."""
+        active = self.signers.active("issuing")
+        assert active is not None
+        return active.key.spki
+
+    async def revoke(self, reason: str = "keyCompromise") -> None:
+        """Revoke the signer's certificate at the CA, which publishes it."""
+        serial = self.serial()
+        order = RevocationOrder(reason=reason)  # type: ignore[arg-type]
+        await self.own.service.revoke_locally("issuing", serial, order, caller="local")
+        self.signers.status_changed(serial)
+
+
+def signers_of(own: OwnAuthority, calls: ToCa, changes: list[str]) -> Signers:
+    made = Signers(
+        objects=own.objects,
+        tokens=own.tokens,
+        pool=own.pool,
+        known=own.known,
+        store=own.store,
+        caller=calls,  # type: ignore[arg-type]
+        upstreams=calls,  # type: ignore[arg-type]
+        clock=own.clock,
+        on_change=lambda: changes.append("changed"),
+    )
+    made.configure()
+    return made
+
+
+@asynccontextmanager
+async def certified(directory: Path) -> AsyncIterator[Va]:
+    """Yield a signer that has its first certificate."""
+    async with own_authority(directory) as own:
+        await own.apply(signers=[{"name": "s", "authority": "issuing"}])
+        calls, changes = ToCa(own), list[str]()
+        va = Va(own, calls, signers_of(own, calls, changes), changes)
+        assert va.signers.state("s") == "waiting"
+        assert await va.signers.look_after()
+        assert va.signers.state("s") == "active"
+        changes.clear()
+        yield va
+
+
+def test_a_signer_is_renewed_ahead_of_its_end_and_not_before(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            first, key = va.serial(), va.key()
+            assert await va.signers.look_after()
+            assert (va.serial(), va.changes) == (first, [])
+            va.own.clock.advance(24 * DAY)
+            assert await va.signers.look_after()
+            assert va.serial() != first
+            assert va.key() == key
+            assert va.changes == ["changed"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("days", [24, 400])
+def test_a_ca_that_has_lost_every_trace_of_a_signer_renews_it(tmp_path: Path, days: int) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            first = va.serial()
+            with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite3")) as store, store:
+                for table in TRACES:
+                    store.execute(f"DELETE FROM {table}")
+            va.own.clock.advance(days * DAY)
+            assert va.signers.state("s") == ("active" if days < 30 else "expired")
+            assert await va.signers.look_after()
+            assert va.signers.state("s") == "active"
+            assert va.serial() != first
+
+    run(scenario())
+
+
+def test_a_renewal_that_fails_is_told_when_time_gets_short(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            va.calls.is_away = True
+            va.own.clock.advance(24 * DAY)
+            assert not await va.signers.look_after()
+            assert va.signers.overdue("s") is None, "there are six days left"
+            va.own.clock.advance(3 * DAY)
+            assert "no link to the CA" in (va.signers.overdue("s") or "")
+            assert va.signers.active("issuing") is not None
+            va.calls.is_away = False
+            assert await va.signers.look_after()
+            assert va.signers.overdue("s") is None
+
+    run(scenario())
+
+
+def test_a_revoked_signer_gets_another_key_that_survives_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            compromised = va.key()
+            va.calls.is_away = True
+            await va.revoke()
+            for _ in range(3):
+                assert not await va.signers.look_after()
+                assert va.signers.state("s") == "revoked"
+            asked = {request.csr for request in va.calls.requests[1:]}
+            keys = {parse_csr(csr).spki for csr in asked}
+            assert len(keys) == 1, "one new key, however often it has to be asked for"
+            va.calls.is_away = False
+            assert await va.signers.look_after()
+            assert va.signers.state("s") == "active"
+            fresh = va.key()
+            assert fresh != compromised
+            again = restarted(va, await va.own.store.objects(), await va.own.store.keys())
+            again.configure()
+            active = again.active("issuing")
+            assert active is not None
+            assert active.key.spki == fresh
+            active.signer.key.sign(b"the key is there")
+
+    run(scenario())
+
+
+def restarted(va: Va, records: Any, keys: Any) -> Signers:
+    """Return the signers as the next process loads them."""
+    objects = NodeObjects(records)
+    tokens = Tokens(b"a passphrase of the tests", keys)
+    tokens.configure([CryptoTokenSpec(name="default")])
+    state = decode_state(objects.get("signers", "s"), SignerState)
+    assert state.key_label == "signer-s-2"
+    return Signers(
+        objects=objects,
+        tokens=tokens,
+        pool=va.own.pool,
+        known=va.own.known,
+        store=va.own.store,
+        caller=va.calls,  # type: ignore[arg-type]
+        upstreams=va.calls,  # type: ignore[arg-type]
+        clock=va.own.clock,
+        on_change=lambda: None,
+    )
+
+
+def test_a_revocation_of_before_the_start_is_found(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            first = va.serial()
+            va.calls.is_away = True
+            await va.revoke()
+            va.signers = signers_of(va.own, va.calls, va.changes)
+            assert not await va.signers.look_after()
+            assert (va.signers.state("s"), va.serial()) == ("revoked", first)
+
+    run(scenario())
+
+
+def test_a_hold_that_was_released_leaves_the_signer_as_it_was(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            first = va.serial()
+            va.calls.is_away = True
+            await va.revoke("certificateHold")
+            assert not await va.signers.look_after()
+            assert va.signers.state("s") == "revoked"
+            await va.revoke("removeFromCRL")
+            assert await va.signers.look_after()
+            assert (va.signers.state("s"), va.serial()) == ("active", first)
+
+    run(scenario())
+
+
+def test_a_store_that_fails_does_not_end_the_looking_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise StoreError("the disk is gone")
+
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            await va.revoke()
+            with monkeypatch.context() as patch:
+                patch.setattr(va.own.store, "certificate", broken)
+                assert await va.signers.look_after()
+            assert va.signers.state("s") == "active", "nobody could know better"
+            assert await va.signers.look_after()
+            assert va.signers.state("s") == "active"
+            assert va.changes == ["changed"]
+
+    run(scenario())
