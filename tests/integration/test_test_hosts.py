@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.unit.tools.test_hosts.labs import FAR, NEAR, SMALL
 from tools.test_hosts import lab
+from tools.test_hosts.cgroups import cgroups
 from tools.test_hosts.commands import run
 from tools.test_hosts.errors import LabError
 from tools.test_hosts.host_processes import find_processes
@@ -24,7 +26,6 @@ from tools.test_hosts.state import recorded_lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 MISSING = ["root"] * (os.geteuid() != 0) + missing_packages()
 pytestmark = [
@@ -54,6 +55,7 @@ def traces(places: Places) -> list[str]:
     left = [f"process of {name}" for name in find_processes(places)]
     left += [f"mount {point}" for point in mounts_below(places.directory)]
     left += [f"namespace {n}" for n in namespaces() if n.startswith(places.controller_namespace)]
+    left += [f"control group {group}" for group in cgroups(places) if group.exists()]
     left += [str(places.directory)] if places.directory.exists() else []
     return left
 
@@ -90,6 +92,14 @@ def test_a_host_that_still_refuses_its_user_is_not_ready(
     init = str(lab.running_init("near", places))
     run("nsenter", "-t", init, "--mount", "rm", "/run/nologin")
     lab.start(["near"], places)
+
+
+def test_hosts_have_control_groups_of_their_own(places: Places) -> None:
+    groups = [
+        Path(f"/proc/{lab.running_init(name, places)}/cgroup").read_text(encoding="ascii")
+        for name in ("near", "far")
+    ]
+    assert groups[0].replace("/near/", "/far/") == groups[1] != groups[0]
 
 
 def test_hosts_differ_in_what_must_differ(places: Places) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from typing import TYPE_CHECKING
 
+from tools.test_hosts.cgroups import enter_cgroups
 from tools.test_hosts.keys import host_key_files
 from tools.test_hosts.model import router_address
 from tools.test_hosts.mounts import mount_overlay, mounts_below, unmount_below
@@ -49,6 +50,7 @@ def start(host: Host, lab: Lab, places: Places) -> None:
     mark = f"{MARKER}={own}"
     command = [
         *("setsid", "--fork"),
+        *enter_cgroups(places, host.name),
         *places.into_controller_namespace,
         "systemd-nspawn",
         "--quiet",

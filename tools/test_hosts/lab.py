@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tools.test_hosts import host as hosts
 from tools.test_hosts.base_tree import base_trees, remove_unfinished
+from tools.test_hosts.cgroups import remove_cgroups
 from tools.test_hosts.commands import succeeds
 from tools.test_hosts.errors import LabError
 from tools.test_hosts.host_processes import HostProcesses, cut_power, find_processes
@@ -78,6 +79,7 @@ def down(places: Places) -> None:
     with locked(places):
         forget_connections(places)
         ended = cut_power(places)
+        remove_cgroups(places)
         unmount_below(places.directory)
         remove_network(places)
         shutil.rmtree(places.directory)
@@ -183,6 +185,7 @@ def _kill(chosen: list[Host], places: Places) -> None:
     cut_power(places, [host.name for host in chosen])
     for host in chosen:
         remove_cable(host.name, places)
+        remove_cgroups(places, host.name)
         hosts.unmount(host.name, places)
         report(f"{host.name}: without power")
 

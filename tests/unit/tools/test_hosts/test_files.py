@@ -11,6 +11,7 @@ import yaml
 
 from tests.unit.tools.test_hosts.labs import SMALL
 from tools.test_hosts import recipe, requirements
+from tools.test_hosts.cgroups import hierarchies
 from tools.test_hosts.errors import LabError
 from tools.test_hosts.inventory_writer import write_inventory
 from tools.test_hosts.mirror import choose_mirror
@@ -49,6 +50,18 @@ def test_cuts_are_remembered(places: Places) -> None:
     assert recorded_cuts(places) == set()
     record_cuts({frozenset({"inner", "outer"})}, places)
     assert recorded_cuts(places) == {frozenset({"inner", "outer"})}
+
+
+MOUNTS = """\
+31 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+32 31 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+33 31 0:28 / /sys/fs/cgroup/systemd rw shared:9 - cgroup cgroup rw,xattr,name=systemd
+34 31 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+"""
+
+
+def test_systemd_uses_these_hierarchies_of_control_groups() -> None:
+    assert [path.name for path in hierarchies(MOUNTS)] == ["systemd", "unified"]
 
 
 def test_the_second_inventory_says_only_how_to_log_in(places: Places) -> None:
