@@ -1,4 +1,4 @@
-"""A real VA's OCSP answers, judged by GnuTLS, and stapled by nginx for OpenSSL to read."""
+"""A real VA's OCSP answers and CRLs, judged by GnuTLS and NSS, and stapled by nginx for OpenSSL."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import contextlib
 import subprocess
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from tests.integration.test_enrolment import enrol, files
-from tests.support.judges import require_program
+from tests.support.judges import Nss, require_program
 from tests.support.openssl import make_csr, openssl
 from tests.support.processes import free_port, wait_until
 
@@ -99,6 +102,25 @@ def test_gnutls_says_what_the_va_says(topology: Topology, tmp_path: Path) -> Non
     topology.rest().revoke(issued["serial"])
     wait_until(lambda: certificate.ocsp(status) == "revoked", what="OCSP: revoked")
     assert "Certificate Status: revoked" in asked()
+
+
+def test_nss_says_what_the_va_says(topology: Topology, tmp_path: Path) -> None:
+    issued = enrol(topology, make_csr(tmp_path, "nss.example.org"))
+    certificate = files(topology, tmp_path, issued["certificate"])
+    leaf, issuer, root = (
+        x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+        for path in (certificate.certificate, certificate.issuer, certificate.root)
+    )
+    nss = Nss(tmp_path, root=root, issuer=issuer)
+    status = topology.va.listen["status"]
+    wait_until(lambda: certificate.ocsp(status) == "good", what="the VA says good")
+    assert nss.judge(leaf, "ocsp")
+    assert nss.judge(leaf, "crl")
+    topology.rest().revoke(issued["serial"])
+    wait_until(lambda: "certificate revoked" in certificate.verify(status), what="it is on the CRL")
+    # Not "no news": what isn't strict would let that pass.
+    assert not nss.judge(leaf, "ocsp", strict=False)
+    assert not nss.judge(leaf, "crl", strict=False)
 
 
 def test_nginx_staples_the_answer_of_the_va(topology: Topology, tmp_path: Path) -> None:

@@ -106,14 +106,32 @@ def test_empty_crl_has_no_list_at_all(tmp_path):
         {"distribution_point_urls": ["http://a.example/i/7.crl", "http://b.example/i/7.crl"]},
         {"distribution_point_urls": ["http://va.example.org/i/7.crl"], "base_number": 3},
         {"freshest_urls": ["http://va.example.org/crl/issuing-delta.crl"]},
+        {
+            "distribution_point_urls": ["http://va.example.org/crl/issuing/7.crl"],
+            "freshest_urls": ["http://va.example.org/crl/issuing/7-delta.crl"],
+        },
     ],
 )
-def test_pkilint_finds_nothing(options):
-    with crl.CrlWriter(issuing_ca(), number=9, **TIMES, **options) as writer:
-        rows = [entry(5, reason=1, invalidity_at=NOW - 1), entry(6), entry(7, status=HELD)]
-        writer.add(encoded_entries(writer, rows))
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_pkilint_finds_nothing(options, is_empty):
+    assert pkilint_crl(made_crl(options, is_empty=is_empty)) == []
+
+
+@pytest.mark.parametrize("kind", KEY_KINDS)
+def test_pkilint_finds_nothing_whatever_key_has_signed(kind):
+    options = {"distribution_point_urls": ["http://va.example.org/i/7.crl"], "base_number": 3}
+    assert pkilint_crl(made_crl(options, kind)) == []
+
+
+def made_crl(options, kind="ec-p256", *, is_empty=False):
+    """Return a CRL with an entry of each sort; a delta says of a released hold that it is good."""
+    released = [entry(8, status=GOOD)] if "base_number" in options else []
+    rows = [entry(5, reason=1, invalidity_at=NOW - 1), entry(6), entry(7, status=HELD), *released]
+    with crl.CrlWriter(issuing_ca(kind), number=9, **TIMES, **options) as writer:
+        if not is_empty:
+            writer.add(encoded_entries(writer, rows))
         finished = writer.finish()
-        assert pkilint_crl(finished.complete(finished.sign())) == []
+        return finished.complete(finished.sign())
 
 
 def test_openssl_verify_sees_the_revocation(tmp_path):

@@ -171,18 +171,47 @@ def test_unknown_revoked_and_never_issued():
     assert der.oid("1.3.6.1.5.5.7.48.1.9") in encoded
 
 
+STATUSES = {
+    "good": {"status": "good"},
+    "unknown": {"status": "unknown"},
+    "revoked": {"status": "revoked", "revoked_at": NOW - 9, "reason": 1},
+    "no reason": {"status": "revoked", "revoked_at": NOW - 9},
+    "held": {"status": "revoked", "revoked_at": NOW - 9, "reason": 6},
+    "never issued": {"status": "revoked", "never_issued": True},
+}
+
+
 @pytest.mark.parametrize("nonce", [None, b"n" * 32])
-@pytest.mark.parametrize("status", ["good", "unknown", "revoked"])
+@pytest.mark.parametrize("status", STATUSES)
 def test_pkilint_finds_nothing(nonce, status):
     read = ocsp.parse_request(request(issued_leaf()))
-    answers = [answer(read.cert_ids[0], status=status, revoked_at=NOW - 9, reason=1)]
+    answers = [answer(read.cert_ids[0], **STATUSES[status])]
     encoded = ocsp.build_response(signer(), answers, produced_at=NOW, nonce=nonce)
     assert pkilint_ocsp(encoded) == []
     loaded = reference.load_der_ocsp_response(encoded)
-    if nonce:
-        assert loaded.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
-    else:
-        assert list(loaded.extensions) == []
+    found = [extension.value for extension in loaded.extensions]
+    assert [value.nonce for value in found if isinstance(value, x509.OCSPNonce)] == (
+        [nonce] if nonce else []
+    )
+    assert len(found) == (nonce is not None) + (status == "never issued")
+
+
+@pytest.mark.parametrize("kind", KEY_KINDS)
+@pytest.mark.parametrize("nonce", [None, b"n"])
+def test_pkilint_finds_nothing_in_the_answer_for_many_by_any_signer(kind, nonce):
+    leaf = issued_leaf()
+    cert_ids = [
+        ocsp.parse_request(request(leaf, algorithm=algorithm)).cert_ids[0]
+        for algorithm in (hashes.SHA1(), hashes.SHA256())
+        for _ in STATUSES
+    ]
+    answers = [
+        answer(cert_id, **status)
+        for cert_id, status in zip(cert_ids, [*STATUSES.values()] * 2, strict=True)
+    ]
+    encoded = ocsp.build_response(signer(kind), answers, produced_at=NOW, nonce=nonce)
+    assert pkilint_ocsp(encoded) == []
+    assert len(list(reference.load_der_ocsp_response(encoded).responses)) == 2 * len(STATUSES)
 
 
 @pytest.mark.parametrize("error", ocsp.OcspError)
