@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from node_agent.errors import CsrRefused, RequestRefused
 from node_agent.pki.keys import key_kind_of, spki_of
@@ -51,6 +53,11 @@ _SOUND_HASHES = (
     hashes.SHA3_384,
     hashes.SHA3_512,
 )
+_ECDSA = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: ec.ECDSA(hashes.SHA512()),
+}
 _SAN_CLASSES: tuple[tuple[type[x509.GeneralName], SanKind], ...] = (
     (x509.DNSName, "dns"),
     (x509.IPAddress, "ip"),
@@ -114,7 +121,7 @@ def _read(encoded: bytes, request: CertificateSigningRequest) -> Csr:
     kind = key_kind_of(public_key)
     if fault := weakness(public_key):  # type: ignore[arg-type]
         raise _refused(f"the key is weak: {fault}", field="key", remedy="generate a new key")
-    _verify_possession(request)
+    _verify_possession(request, public_key)
     return Csr(
         der=encoded,
         spki=spki_of(public_key),  # type: ignore[arg-type]
@@ -124,14 +131,29 @@ def _read(encoded: bytes, request: CertificateSigningRequest) -> Csr:
     )
 
 
-def _verify_possession(request: CertificateSigningRequest) -> None:
+def _verify_possession(request: CertificateSigningRequest, public_key: object) -> None:
     algorithm = request.signature_hash_algorithm
     if algorithm is not None and not isinstance(algorithm, _SOUND_HASHES):
         raise _refused(
             f"the request is signed with {algorithm.name}", remedy="sign it with SHA-256 or better"
         )
-    if not request.is_signature_valid:
+    if not _is_signed_by(request, public_key):
         raise _refused("the request is not signed by the key that it names")
+
+
+def _is_signed_by(request: CertificateSigningRequest, public_key: object) -> bool:
+    """Tell whether the request's own key signed it.
+
+    The library's check decodes the key once more, which for EC takes a third of the verification.
+    """
+    algorithm = _ECDSA.get(request.signature_algorithm_oid)
+    if algorithm is None or not isinstance(public_key, ec.EllipticCurvePublicKey):
+        return request.is_signature_valid
+    try:
+        public_key.verify(request.signature, request.tbs_certrequest_bytes, algorithm)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _subject(name: x509.Name) -> DistinguishedName:

@@ -8,7 +8,7 @@ many rules there are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from node_agent.identity import PeerIdentity
 from node_agent.policy.model import (
@@ -26,9 +26,11 @@ from node_agent.policy.model import (
 from node_agent.policy.resources import ALL_BELOW, ANY_SEGMENT, is_resource, split_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["RoleSet", "decide", "grants", "name_of"]
+
+AnswerT = TypeVar("AnswerT")
 
 # A peer chooses the names that it asks for. What is remembered of them is bounded: this many
 # subjects and this many resources of each, then forgotten and computed anew.
@@ -51,12 +53,20 @@ class RoleSet:
 
     def roles_of(self, subject: Subject) -> tuple[Role, ...]:
         """Return the roles that ``subject`` belongs to, each once, by whichever of its marks."""
-        found = {
-            id(role): role
-            for member in _members_of(subject)
-            for role in self._roles_of_member.get(member, ())
-        }
-        return tuple(found.values())
+        return self._grants_of(subject).roles
+
+    def by_roles(self, subject: Subject, answer: Callable[[tuple[Role, ...]], AnswerT]) -> AnswerT:
+        """Return what ``answer``, a module's function, makes of the roles of ``subject``.
+
+        It is asked once for each subject: this stands before every request.
+        """
+        known = self._grants_of(subject)
+        found: AnswerT
+        if answer in known.answers:
+            found = known.answers[answer]
+        else:
+            found = known.answers[answer] = answer(known.roles)
+        return found
 
     def verdict(self, subject: Subject, resource: str) -> Verdict:
         """Return whether ``subject`` is granted ``resource``, and by or for lack of which rule."""
@@ -64,7 +74,7 @@ class RoleSet:
 
     def permitted_names(self, subject: Subject) -> tuple[PermittedName, ...]:
         """Return which names ``subject`` may ask for; nothing where none of its roles says."""
-        return tuple(name for role in self.roles_of(subject) for name in role.permitted_names)
+        return self.by_roles(subject, _permitted_names)
 
     def permits(self, subject: Subject, resource: str) -> bool:
         """Tell whether ``subject`` is granted ``resource``."""
@@ -75,8 +85,16 @@ class RoleSet:
         if known is None:
             if len(self._grants) >= _MAX_SUBJECTS:
                 self._grants.clear()
-            known = self._grants[subject] = _Grants(subject, self.roles_of(subject))
+            known = self._grants[subject] = _Grants(subject, self._find_roles(subject))
         return known
+
+    def _find_roles(self, subject: Subject) -> tuple[Role, ...]:
+        found = {
+            id(role): role
+            for member in _members_of(subject)
+            for role in self._roles_of_member.get(member, ())
+        }
+        return tuple(found.values())
 
 
 def decide(request: AccessRequest, roles: RoleSet) -> Decision:
@@ -126,6 +144,10 @@ def _matches_each(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
     )
 
 
+def _permitted_names(roles: tuple[Role, ...]) -> tuple[PermittedName, ...]:
+    return tuple(name for role in roles for name in role.permitted_names)
+
+
 def _members_of(subject: Subject) -> tuple[Member, ...]:
     if isinstance(subject, Requester):
         return (Member(MemberKind.REQUESTER, subject.name),)
@@ -138,14 +160,15 @@ def _members_of(subject: Subject) -> tuple[Member, ...]:
 
 
 class _Grants:
-    """What one subject may do, with the verdicts given so far."""
+    """What one subject may do, with the verdicts and other answers given so far."""
 
-    __slots__ = ("_allow", "_deny", "_has_role", "_subject", "_verdicts")
+    __slots__ = ("_allow", "_deny", "_subject", "_verdicts", "answers", "roles")
 
-    def __init__(self, subject: Subject, roles: Sequence[Role]) -> None:
+    def __init__(self, subject: Subject, roles: tuple[Role, ...]) -> None:
         rules = [rule for role in roles for rule in role.rules]
+        self.roles = roles
+        self.answers: dict[Callable[[tuple[Role, ...]], Any], Any] = {}
         self._subject = subject
-        self._has_role = bool(roles)
         self._allow = _Trie(rule for rule in rules if rule.allows)
         self._deny = _Trie(rule for rule in rules if not rule.allows)
         self._verdicts: dict[str, Verdict] = {}
@@ -169,7 +192,7 @@ class _Grants:
             return Verdict(self._subject, resource, False, str(denied), reason)
         allowed = self._allow.find(segments)
         if allowed is None:
-            lacking = "is not granted" if self._has_role else "has no role, so is not granted"
+            lacking = "is not granted" if self.roles else "has no role, so is not granted"
             return Verdict(self._subject, resource, False, "", f"{who} {lacking} {resource}")
         reason = f"{allowed.where} grants {resource} to {who}"
         return Verdict(self._subject, resource, True, str(allowed), reason)

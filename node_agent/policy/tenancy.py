@@ -15,7 +15,7 @@ from node_agent.policy.model import Quota
 
 if TYPE_CHECKING:
     from node_agent.policy.decide import RoleSet
-    from node_agent.policy.model import Subject
+    from node_agent.policy.model import Role, Subject
 
 __all__ = ["Tenancy", "tenancy_of"]
 
@@ -35,7 +35,11 @@ def tenancy_of(roles: RoleSet, subject: Subject) -> Tenancy:
     """Return the tenancy of ``subject``. Of several roles that grant enrolment, the first by name
     counts.
     """
-    mine = sorted(roles.roles_of(subject), key=lambda role: role.name)
+    return roles.by_roles(subject, _tenancy)
+
+
+def _tenancy(roles: tuple[Role, ...]) -> Tenancy:
+    mine = sorted(roles, key=lambda role: role.name)
     enrolling = next((role for role in mine if grants(role.rules, "/ra/enroll")), None)
     sees_all = any(role.sees_all for role in mine)
     return Tenancy(

@@ -33,7 +33,7 @@ def driver_errors(connection: sa.Connection, statement: str) -> Iterator[None]:
 class Prepared:
     """A statement of fixed form, compiled at its first use on each dialect."""
 
-    def __init__(self, statement: sa.Select[Any]) -> None:
+    def __init__(self, statement: sa.ClauseElement) -> None:
         self._statement = statement
         self._texts: dict[str, tuple[str, Sequence[str] | None]] = {}
 
@@ -55,6 +55,17 @@ class Prepared:
         if row is None:
             raise NoResultFound(f"a row is missing: {self._statement}")
         return row
+
+    def write(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Execute a statement that returns nothing for each row. Raises SQLAlchemyError."""
+        text, order = self._compiled(connection.dialect)
+        parameters = rows if order is None else [tuple(row[name] for name in order) for row in rows]
+        with driver_errors(connection, text):
+            cursor = connection.connection.cursor()
+            try:
+                cursor.executemany(text, parameters)
+            finally:
+                cursor.close()
 
     @contextlib.contextmanager
     def _executed(self, connection: sa.Connection, values: dict[str, Any]) -> Iterator[Any]:

@@ -37,6 +37,28 @@ _count = Prepared(
         tenant_counts.c.hour >= sa.bindparam("since"),
     )
 )
+_forget = Prepared(
+    tenant_counts.delete().where(
+        tenant_counts.c.tenant == sa.bindparam("tenant"),
+        tenant_counts.c.kind == sa.bindparam("kind"),
+        tenant_counts.c.hour < sa.bindparam("before"),
+    )
+)
+
+
+def _upsert(insert: Any) -> Prepared:
+    more = tenant_counts.c.certificates + insert.excluded.certificates
+    return Prepared(
+        insert.on_conflict_do_update(
+            index_elements=["tenant", "kind", "hour"], set_={"certificates": more}
+        )
+    )
+
+
+_upserts = {
+    "sqlite": _upsert(sqlite.insert(tenant_counts)),
+    "postgresql": _upsert(postgresql.insert(tenant_counts)),
+}
 
 
 class TenantCounts:
@@ -88,15 +110,16 @@ class TenantCounts:
             if number
         ]
         if rows:
-            self._connection.execute(self._upsert(), rows)
-        for tenant in sorted({tenant for tenant, _, _ in self._new}):
-            self._forget(tenant, _ISSUED, self._hour - _KEPT_HOURS)
-            self._forget(tenant, _ENDS, self._hour)
-
-    def _forget(self, tenant: str, kind: str, before: int) -> None:
-        table = tenant_counts.c
-        old = (table.tenant == tenant) & (table.kind == kind) & (table.hour < before)
-        self._connection.execute(tenant_counts.delete().where(old))
+            _upserts[self._connection.dialect.name].write(self._connection, rows)
+        kept = ((_ISSUED, self._hour - _KEPT_HOURS), (_ENDS, self._hour))
+        _forget.write(
+            self._connection,
+            [
+                {"tenant": tenant, "kind": kind, "before": before}
+                for tenant in sorted({tenant for tenant, _, _ in self._new})
+                for kind, before in kept
+            ],
+        )
 
     def _count(self, tenant: str, kind: str, since: int) -> int:
         key = (tenant, kind, since)
@@ -108,12 +131,4 @@ class TenantCounts:
             number
             for (whose, what, hour), number in self._new.items()
             if (whose, what) == (tenant, kind) and hour >= since
-        )
-
-    def _upsert(self) -> Any:
-        dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(tenant_counts)
-        more = tenant_counts.c.certificates + statement.excluded.certificates
-        return statement.on_conflict_do_update(
-            index_elements=["tenant", "kind", "hour"], set_={"certificates": more}
         )
