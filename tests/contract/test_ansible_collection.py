@@ -107,6 +107,7 @@ def test_schema_has_exactly_the_keys_that_the_plugin_knows(schema: Any) -> None:
     assert set(node["listen"]["properties"]) == set(_topology_model.PORTS)
     assert keys("stores", *below) == set(_topology_reader.STORE_KEYS)
     assert keys("clients", *below) == set(_topology_reader.CLIENT_KEYS)
+    assert keys("status_caches", *below) == set(_topology_reader.CACHE_KEYS)
     assert keys("authorities", *below) == set(_topology_reader.AUTHORITY_KEYS)
     assert keys("profiles", *below) == set(CERTIFICATE_PROFILE.options) - {"name"}
     assert keys("management_ca", "properties") == set(MANAGEMENT_CA.options)

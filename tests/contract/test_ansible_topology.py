@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.peersys.pki.plugins.module_utils._node_plan import (
     node_options,
@@ -27,6 +28,7 @@ from node_agent.policy import parse_role
 from tests.support.pki import ThrowawayAuthority, certificate_pem
 
 REPOSITORY = Path(__file__).parents[2]
+ROLES = REPOSITORY / "collections/ansible_collections/peersys/pki/roles"
 PROGRAM = Path(sys.executable).parent / "ansible-inventory"
 
 # role variable -> argument of the module peersys.pki.node, as the roles' tasks say
@@ -118,6 +120,17 @@ def test_agent_accepts_what_the_topology_derives(function: str, inventory: dict[
         check_named_authorities(copy_objects(fresh, steps))
         for role in wanted.peer_roles:
             parse_role(role)
+
+
+@pytest.mark.parametrize("role", [*CALLS, "status_cache"])
+def test_each_derived_variable_is_an_argument_of_its_role(
+    role: str, inventory: dict[str, Any]
+) -> None:
+    specification = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())
+    options = specification["argument_specs"]["main"]["options"]
+    for host in inventory.get(role, {}).get("hosts", ()):
+        names = inventory["_meta"]["hostvars"][host].keys()
+        assert {name for name in names if name.startswith(f"{role}_")} <= options.keys()
 
 
 @pytest.fixture(scope="module")

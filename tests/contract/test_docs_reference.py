@@ -16,7 +16,7 @@ _LINK = re.compile(r"\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 # Not every inventory: pages name those that the reader writes.
 _FOLDERS = (
     "node_agent|tests|docs|tools|collections|playbooks|"
-    "inventories/(?:local|three_tier|high_availability|ra_chaining|multi_tenant)"
+    "inventories/(?:local|three_tier|high_availability|ra_chaining|multi_tenant|va_chaining)"
 )
 _FILE = re.compile(rf"`((?:{_FOLDERS})/[\w./*-]+)`")
 

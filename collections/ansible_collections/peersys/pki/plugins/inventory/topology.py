@@ -8,14 +8,14 @@ DOCUMENTATION = r"""
 name: topology
 short_description: One file that describes a whole PKI becomes hosts, groups and variables
 description:
-  - Reads a topology (zones, nodes and their functions, stores, clients, CAs, profiles, links) and derives what each host needs.
+  - Reads a topology (zones, nodes and their functions, stores, status caches, clients, CAs, profiles, links) and derives what each host needs.
   - That is connectors, peer roles on both ends, publishers, OCSP signers, authenticators, the addresses in certificates,
     the rules of each firewall, and what is tried to prove them.
   - A topology that can't work is refused before anything is touched, with file, line and key.
   - Each file C(tenants/<tenant>.yml) beside the topology is a part of it, that of one tenant. Tenants share CA nodes, proxies and VAs,
     and nothing of one may name what is another's. A tenant that certifies its own nodes says so by its trust domain and the
     certificate of its Management CA; its nodes are known to others then, and are no hosts of the inventory.
-  - The groups are C(peersys_nodes) and one for each function, C(postgresql_store) and one for each store, C(tenant_<tenant>) for each tenant's
+  - The groups are C(peersys_nodes) and one for each function, C(status_cache), C(postgresql_store) and one for each store, C(tenant_<tenant>) for each tenant's
     nodes, C(peersys_hosts) for all of these, C(firewalled_hosts) when zones have networks, and C(peersys_clients).
 version_added: 0.1.0
 author:
@@ -28,7 +28,7 @@ options:
     choices: [peersys.pki.topology]
 notes:
   - The keys of the file are described in the topology reference, and by its JSON Schema.
-  - Text below C(zones), C(nodes), C(stores) and C(clients) and in C(trust_domain) may be a Jinja template.
+  - Text below C(zones), C(nodes), C(stores), C(status_caches) and C(clients) and in C(trust_domain) may be a Jinja template.
 """
 
 EXAMPLES = r"""
@@ -87,7 +87,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenants impo
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_variables import host_variables
 
-_TEMPLATED = ("trust_domain", "tenants", "zones", "nodes", "stores", "clients")
+_TEMPLATED = ("trust_domain", "tenants", "zones", "nodes", "stores", "status_caches", "clients")
 # Always there, if only empty, so that playbooks may name them.
 _GROUPS = (
     "peersys_hosts",
@@ -95,6 +95,7 @@ _GROUPS = (
     "peersys_clients",
     "firewalled_hosts",
     "postgresql_store",
+    "status_cache",
     *FUNCTIONS,
 )
 _ENDINGS = ("topology.yml", "topology.yaml")
@@ -165,8 +166,12 @@ def _groups_of(topology: Topology, host: Host) -> t.Iterator[str]:
     yield "peersys_hosts"
     if topology.has_networks:
         yield "firewalled_hosts"
+    if name in topology.caches:
+        yield "status_cache"
     if kind == "stores":
         yield from ("postgresql_store", topology.stores[name].group)
+        return
+    if kind == "status_caches":
         return
     node = topology.nodes[name]
     yield from ("peersys_nodes", *node.functions)

@@ -110,7 +110,8 @@ def run_trial(trial: Trial) -> None:
             _check_status(trial, authority, "good", params["timeout_seconds"])
         _revoke(trial, client)
         for authority in params["validation_authorities"]:
-            _check_status(trial, authority, "revoked", params["revocation_seconds"])
+            seconds = params["revocation_seconds"] + authority["cached_seconds"]
+            _check_status(trial, authority, "revoked", seconds)
     finally:
         client.close()
 

@@ -87,6 +87,10 @@ options:
         type: list
         elements: str
         required: true
+      cached_seconds:
+        description: How long a cache in front of the VA may go on with what was, in addition to O(revocation_seconds).
+        type: float
+        default: 0.0
   timeout_seconds:
     description: How long each step may take until it is as it must be.
     type: float
@@ -164,6 +168,7 @@ def main() -> None:
         "name": required_text,
         "url": required_text,
         "crls": {"type": "list", "elements": "str", "required": True},
+        "cached_seconds": {"type": "float", "default": 0.0},
     }
     module = AnsibleModule(
         argument_spec={

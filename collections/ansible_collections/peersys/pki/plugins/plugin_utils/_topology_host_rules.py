@@ -167,23 +167,31 @@ def _dialling_hosts_have_addresses(topology: Topology) -> Faults:
 def _ports_are_reached(topology: Topology) -> Faults:
     if not topology.has_networks:
         return
-    for node in topology.nodes.values():
+    for path, _name, zone in _client_ports(topology):
+        if not client_zones(topology, zone):
+            remedy = f"Add a zone of clients that dials {zone}"
+            yield Fault(path, "no client could reach it", remedy)
+
+
+def _client_ports(topology: Topology) -> t.Iterator[tuple[Path, str, str]]:
+    """Yield the ports that clients use, with the host's name and zone."""
+    for name, node in topology.nodes.items():
         for port in ("rest", "status"):
-            if port in node.listen and not client_zones(topology, node):
-                path = ("nodes", node.name, "listen", port)
-                remedy = f"Add a zone of clients that dials {node.zone}"
-                yield Fault(path, "no client could reach it", remedy)
+            if port in node.listen and not (port == "status" and topology.caches_of(name)):
+                yield ("nodes", name, "listen", port), name, node.zone
+    for name, cache in topology.caches.items():
+        yield ("status_caches", name, "listen"), name, cache.zone
 
 
 def _verifier_reaches_everyone(topology: Topology) -> Faults:
     client = verification_client(topology)
     if client is None:
         return
-    for node in topology.nodes.values():
-        asked = {"rest", "status"} & set(node.listen)
-        if asked and not topology.zones[client.zone].may_reach(node.zone):
-            remedy = f"Add {node.zone} to zones.{client.zone}.dials, or put a better client first"
-            message = f"verifies {node.name}, but zone {client.zone} must not dial {node.zone}"
+    asked = {name: zone for _path, name, zone in _client_ports(topology)}
+    for name, zone in asked.items():
+        if not topology.zones[client.zone].may_reach(zone):
+            remedy = f"Add {zone} to zones.{client.zone}.dials, or put a better client first"
+            message = f"verifies {name}, but zone {client.zone} must not dial {zone}"
             yield Fault(("clients", client.name), message, remedy)
 
 

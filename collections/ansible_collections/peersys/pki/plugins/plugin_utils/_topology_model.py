@@ -75,6 +75,33 @@ class Store:
 
 
 @dataclasses.dataclass(frozen=True)
+class StatusCache:
+    """A cache that clients ask instead of VAs. ``name`` is its host's, which may be one of them."""
+
+    name: str
+    zone: str
+    address: str
+    listen: Endpoint
+    validators: tuple[str, ...]
+    written_url: str | None
+    variables: dict[str, t.Any]
+
+    @property
+    def url(self) -> str:
+        """Where clients ask: as written, else made from address and port."""
+        return self.written_url or http_url("http", self.address, self.listen.port, 80)
+
+
+@dataclasses.dataclass(frozen=True)
+class StatusService:
+    """Where clients ask about a CA: a VA, or a cache in front of some."""
+
+    name: str
+    url: str
+    is_cache: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Client:
     """A host that runs no agent: it plays requesters and everybody who asks for status."""
 
@@ -86,7 +113,7 @@ class Client:
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """What nodes, stores' hosts and clients have in common; ``path`` is where it is declared."""
+    """What nodes, caches, stores' hosts and clients have in common, declared at ``path``."""
 
     name: str
     zone: str
@@ -127,13 +154,11 @@ class Node:
         endpoint = self.listen.get(port)
         if endpoint is None or self.address is None:
             return None
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        suffix = "" if endpoint.port == default_port else f":{endpoint.port}"
-        return f"{scheme}://{host}{suffix}"
+        return http_url(scheme, self.address, endpoint.port, default_port)
 
     @property
     def validation_url(self) -> str | None:
-        """Where clients ask for status: as written, else made from address and port."""
+        """Where its status port is: as written, else made from address and port."""
         return self.status_url or self.url("status", "http", 80)
 
 
@@ -182,6 +207,7 @@ class Topology:
     zones: dict[str, Zone]
     nodes: dict[str, Node]
     stores: dict[str, Store]
+    caches: dict[str, StatusCache]
     clients: dict[str, Client]
     management: dict[str, t.Any]
     authorities: dict[str, Authority]
@@ -223,7 +249,7 @@ class Topology:
         ]
 
     def hosts(self) -> list[Host]:
-        """Return every host: nodes, stores' hosts, clients."""
+        """Return every host: nodes, stores' hosts, caches on hosts of their own, clients."""
         return [
             *(
                 Host(one.name, one.zone, one.address, ("nodes", one.name))
@@ -232,6 +258,11 @@ class Topology:
             *(
                 Host(one.host, one.zone, one.address, ("stores", one.name))
                 for one in self.stores.values()
+            ),
+            *(
+                Host(one.name, one.zone, one.address, ("status_caches", one.name))
+                for one in self.caches.values()
+                if one.name not in self.nodes
             ),
             *(
                 Host(one.name, one.zone, one.address, ("clients", one.name))
@@ -305,6 +336,22 @@ class Topology:
             if node.has("validation_authority") and "status" in node.listen
         ]
 
+    def caches_of(self, node: str) -> list[StatusCache]:
+        """Return the caches in front of a VA."""
+        return [cache for cache in self.caches.values() if node in cache.validators]
+
+    def status_services(self, authority: Authority) -> list[StatusService]:
+        """Return whom clients ask about a CA: its VAs, or the caches that are in front of them."""
+        found: dict[str, StatusService] = {}
+        for node in self.validators(authority):
+            caches = self.caches_of(node.name)
+            for cache in caches:
+                found.setdefault(cache.url, StatusService(cache.name, cache.url, is_cache=True))
+            if not caches and node.validation_url is not None:
+                service = StatusService(node.name, node.validation_url, is_cache=False)
+                found.setdefault(service.url, service)
+        return list(found.values())
+
     def links_from(self, node: str) -> list[Link]:
         """Return the links that the node dials."""
         return [link for link in self.links if link.source == node]
@@ -312,6 +359,12 @@ class Topology:
     def links_to(self, node: str) -> list[Link]:
         """Return the links that the node accepts."""
         return [link for link in self.links if link.target == node]
+
+
+def http_url(scheme: str, address: str, port: int, default_port: int) -> str:
+    """Return the address of a port that speaks HTTP."""
+    host = f"[{address}]" if ":" in address else address
+    return f"{scheme}://{host}" + ("" if port == default_port else f":{port}")
 
 
 def tenant_group(tenant: str) -> str:
@@ -326,3 +379,8 @@ def is_ip_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(text: str) -> bool:
+    """Return whether only the host itself can reach the address."""
+    return is_ip_address(text) and ipaddress.ip_address(text).is_loopback

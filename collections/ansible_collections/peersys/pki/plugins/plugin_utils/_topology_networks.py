@@ -7,7 +7,8 @@
 """Who may connect to whom: the rules of each host's firewall, and how to prove them from outside.
 
 The least that works. A peer port is open to the nodes that dial it, a store's to its nodes, REST
-and status ports to the networks of clients. A CA's host has no rule at all.
+and status ports to the networks of clients, or a status port to the caches in front of it. A CA's
+host has no rule at all.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
     Client,
     Host,
     Network,
-    Node,
+    StatusCache,
     Store,
     Topology,
     Zone,
+    is_loopback,
 )
 
 Variables = dict[str, t.Any]
@@ -53,8 +55,8 @@ def verification_client(topology: Topology) -> Client | None:
     return next(iter(topology.clients.values()), None)
 
 
-def client_zones(topology: Topology, node: Node) -> list[Zone]:
-    """Return the zones whose hosts may use the node's REST and status ports.
+def client_zones(topology: Topology, serving: str) -> list[Zone]:
+    """Return the zones whose hosts may use REST and status ports of a zone.
 
     Those that dial its zone, apart from zones of CAs: they dial peers and have nothing to ask.
     Its own zone and a zone of CAs belong to them only if a client stands there.
@@ -64,8 +66,8 @@ def client_zones(topology: Topology, node: Node) -> list[Zone]:
     return [
         zone
         for name, zone in topology.zones.items()
-        if zone.may_reach(node.zone)
-        and (name in with_clients or name not in {node.zone, *with_authorities})
+        if zone.may_reach(serving)
+        and (name in with_clients or name not in {serving, *with_authorities})
     ]
 
 
@@ -106,22 +108,29 @@ def _ports(topology: Topology) -> list[_Port]:
     found: list[_Port] = []
     for node in topology.nodes.values():
         host = hosts["nodes", node.name]
+        caches = topology.caches_of(node.name)
         for name, endpoint in node.listen.items():
-            peers = name == "peer"
-            dialling = [hosts["nodes", one.source] for one in topology.links_to(node.name)]
-            found.append(
-                _Port(
-                    host,
-                    endpoint.port,
-                    _PURPOSES[name],
-                    tuple(dialling) if peers else (),
-                    () if peers else tuple(client_zones(topology, node)),
-                )
-            )
+            if name == "peer":
+                dialling = [hosts["nodes", one.source] for one in topology.links_to(node.name)]
+                found.append(_Port(host, endpoint.port, _PURPOSES[name], tuple(dialling), ()))
+            elif name == "status" and caches:
+                if not is_loopback(endpoint.host):
+                    asking = tuple(_host_of(one, hosts) for one in caches if one.name != node.name)
+                    found.append(_Port(host, endpoint.port, _PURPOSES[name], asking, ()))
+            else:
+                zones = tuple(client_zones(topology, node.zone))
+                found.append(_Port(host, endpoint.port, _PURPOSES[name], (), zones))
+    for cache in topology.caches.values():
+        zones = tuple(client_zones(topology, cache.zone))
+        found.append(_Port(_host_of(cache, hosts), cache.listen.port, "status cache", (), zones))
     return found + [
         _store_port(topology, store, hosts["stores", name], hosts)
         for name, store in topology.stores.items()
     ]
+
+
+def _host_of(cache: StatusCache, hosts: dict[tuple[str, str], Host]) -> Host:
+    return hosts.get(("nodes", cache.name)) or hosts["status_caches", cache.name]
 
 
 def _store_port(

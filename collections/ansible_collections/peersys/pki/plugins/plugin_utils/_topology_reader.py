@@ -39,6 +39,7 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
     Link,
     Network,
     Node,
+    StatusCache,
     Store,
     Topology,
     Zone,
@@ -55,6 +56,7 @@ TOP_KEYS = (
     "zones",
     "nodes",
     "stores",
+    "status_caches",
     "clients",
     "management_ca",
     "authorities",
@@ -76,6 +78,7 @@ NODE_KEYS = (
     "variables",
 )
 STORE_KEYS = ("host", "zone", "address", "port", "database", "variables")
+CACHE_KEYS = ("zone", "address", "listen", "validation_authorities", "url", "variables")
 CLIENT_KEYS = ("zone", "address", "variables")
 AUTHORITY_KEYS = ("node", "activation", *(set(CERTIFICATION_AUTHORITY.options) - {"name"}))
 LINK_KEYS = ("from", "to", "authorities", "publish")
@@ -106,16 +109,21 @@ class _Reader(TypedDocument):
         top = self.typed((), self.document.value, dict)
         # Those stand in files of their own, which were put in here.
         self.known_keys((), top, (*TOP_KEYS, TENANTS))
+        nodes = {
+            name: self.node(("nodes", name), name, node)
+            for name, node in self.section("nodes", _NODE_NAME).items()
+        }
         return Topology(
             trust_domain=self.trust_domain((), top),
             zones=self.zones(),
-            nodes={
-                name: self.node(("nodes", name), name, node)
-                for name, node in self.section("nodes", _NODE_NAME).items()
-            },
+            nodes=nodes,
             stores={
                 name: self.store(("stores", name), name, store)
                 for name, store in self.section("stores", _OBJECT_NAME).items()
+            },
+            caches={
+                name: self.cache(("status_caches", name), name, cache, nodes.get(name))
+                for name, cache in self.section("status_caches", _NODE_NAME).items()
             },
             clients={
                 name: self.client(("clients", name), name, client)
@@ -237,6 +245,27 @@ class _Reader(TypedDocument):
             address=self.required(path, raw, "address", str),
             port=port,
             database=database,
+            variables=self.variables(path, raw),
+        )
+
+    def cache(self, path: Path, name: str, raw: dict[str, t.Any], node: Node | None) -> StatusCache:
+        """Return a cache; on a VA's own host, ``node``, that one says where it is."""
+        self.known_keys(path, raw, CACHE_KEYS)
+        if node is not None:
+            for key in ("zone", "address", "variables"):
+                if key in raw:
+                    self.refuse((*path, key), f"nodes.{name} says it already", "Leave it away")
+            raw = {**raw, "zone": node.zone, "address": node.address}
+        address = self.required(path, raw, "address", str)
+        below = (*path, "validation_authorities")
+        named = self.required(path, raw, "validation_authorities", list)
+        return StatusCache(
+            name=name,
+            zone=self.required(path, raw, "zone", str),
+            address=address,
+            listen=self.endpoint((*path, "listen"), raw.get("listen", 80), address),
+            validators=tuple(self.texts(below, named)),
+            written_url=self.optional(path, raw, "url", str),
             variables=self.variables(path, raw),
         )
 

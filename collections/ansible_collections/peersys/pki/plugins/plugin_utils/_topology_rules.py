@@ -17,6 +17,10 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Path,
     TopologyRefused,
 )
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_cache_rules import (
+    CACHE_NAMES,
+    CACHE_RULES,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chain_rules import CHAIN_RULES
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chains import ways_from
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_host_rules import (
@@ -24,9 +28,11 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_host_rules i
     HOST_RULES,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
+    Endpoint,
     Link,
     Topology,
     is_ip_address,
+    is_loopback,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenant_rules import TENANT_RULES
 
@@ -227,21 +233,28 @@ def _way_back(topology: Topology, link: Link) -> list[str]:
 
 def _endpoints_differ(topology: Topology) -> Faults:
     taken: dict[str, str] = {}
+    for path, name, port, endpoint in _endpoints(topology):
+        owner = taken.setdefault(_place_of(topology, name, endpoint), f"{name} ({port})")
+        if owner != f"{name} ({port})":
+            yield Fault(path, f"{endpoint} is taken by {owner}", "Choose another port")
+
+
+def _endpoints(topology: Topology) -> t.Iterator[tuple[Path, str, str, Endpoint]]:
     for name, node in topology.nodes.items():
         for port, endpoint in node.listen.items():
-            owner = taken.setdefault(str(endpoint), f"{name} ({port})")
-            if owner != f"{name} ({port})" and not _is_any(endpoint.host, owner, name):
-                path = ("nodes", name, "listen", port)
-                yield Fault(path, f"{endpoint} is taken by {owner}", "Choose another port")
+            yield ("nodes", name, "listen", port), name, port, endpoint
+    for name, cache in topology.caches.items():
+        yield ("status_caches", name, "listen"), name, "status cache", cache.listen
 
 
-def _is_any(host: str, owner: str, name: str) -> bool:
-    """Nodes on different hosts may all listen on every address."""
-    return (
-        is_ip_address(host)
-        and int(ipaddress.ip_address(host)) == 0
-        and not owner.startswith(f"{name} ")
-    )
+def _place_of(topology: Topology, host: str, endpoint: Endpoint) -> str:
+    """Return what must be one's own: hosts may all listen on every address, and each on its loopback.
+
+    Without networks several nodes may be on one host.
+    """
+    is_any = is_ip_address(endpoint.host) and int(ipaddress.ip_address(endpoint.host)) == 0
+    per_host = is_any or (topology.has_networks and is_loopback(endpoint.host))
+    return f"{host} {endpoint}" if per_host else str(endpoint)
 
 
 def _functions_have_ports(topology: Topology) -> Faults:
@@ -290,6 +303,7 @@ _NAMES = (
     _authorities_of_links_exist,
     _profiles_exist,
     _names_differ,
+    *CACHE_NAMES,
     *HOST_RULES,
 )
 _DIRECTIONS = (
@@ -307,5 +321,6 @@ _DIRECTIONS = (
     _everyone_has_a_ca,
     *CHAIN_RULES,
     *TENANT_RULES,
+    *CACHE_RULES,
     *ADDRESS_RULES,
 )

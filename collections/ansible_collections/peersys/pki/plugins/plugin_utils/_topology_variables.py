@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_cache_rules import (
+    cache_variables,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_chains import (
     content_at,
     ways_from,
@@ -36,6 +39,8 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_stores impor
 )
 
 Variables = dict[str, t.Any]
+# What the role status_cache promises: nginx counts whole seconds.
+_CACHED_SECONDS = 2.0
 
 
 def host_variables(topology: Topology, host: Host) -> Variables:
@@ -49,8 +54,14 @@ def host_variables(topology: Topology, host: Host) -> Variables:
     elif kind == "stores":
         derived |= store_variables(topology, topology.stores[name])
         own = topology.stores[name].variables
+    elif kind == "status_caches":
+        owner = {"name": name, "trust_domain": topology.trust_domain}
+        derived |= {"firewall_owner": owner, "peersys_secrets": []}
+        own = topology.caches[name].variables
     else:
         own = topology.clients[name].variables
+    if host.name in topology.caches:
+        derived |= cache_variables(topology, topology.caches[host.name])
     if host.address is not None:
         derived["ansible_host"] = host.address
     return derived | own
@@ -125,7 +136,7 @@ def _certification_authority(topology: Topology, node: Node) -> Variables:
 
 
 def _authority(topology: Topology, authority: Authority) -> Variables:
-    urls = [node.validation_url for node in topology.validators(authority)]
+    urls = [service.url for service in topology.status_services(authority)]
     derived: Variables = {
         "crl_urls": [f"{url}/crl/{authority.name}.crl" for url in urls],
         "issuer_urls": [f"{url}/ca/{authority.name}.cer" for url in urls],
@@ -201,11 +212,12 @@ def _trial(topology: Topology, authority: Authority) -> Variables:
         "authority_host": authority.node,
         "validation_authorities": [
             {
-                "name": node.name,
-                "url": node.validation_url,
-                "crls": [one.name for one in chain if node in topology.validators(one)],
+                "name": service.name,
+                "url": service.url,
+                "crls": [one.name for one in chain if service in topology.status_services(one)],
+                **({"cached_seconds": _CACHED_SECONDS} if service.is_cache else {}),
             }
-            for node in topology.validators(authority)
+            for service in topology.status_services(authority)
         ],
     }
 
@@ -234,8 +246,9 @@ def _validation_authority(topology: Topology, node: Node) -> Variables:
         for one in _dealt_with(topology, node)
         if one.kind == "issuing" and "status" in node.listen
     ]
+    in_front = [cache.url for cache in topology.caches_of(node.name)]
     return {
-        "validation_authority_url": node.validation_url,
+        "validation_authority_url": in_front[0] if in_front else node.validation_url,
         "validation_authority_peer_roles": peer_roles(topology, node),
         "validation_authority_signers": [
             {"name": one.name, "authority": one.name, **_silence(topology, node.name, one)}

@@ -117,7 +117,7 @@ links:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wide():
     """The text of a topology with networks, a shared store and a client."""
     return WIDE

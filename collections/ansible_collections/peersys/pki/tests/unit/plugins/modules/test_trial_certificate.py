@@ -13,6 +13,7 @@ import subprocess
 import threading
 
 import pytest
+from ansible_collections.peersys.pki.plugins.module_utils import _trial
 
 TOKEN = "not to be seen"
 
@@ -75,3 +76,19 @@ def test_ra_without_tls_is_refused(try_ra):
 def test_token_is_not_in_the_result(try_ra):
     result = try_ra("https://127.0.0.1:1")
     assert TOKEN not in str(result)
+
+
+def test_cache_is_given_the_seconds_by_which_it_may_be_late(monkeypatch):
+    monkeypatch.setattr(_trial, "client_from", lambda _params: socket.socket())
+    for name in ("_enrol", "_check_chain", "_revoke"):
+        monkeypatch.setattr(_trial, name, lambda *_: None)
+    waited = []
+    monkeypatch.setattr(_trial, "_check_status", lambda *asked: waited.append(asked[1:]))
+    va, cache = {"name": "va", "cached_seconds": 0.0}, {"name": "cache", "cached_seconds": 2.0}
+    params = {
+        "validation_authorities": [va, cache],
+        "timeout_seconds": 20.0,
+        "revocation_seconds": 1.0,
+    }
+    _trial.run_trial(_trial.Trial(params, "openssl", ""))
+    assert waited[2:] == [(va, "revoked", 1.0), (cache, "revoked", 3.0)]
