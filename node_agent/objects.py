@@ -27,6 +27,7 @@ __all__ = [
     "PeerRoleSpec",
     "PublisherSpec",
     "RequesterSpec",
+    "RoleParameters",
     "SanRule",
     "SignerSpec",
     "SubjectRule",
@@ -185,10 +186,35 @@ class CertificateProfileSpec(_Spec, frozen=True):
 
 
 class AccessRule(_Spec, frozen=True):
-    """Allow or deny one resource path; ``*`` is one segment, a last ``**`` everything below."""
+    """Allow or deny one resource path; ``*`` is one segment, or once in it a part of a name, a last
+    ``**`` everything below.
+    """
 
     resource: str
     effect: Literal["allow", "deny"] = "allow"
+
+
+class RoleParameters(_Spec, frozen=True):
+    """What a role's template is about. CAs and profiles may be patterns (``acme-*``).
+
+    ``operations`` and ``protocols`` are those of an RA; ``publishes`` is what a publisher sends.
+    """
+
+    authorities: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    protocols: tuple[Literal["rest", "est", "acme", "cmp"], ...] = ("rest",)
+    operations: tuple[Literal["enroll", "revoke", "status", "search", "approve"], ...] = (
+        "enroll",
+        "revoke",
+        "status",
+        "search",
+    )
+    publishes: tuple[Literal["certificate", "status", "crl", "read", "take_back"], ...] = (
+        "certificate",
+        "status",
+        "crl",
+        "read",
+    )
 
 
 class PeerRoleSpec(_Spec, frozen=True):
@@ -200,11 +226,19 @@ class PeerRoleSpec(_Spec, frozen=True):
 
     ``names`` are those that may be asked for, as ``dns:example.org`` (itself and below); any where
     none is given.
+
+    A ``template`` with its ``parameters`` stands for rules beside ``rules``. It is only written:
+    what is kept and shown has the rules themselves (``policy/templates.py``).
     """
 
     name: Name
     members: tuple[str, ...] = ()
     rules: tuple[AccessRule, ...] = ()
+    template: (
+        Literal["publisher", "registration_authority", "validation_authority", "proxy", "tenant"]
+        | None
+    ) = None
+    parameters: RoleParameters | None = None
     tenant: Name | None = None
     certificate_scope: Literal["own", "all"] = "own"
     max_issued_certificates: PositiveInt | None = None

@@ -116,6 +116,7 @@ def explain(namespace: argparse.Namespace, session: Session) -> int:
         "authority": namespace.authority,
         "profile": namespace.profile,
         "protocol": namespace.protocol,
+        "names": [name if ":" in name else f"dns:{name}" for name in namespace.names],
     }
     answer = session.admin.post("access", "explain", body=question)
     session.show(answer, lambda: _explanation(answer))
@@ -126,6 +127,9 @@ def _full_identity(identity: str, session: Session) -> str:
     """A bare node name is a node of this node's own trust domain."""
     if "/" in identity:
         return identity
+    kind, _, requester = identity.partition(":")
+    if kind == "requester" and requester:
+        return requester
     own = str(session.admin.get("health")["node"])
     return f"{own.rpartition('/')[0]}/{identity}"
 
@@ -138,20 +142,27 @@ def _explanation(answer: Json) -> RenderableType:
     rows = [
         [
             look.state("allowed" if step["allowed"] else "denied"),
+            step["link"],
             look.short_node(step["identity"]),
-            step["resource"],
-            step["rule"],
+            step["resource"] or "some role",
+            step["rule"] or step["reason"],
         ]
         for step in answer["trace"]
     ]
     verdict = look.fields(
         [
             ("decision", look.state("allowed" if answer["allowed"] else "denied")),
+            ("decided by", _decider(answer)),
             ("because", answer["reason"]),
-            ("rule", answer["rule"]),
+            ("rule", answer["rule"] or "none matches"),
         ]
     )
-    return Group(verdict, "", look.table(["", "identity", "needs", "by rule"], rows))
+    return Group(verdict, "", look.table(["", "link", "identity", "needs", "by rule"], rows))
+
+
+def _decider(answer: Json) -> str:
+    step = answer["decided_by"]
+    return "all of them" if step is None else f"{step['link']}, {step['identity']}"
 
 
 def _rules(spec: Json) -> Text:

@@ -198,7 +198,11 @@ def _approval(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("identity", metavar="IDENTITY", help="spiffe://… of a node, or its name")
+    parser.add_argument(
+        "identity",
+        metavar="IDENTITY",
+        help="spiffe://… of a node, or its name, or requester:NAME for a requester of this RA",
+    )
     parser.add_argument("operation", metavar="OPERATION", help="for example ra.enroll")
     parser.add_argument(
         "--via",
@@ -210,6 +214,15 @@ def _explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--authority", metavar="CA", help="the CA that it would ask")
     parser.add_argument("--profile", metavar="PROFILE", help="the profile that it would ask for")
     parser.add_argument("--protocol", default="rest", metavar="PROTOCOL", help="default rest")
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        dest="names",
+        metavar="NAME",
+        help="a name that it would ask for, once for each: dns:, ip:, email:, uri: or, for a "
+        "common name, cn: and the name; a bare name is dns:",
+    )
 
 
 def _token(parser: argparse.ArgumentParser) -> None:
@@ -482,6 +495,8 @@ _ROLE = Group(
             examples=(
                 "peersys role explain ra1 ra.enroll --authority issuing --profile tls-server",
                 "peersys role explain tenant-ra1 ra.search --authority tenant-ca --via proxy1",
+                "peersys role explain requester:alice ra.enroll --authority issuing "
+                "--profile tls-server --name www.example.org",
             ),
         ),
     ),

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal, get_args
+
 import msgspec
 
 from node_agent.errors import ConfigError, NotFound
 from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.peers.chain_policy import decide_chain
-from node_agent.peers.operations import OPERATIONS, Operation
-from node_agent.policy import AccessRequest, Decision, Requester, RoleSet, Subject, decide
+from node_agent.peers.operations import ENROLL, OPERATIONS, Operation
+from node_agent.policy import (
+    AccessRequest,
+    Decision,
+    NameKind,
+    Requester,
+    RoleSet,
+    Subject,
+    Verdict,
+    decide,
+    judge_names,
+)
 from node_agent.web.backends import AccessExplanation, AccessQuestion, TraceStep
 
 __all__ = ["explain_access"]
@@ -22,41 +35,88 @@ def explain_access(question: AccessQuestion, roles: RoleSet) -> AccessExplanatio
     if operation is None:
         known = ", ".join(sorted(OPERATIONS))
         raise NotFound(f"there is no operation {question.operation!r}; operations are {known}")
-    resources = operation.resources(_sample(operation, question))
-    decision = _decide(operation, resources, question, roles)
+    chain = _chain(question)
+    decision = _with_names(_decide(operation, question, chain, roles), question, chain, roles)
+    trace = tuple(_step(verdict, chain) for verdict in decision.trace)
     return AccessExplanation(
         allowed=decision.allowed,
         reason=decision.reason,
         rule=decision.rule,
-        resources=tuple(dict.fromkeys(verdict.resource for verdict in decision.trace)),
-        trace=tuple(
-            TraceStep(
-                identity=_name_of(verdict.subject),
-                resource=verdict.resource,
-                allowed=verdict.allowed,
-                rule=verdict.rule or verdict.reason,
-            )
-            for verdict in decision.trace
-        ),
+        resources=tuple(dict.fromkeys(step.resource for step in trace if step.resource)),
+        decided_by=next((step for step in trace if not step.allowed), None),
+        trace=trace,
     )
+
+
+def _chain(question: AccessQuestion) -> tuple[Subject, ...]:
+    """A requester's request is decided at its RA, before there is a chain."""
+    if question.identity.startswith("spiffe://"):
+        return tuple(map(_peer, (question.identity, *question.via)))
+    if question.via:
+        raise ConfigError(
+            "a requester asks at an RA", where="via", remedy="give the RA's identity instead"
+        )
+    return (Requester(question.identity),)
 
 
 def _decide(
     operation: Operation[msgspec.Struct, msgspec.Struct],
-    resources: tuple[str, ...],
     question: AccessQuestion,
+    chain: tuple[Subject, ...],
     roles: RoleSet,
 ) -> Decision:
-    """A requester's request is decided at its RA, before there is a chain."""
-    if not question.identity.startswith("spiffe://"):
-        if question.via:
-            raise ConfigError(
-                "a requester asks at an RA", where="via", remedy="give the RA's identity instead"
-            )
-        requester = Requester(question.identity)
-        return decide(AccessRequest(operation.method, resources, (requester,)), roles)
-    chain = tuple(map(_peer, (question.identity, *question.via)))
-    return decide_chain(operation, resources, chain, roles)
+    resources = operation.resources(_sample(operation, question))
+    peers = tuple(subject for subject in chain if isinstance(subject, PeerIdentity))
+    if not peers:
+        return decide(AccessRequest(operation.method, resources, chain), roles)
+    return decide_chain(operation, resources, peers, roles)
+
+
+def _with_names(
+    decision: Decision, question: AccessQuestion, chain: tuple[Subject, ...], roles: RoleSet
+) -> Decision:
+    """Hold everyone to the names that they may ask for, as an RA and a CA do after the grants."""
+    if not question.names:
+        return decision
+    if question.operation != ENROLL.method:
+        raise ConfigError(
+            f"{question.operation} asks for no name", where="names", remedy="ask about ra.enroll"
+        )
+    asked = [_asked_name(text) for text in question.names]
+    alternative = [(kind, value) for kind, value in asked if kind != "cn"]
+    common = [value for kind, value in asked if kind == "cn"]
+    verdicts = tuple(judge_names(chain, alternative, common, roles))
+    trace = (*decision.trace, *verdicts)
+    refusal = next((verdict for verdict in verdicts if not verdict.allowed), None)
+    if not decision.allowed or refusal is None:
+        return replace(decision, trace=trace)
+    return Decision(decision.operation, False, refusal.reason, refusal.rule, trace)
+
+
+def _asked_name(text: str) -> tuple[NameKind | Literal["cn"], str]:
+    kind, _, value = text.partition(":")
+    for known in (*get_args(NameKind), "cn"):
+        if kind == known and value:
+            return known, value
+    raise ConfigError(
+        f"{text!r} is no name to ask for",
+        where="names",
+        remedy="write dns:, ip:, email:, uri: or, for a common name, cn: and the name",
+    )
+
+
+def _step(verdict: Verdict, chain: tuple[Subject, ...]) -> TraceStep:
+    subject = verdict.subject
+    place = chain.index(subject)
+    origin = "origin" if isinstance(subject, PeerIdentity) else "requester"
+    return TraceStep(
+        link=f"via {place}" if place else origin,
+        identity=_name_of(subject),
+        resource=verdict.resource,
+        allowed=verdict.allowed,
+        rule=verdict.rule,
+        reason=verdict.reason,
+    )
 
 
 def _peer(identity: str) -> PeerIdentity:

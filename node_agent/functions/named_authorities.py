@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from node_agent.errors import ConfigError
 from node_agent.objects import PeerRoleSpec
 from node_agent.policy import grants, parse_role
-from node_agent.policy.resources import ALL_BELOW, ANY_SEGMENT
+from node_agent.policy.resources import ANY_SEGMENT
 
 if TYPE_CHECKING:
     from node_agent.functions.plan import Objects
@@ -62,7 +62,7 @@ def _named(spec: PeerRoleSpec) -> tuple[tuple[int, str], ...]:
         for index, rule in enumerate(parse_role(spec).rules)
         if len(rule.pattern) > 1
         and rule.pattern[0] in ("ca", "signer")
-        and rule.pattern[1] not in (ANY_SEGMENT, ALL_BELOW)
+        and ANY_SEGMENT not in rule.pattern[1]
     )
 
 

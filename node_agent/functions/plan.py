@@ -33,7 +33,7 @@ from node_agent.objects import (
     SignerSpec,
 )
 from node_agent.pki.profile import Profile
-from node_agent.policy import parse_requester, parse_role
+from node_agent.policy import expand_role, parse_requester, parse_role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -141,6 +141,8 @@ def _by_name(kind: str, specs: Iterable[ObjectSpec]) -> dict[str, ObjectSpec]:
 
 def _step(kind: str, have: Mapping[str, ObjectSpec], wanted: ObjectSpec) -> Step | None:
     before = have.get(wanted.name)
+    if isinstance(wanted, PeerRoleSpec):
+        wanted = expand_role(wanted)
     if before is None:
         return Step("create", kind, wanted.name, None, wanted)
     if isinstance(wanted, AuthenticatorSpec) and isinstance(before, AuthenticatorSpec):

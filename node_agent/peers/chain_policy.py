@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from node_agent.policy import AccessRequest, Decision, RoleSet, decide
+from node_agent.policy import AccessRequest, Decision, RoleSet, Verdict, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,8 +39,8 @@ def decide_chain(
             return replace(decision, trace=trace)
     stranger = _stranger(operation, chain, roles)
     if stranger is not None:
-        reason = f"{stranger.node} has no role"
-        return Decision(operation.method, False, reason, "", trace)
+        refusal = Verdict(stranger, "", False, "", f"{stranger.node} has no role")
+        return Decision(operation.method, False, refusal.reason, "", (*trace, refusal))
     return replace(decision, trace=trace)
 
 

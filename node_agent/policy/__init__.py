@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from node_agent.policy.chain_words import describe_chain
 from node_agent.policy.decide import RoleSet, decide, grants
-from node_agent.policy.explain import describe_chain, explain, explain_document
 from node_agent.policy.model import (
     AccessRequest,
     Decision,
     Member,
     MemberKind,
+    NameKind,
     Quota,
     Requester,
     Role,
@@ -26,9 +27,10 @@ from node_agent.policy.parse import (
     parse_roles,
     parse_rule,
 )
-from node_agent.policy.permitted_names import refuse_names
+from node_agent.policy.permitted_names import judge_names, refuse_names
 from node_agent.policy.resources import RESOURCES, is_resource
-from node_agent.policy.tenancy import Tenancy, tenancy_of
+from node_agent.policy.templates import expand_role
+from node_agent.policy.tenancy import Tenancy, approvable_by, tenancy_of
 
 __all__ = [
     "RESOURCES",
@@ -36,6 +38,7 @@ __all__ = [
     "Decision",
     "Member",
     "MemberKind",
+    "NameKind",
     "Quota",
     "Requester",
     "Role",
@@ -44,12 +47,13 @@ __all__ = [
     "Subject",
     "Tenancy",
     "Verdict",
+    "approvable_by",
     "decide",
     "describe_chain",
-    "explain",
-    "explain_document",
+    "expand_role",
     "grants",
     "is_resource",
+    "judge_names",
     "parse_member",
     "parse_requester",
     "parse_role",

@@ -3,7 +3,7 @@
 A RoleSet is compiled once and replaced as a whole, so what it remembers of earlier answers goes
 with it: there is no cache that could outlive a role change. Rules are compiled into two tries per
 subject (what is denied, what is allowed); a lookup walks at most two branches per segment, however
-many rules there are.
+many rules there are, and those that match a part of a name, one after another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from node_agent.policy.model import (
     Subject,
     Verdict,
 )
-from node_agent.policy.resources import ALL_BELOW, ANY_SEGMENT, is_resource, split_path
+from node_agent.policy.resources import (
+    ALL_BELOW,
+    ANY_SEGMENT,
+    is_partial,
+    is_resource,
+    matches_segment,
+    split_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -140,7 +147,7 @@ def _matches(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
 
 def _matches_each(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
     return all(
-        part in (ANY_SEGMENT, segment) for part, segment in zip(pattern, segments, strict=False)
+        matches_segment(part, segment) for part, segment in zip(pattern, segments, strict=False)
     )
 
 
@@ -204,12 +211,15 @@ def name_of(subject: Subject) -> str:
 
 
 class _Trie:
-    """Patterns by segment. ``rule`` ends a pattern here; ``below`` is a ``**`` from here on."""
+    """Patterns by segment. ``rule`` ends a pattern here; ``below`` is a ``**`` from here on.
+    ``partial`` are those of ``children`` that match a part of a name.
+    """
 
-    __slots__ = ("below", "children", "rule")
+    __slots__ = ("below", "children", "partial", "rule")
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.children: dict[str, _Trie] = {}
+        self.partial: list[str] = []
         self.rule: Rule | None = None
         self.below: Rule | None = None
         for rule in rules:
@@ -221,6 +231,8 @@ class _Trie:
             if segment == ALL_BELOW:
                 node.below = node.below or rule
                 return
+            if is_partial(segment) and segment not in node.children:
+                node.partial.append(segment)
             node = node.children.setdefault(segment, _Trie())
         node.rule = node.rule or rule
 
@@ -228,9 +240,12 @@ class _Trie:
         """Return a rule that matches, the most exact one first."""
         if not segments:
             return self.rule
-        for key in (segments[0], ANY_SEGMENT):
+        for key in (segments[0], *self._partly(segments[0]), ANY_SEGMENT):
             child = self.children.get(key)
             found = child.find(segments[1:]) if child is not None else None
             if found is not None:
                 return found
         return self.below
+
+    def _partly(self, segment: str) -> Iterable[str]:
+        return (pattern for pattern in self.partial if matches_segment(pattern, segment))

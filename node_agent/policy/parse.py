@@ -13,7 +13,14 @@ from node_agent.identity import NodeIdentity
 from node_agent.policy.decide import RoleSet
 from node_agent.policy.model import Member, MemberKind, PermittedName, Quota, Role, Rule
 from node_agent.policy.permitted_names import parse_permitted_name
-from node_agent.policy.resources import ALL_BELOW, ANY_SEGMENT, RESOURCES, can_match, split_path
+from node_agent.policy.resources import (
+    ALL_BELOW,
+    ANY_SEGMENT,
+    RESOURCES,
+    can_match,
+    is_partial,
+    split_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +33,8 @@ _SHA256_HEX = re.compile(r"[0-9a-f]{64}\Z")
 # RFC 5280 section 4.1.2.2: a serial is at most 20 octets.
 _SERIAL_HEX = re.compile(r"[0-9a-f]{1,40}\Z")
 _LITERAL = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
+# Begins and ends as a name does, and is no longer than one: some name matches.
+_PARTIAL = re.compile(r"(?=.{2,63}\Z)(?:[a-z0-9][a-z0-9_-]*)?\*(?:[a-z0-9_-]*[a-z0-9])?\Z")
 
 _MAX_REMEMBERED = 4096
 SECONDS_PER_HOUR = 3600
@@ -101,7 +110,14 @@ def parse_rule(spec: AccessRule, *, where: str = "") -> Rule:
         raise ConfigError(
             f"{spec.resource!r} is not a resource pattern",
             where=where,
-            remedy="write /segment/segment, with * for one whole segment and ** only at the end",
+            remedy="write /segment/segment, with * for one whole segment or, once, for a part of "
+            "a name, and ** only at the end",
+        )
+    if pattern[0] == ANY_SEGMENT and any(map(is_partial, pattern)):
+        raise ConfigError(
+            f"{spec.resource!r} has a part of a name, and doesn't say of what",
+            where=where,
+            remedy="write it below /ca, /profile or /signer",
         )
     if not can_match(pattern):
         raise ConfigError(
@@ -144,7 +160,7 @@ def _is_pattern(segments: tuple[str, ...]) -> bool:
 
 
 def _is_part(segment: str) -> bool:
-    return segment == ANY_SEGMENT or _LITERAL.match(segment) is not None
+    return segment == ANY_SEGMENT or any(form.match(segment) for form in (_LITERAL, _PARTIAL))
 
 
 def _node_uri(text: str, where: str) -> str:

@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 
 from node_agent.errors import ConfigError
 from node_agent.policy.decide import name_of
-from node_agent.policy.model import NameKind, PermittedName
+from node_agent.policy.model import NameKind, PermittedName, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from node_agent.policy.decide import RoleSet
     from node_agent.policy.model import Subject
 
-__all__ = ["parse_permitted_name", "refuse_names"]
+__all__ = ["judge_names", "parse_permitted_name", "refuse_names"]
 
 _KINDS_BY_NAME: Final[dict[str, NameKind]] = {kind: kind for kind in get_args(NameKind)}
 _HOST: Final = re.compile(
@@ -70,27 +70,50 @@ def refuse_names(
 
     A common name must be one of the names, or be permitted as a host name or mailbox itself.
     """
+    verdicts = judge_names(chain, names, common_names, roles)
+    return next((verdict.reason for verdict in verdicts if not verdict.allowed), None)
+
+
+def judge_names(
+    chain: Sequence[Subject],
+    names: Iterable[tuple[NameKind, str]],
+    common_names: Iterable[str],
+    roles: RoleSet,
+) -> Iterator[Verdict]:
+    """Yield whether each of ``chain`` may ask for each name, with the entry that says so."""
     asked = tuple(names)
     values = {value.lower() for _, value in asked}
+    wanted: list[tuple[str, tuple[NameKind, ...], str]] = [
+        (f"{kind}:{value}", (kind,), value) for kind, value in asked
+    ]
+    wanted += [
+        (f"the common name {value!r}", ("dns", "email"), value)
+        for value in common_names
+        if value.lower() not in values
+    ]
     for subject in chain:
         permitted = roles.permitted_names(subject)
-        if not permitted:
-            continue
-        for kind, value in asked:
-            if not any(_permits(one, kind, value) for one in permitted):
-                return _reason(subject, permitted, f"{kind}:{value}")
-        for value in common_names:
-            kinds: tuple[NameKind, ...] = ("dns", "email")
-            if value.lower() not in values and not any(
-                _permits(one, kind, value) for one in permitted for kind in kinds
-            ):
-                return _reason(subject, permitted, f"the common name {value!r}")
-    return None
+        for text, kinds, value in wanted:
+            yield _verdict(subject, permitted, text, kinds, value)
 
 
-def _reason(subject: Subject, permitted: Sequence[PermittedName], name: str) -> str:
+def _verdict(
+    subject: Subject,
+    permitted: Sequence[PermittedName],
+    text: str,
+    kinds: tuple[NameKind, ...],
+    value: str,
+) -> Verdict:
+    who = name_of(subject)
+    if not permitted:
+        return Verdict(subject, text, True, "", f"{who} may ask for every name of the profile")
+    for one in permitted:
+        if any(_permits(one, kind, value) for kind in kinds):
+            rule = f"{one.where} ({one.kind}:{one.value})"
+            return Verdict(subject, text, True, rule, f"{one.where} lets {who} ask for {text}")
     places = ", ".join(dict.fromkeys(one.where for one in permitted))
-    return f"{places} lets {name_of(subject)} ask for others, not for {name}"
+    reason = f"{places} lets {who} ask for others, not for {text}"
+    return Verdict(subject, text, False, places, reason)
 
 
 def _permits(permitted: PermittedName, kind: NameKind, value: str) -> bool:

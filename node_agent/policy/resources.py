@@ -18,7 +18,9 @@ __all__ = [
     "NAME",
     "RESOURCES",
     "can_match",
+    "is_partial",
     "is_resource",
+    "matches_segment",
     "split_path",
 ]
 
@@ -83,6 +85,27 @@ def can_match(pattern: tuple[str, ...]) -> bool:
     return any(_overlaps(pattern, template) for template in _TEMPLATES)
 
 
+def is_partial(segment: str) -> bool:
+    """Tell whether a segment of a pattern has its ``*`` beside other characters."""
+    return ANY_SEGMENT in segment and segment not in (ANY_SEGMENT, ALL_BELOW)
+
+
+def matches_segment(pattern: str, segment: str) -> bool:
+    """Tell whether one segment of a pattern, other than ``**``, matches ``segment``.
+
+    There is one ``*`` at most, so what is before and behind it is compared once each: the time is
+    linear in the length, whatever is asked for.
+    """
+    head, star, tail = pattern.partition(ANY_SEGMENT)
+    if not star:
+        return pattern == segment
+    return (
+        len(segment) >= len(head) + len(tail)
+        and segment.startswith(head)
+        and segment.endswith(tail)
+    )
+
+
 def _is_segment(expected: str, segment: str) -> bool:
     return _NAME.match(segment) is not None if expected == NAME else expected == segment
 
@@ -96,6 +119,13 @@ def _overlaps(pattern: tuple[str, ...], template: tuple[str, ...]) -> bool:
 
 def _overlaps_each(pattern: tuple[str, ...], template: tuple[str, ...]) -> bool:
     return all(
-        segment == ANY_SEGMENT or _is_segment(expected, segment)
+        _overlaps_segment(segment, expected)
         for segment, expected in zip(pattern, template, strict=True)
     )
+
+
+def _overlaps_segment(segment: str, expected: str) -> bool:
+    """Only names of objects are matched in part."""
+    if is_partial(segment):
+        return expected == NAME
+    return segment == ANY_SEGMENT or _is_segment(expected, segment)

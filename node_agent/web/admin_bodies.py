@@ -326,6 +326,7 @@ class ApprovalView(View, frozen=True, kw_only=True):
     requester: str
     origin: str
     via: tuple[str, ...]
+    tenant: str
     subject: str
     names: tuple[str, ...]
     validity_seconds: int | None
@@ -393,6 +394,8 @@ class AccessQuestion(Order, frozen=True, kw_only=True):
     """Would ``identity`` be allowed ``operation`` (a method of the peer protocol)?
 
     ``via`` are the nodes that the request passed, the one that is linked with this node last.
+    ``names`` are those that an enrolment asks for: ``dns:``, ``ip:``, ``email:``, ``uri:`` with
+    a value, ``cn:`` for a common name.
     """
 
     identity: str
@@ -401,22 +404,32 @@ class AccessQuestion(Order, frozen=True, kw_only=True):
     authority: str | None = None
     profile: str | None = None
     protocol: str = "rest"
+    names: tuple[str, ...] = ()
 
 
 class TraceStep(View, frozen=True, kw_only=True):
-    """What one identity of the chain is granted of one resource."""
+    """Whether one identity of the chain is granted one resource, or may ask for one name.
 
+    ``link`` is its place in the chain: ``requester``, ``origin``, ``via 1`` and so on. ``resource``
+    is empty where it only needs some role, ``rule`` where none matched.
+    """
+
+    link: str
     identity: str
     resource: str
     allowed: bool
     rule: str
+    reason: str
 
 
 class AccessExplanation(View, frozen=True, kw_only=True):
-    """The decision, and the verdict per identity and resource that led to it."""
+    """The decision, and the verdict per identity and resource that led to it. ``decided_by`` is
+    the one that refuses; where all is allowed, each of them has to be there.
+    """
 
     allowed: bool
     reason: str
     rule: str
     resources: tuple[str, ...]
+    decided_by: TraceStep | None
     trace: tuple[TraceStep, ...]

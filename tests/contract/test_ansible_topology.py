@@ -23,8 +23,9 @@ from node_agent.functions.named_authorities import check_named_authorities
 from node_agent.functions.peer_issuers import check_peer_issuers, read_issuer
 from node_agent.functions.plan import BUILT_IN_TOKEN, check_objects, copy_objects, plan_node
 from node_agent.identity import NodeIdentity
-from node_agent.objects import NodeSpecification
-from node_agent.policy import parse_role
+from node_agent.objects import NodeSpecification, PeerRoleSpec
+from node_agent.policy import RESOURCES, expand_role, grants, parse_role
+from node_agent.policy.resources import NAME
 from tests.support.pki import ThrowawayAuthority, certificate_pem
 
 REPOSITORY = Path(__file__).parents[2]
@@ -161,6 +162,57 @@ def test_agent_accepts_a_tenant_that_certifies_its_own_nodes(
     check_peer_issuers(copy_objects({}, steps), steps, NodeIdentity("pki.example.org", host))
     (issuer,) = wanted.peer_issuers
     assert read_issuer(issuer).trust_domain == "acme.example"
+
+
+def named(resources: set[str], kind: str) -> list[str]:
+    return sorted(path.split("/")[2] for path in resources if path.startswith(f"/{kind}/"))
+
+
+def template_of(granted: set[str]) -> tuple[str, dict[str, list[str]]] | None:
+    """Return the template that a peer's rights look like, and its parameters."""
+    authorities = {"authorities": named(granted, "ca")}
+    asks = {
+        **authorities,
+        "profiles": named(granted, "profile"),
+        "protocols": named(granted, "protocol"),
+        "operations": named(granted, "ra"),
+    }
+    if "/peer/upstream" in granted:
+        publishes = [path.split("/")[3] for path in granted if path.startswith("/peer/publish/")]
+        # A proxy nearer to the CA, and a CA behind one, take two or three rules and no template.
+        if {"/peer/relay", "/peer/incoming"} & granted != {"/peer/incoming"}:
+            return None
+        return "publisher", {**authorities, "publishes": publishes}
+    if "/peer/relay" in granted:
+        return "proxy", asks
+    if named(granted, "signer"):
+        return "validation_authority", authorities
+    return ("registration_authority" if "/peer/incoming" in granted else "tenant"), asks
+
+
+def granted_by(role: PeerRoleSpec) -> set[str]:
+    rules = parse_role(role).rules
+    names = {rule.pattern[1] for rule in rules if rule.pattern[0] in ("ca", "profile", "signer")}
+    every = {path.replace(NAME, name) for path in RESOURCES for name in names or {"none"}}
+    return {path for path in every if grants(rules, path)}
+
+
+def test_topology_derives_what_the_templates_say(inventory: dict[str, Any]) -> None:
+    """The plugin joins the rights of links and chains; what comes of it is a template's."""
+    seen = set()
+    for host, variables in inventory["_meta"]["hostvars"].items():
+        lists = (value for key, value in variables.items() if key.endswith("_peer_roles"))
+        for role in msgspec.convert([one for roles in lists for one in roles], list[PeerRoleSpec]):
+            granted = granted_by(role)
+            found = template_of(granted)
+            if found is not None and not role.name.endswith("_approvals"):
+                template, parameters = found
+                written = {"name": role.name, "template": template, "parameters": parameters}
+                expanded = expand_role(msgspec.convert(written, PeerRoleSpec))
+                assert granted == granted_by(expanded), (host, role.name)
+                seen.add(template)
+    assert {"publisher", "validation_authority"} <= seen
+    assert {"registration_authority", "proxy"} & seen
 
 
 def test_no_secret_is_shipped() -> None:

@@ -18,6 +18,8 @@ from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.objects import AccessRule, PeerRoleSpec
 
 _PEER = PeerIdentity(NodeIdentity("t.example", "ra1"), "CN=Root", 15, "a" * 64, "b" * 64)
+_PLACES = ("/ca/", "/profile/", "/signer/", "/*/")
+_ALPHABET = "ab-_*/"
 _MEMBERS = ("spiffe://t.example/node/ra1", f"spki:{'b' * 64}", "serial:f@CN=Root")
 
 
@@ -27,12 +29,12 @@ def check(data: bytes) -> None:
     members = [_MEMBERS[source.ConsumeIntInRange(0, 2)], source.ConsumeUnicodeNoSurrogates(40)]
     rules = tuple(
         AccessRule(
-            resource=source.ConsumeUnicodeNoSurrogates(30),
+            resource=_resource(source),
             effect="allow" if source.ConsumeBool() else "deny",
         )
         for _ in range(source.ConsumeIntInRange(0, 4))
     )
-    wanted = source.ConsumeUnicodeNoSurrogates(30)
+    wanted = _resource(source)
     for member_count in (1, 2):
         spec = PeerRoleSpec(name="r", members=tuple(members[:member_count]), rules=rules)
         try:
@@ -43,6 +45,14 @@ def check(data: bytes) -> None:
             continue
         decision = decide(AccessRequest("op", (wanted,), (_PEER,)), roles)
         assert decision.allowed == grants(roles.roles[0].rules, wanted)
+
+
+def _resource(source: atheris.FuzzedDataProvider) -> str:
+    """Return anything, or what looks like a pattern of names."""
+    if source.ConsumeBool():
+        return source.ConsumeUnicodeNoSurrogates(30)
+    letters = (_ALPHABET[byte % len(_ALPHABET)] for byte in source.ConsumeBytes(12))
+    return _PLACES[source.ConsumeIntInRange(0, len(_PLACES) - 1)] + "".join(letters)
 
 
 def main() -> None:

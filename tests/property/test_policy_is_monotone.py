@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,11 @@ _PATTERNS = (
     "/ra/enroll",
     "/ca/*",
     "/ca/a",
+    "/ca/a*",
+    "/ca/*b",
+    "/ca/a*b",
+    "/signer/a*/renew",
+    "/profile/*-b",
     "/*/a",
     "/peer/**",
     "/peer/publish/*",
@@ -35,6 +42,9 @@ _RESOURCES = (
     "/ra/revoke",
     "/ca/a",
     "/ca/b",
+    "/ca/ab",
+    "/ca/a-b",
+    "/profile/a-b",
     "/peer/publish/crl",
     "/peer/relay",
     "/signer/a/renew",
@@ -54,6 +64,7 @@ roles = st.builds(
     rules=st.lists(rules, max_size=5).map(tuple),
 )
 role_sets = st.lists(roles, max_size=4)
+ROLE = PeerRoleSpec(name="role", members=(f"spiffe://t.example/node/{_NODES[0]}",))
 resources = st.lists(st.sampled_from(_RESOURCES), max_size=4).map(tuple)
 chains = st.lists(st.sampled_from(_PEERS), max_size=3).map(tuple)
 
@@ -142,6 +153,34 @@ def test_the_compiled_form_equals_the_definition(
     every = [rule for role in role_set.roles_of(subject) for rule in role.rules]
     assert role_set.permits(subject, resource) == grants(every, resource)
     assert role_set.permits(subject, resource) == grants(every, resource)  # remembered, the same
+
+
+names = st.from_regex(r"[ab](?:[ab_-]{0,6}[ab])?", fullmatch=True)
+parts = st.builds(
+    lambda head, tail: f"{head}*{tail}",
+    st.from_regex(r"(?:[ab][ab_-]{0,3})?", fullmatch=True),
+    st.from_regex(r"(?:[ab_-]{0,3}[ab])?", fullmatch=True),
+)
+
+
+@given(st.sampled_from(["ca", "profile"]), parts, names)
+def test_a_part_of_a_name_matches_as_in_a_shell_and_nothing_else(
+    kind: str, part: str, name: str
+) -> None:
+    rule = parse_rule(AccessRule(resource=f"/{kind}/{part}"))
+    assert grants([rule], f"/{kind}/{name}") == fnmatch.fnmatchcase(name, part)
+    for other in ("/ra/enroll", f"/signer/{name}/renew", f"/{kind}/{name}/{name}", f"/{kind}"):
+        assert not grants([rule], other)
+
+
+@given(parts, parts)
+def test_what_a_part_of_a_name_grants_another_takes_away_again(part: str, denied: str) -> None:
+    specs = [with_rule(ROLE, "allow", f"/ca/{part}")]
+    subject = _PEERS[:1]
+    for name in ("a", "b", "ab", "a-b", "aa", "b_a-b"):
+        before = allowed(specs, (f"/ca/{name}",), subject)
+        after = allowed([with_rule(specs[0], "deny", f"/ca/{denied}")], (f"/ca/{name}",), subject)
+        assert after == (before and not fnmatch.fnmatchcase(name, denied))
 
 
 @given(role_sets, resources, chains)

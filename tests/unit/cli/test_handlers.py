@@ -137,16 +137,19 @@ class TestAccess:
     ) -> None:
         own = "spiffe://pki.test/node/ca1"
         step = {
+            "link": "via 1",
             "identity": "spiffe://pki.test/node/ra1",
             "resource": "/ca/issuing",
             "allowed": allowed,
             "rule": "role ra: allow /ca/issuing",
+            "reason": "because",
         }
         answer = {
             "allowed": allowed,
             "reason": "because",
             "rule": "",
             "resources": ["/ca/issuing"],
+            "decided_by": None if allowed else step,
             "trace": [step],
         }
         agent.answer("GET", "/v1/health", {"status": "ok", "node": own})
@@ -154,7 +157,14 @@ class TestAccess:
         run = peersys("role", "explain", "ra1", "ra.enroll", "--authority", "issuing")
         assert run.status == status
         assert "role ra: allow /ca/issuing" in run.out
+        assert ("via 1, spiffe://pki.test/node/ra1" in run.out) == (not allowed)
         assert agent.requests[-1][2]["identity"] == "spiffe://pki.test/node/ra1"
+        words = ("--name", "www.example.org", "--name", "email:a@example.org")
+        run = peersys("--json", "role", "explain", "requester:alice", "ra.enroll", *words)
+        assert json.loads(run.out) == answer
+        asked = agent.requests[-1][2]
+        assert asked["identity"] == "alice"
+        assert asked["names"] == ["dns:www.example.org", "email:a@example.org"]
 
 
 class TestAuthorities:

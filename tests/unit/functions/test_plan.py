@@ -56,6 +56,27 @@ WORKING = {
 }
 
 
+def test_a_role_written_by_template_is_kept_as_rules_and_is_the_same_when_written_again() -> None:
+    template = {
+        "name": "ra",
+        "members": ["spiffe://test.example/node/ra1"],
+        "template": "tenant",
+        "parameters": {"authorities": ["issuing"], "operations": ["search"]},
+    }
+    rules = ["/ra/search", "/protocol/rest", "/ca/issuing"]
+    plain = {
+        "name": "ra",
+        "members": template["members"],
+        "rules": [{"resource": resource} for resource in rules],
+    }
+    for first, second in ((template, plain), (plain, template), (template, template)):
+        steps = plan_node({}, specification(peer_roles=[first]))
+        assert steps[0].after == specification(peer_roles=[plain]).peer_roles[0]
+        assert plan_node(copy_objects({}, steps), specification(peer_roles=[second])) == []
+        (alone,) = specification(peer_roles=[second]).peer_roles
+        assert plan_object(copy_objects({}, steps), "peer_roles", "ra", alone) == []
+
+
 def test_an_issuer_is_created_before_what_it_signs() -> None:
     steps = plan_node({}, specification(**WORKING))
     names = [step.name for step in steps if step.kind == "certification_authorities"]

@@ -23,8 +23,6 @@ from node_agent.policy import (
     Subject,
     decide,
     describe_chain,
-    explain,
-    explain_document,
     is_resource,
     parse_roles,
 )
@@ -219,16 +217,25 @@ def test_what_is_remembered_of_hostile_names_is_bounded() -> None:
     assert roles.permits(peer("ra1"), "/ca/x1")
 
 
-def test_the_trace_names_every_verdict_and_the_text_puts_denials_first() -> None:
+def test_the_trace_names_every_verdict_and_the_decision_the_one_that_denies() -> None:
     decision = ask(parse_roles([role("ra1", "/ra/*", "/protocol/*", "!/ca/**")]), peer("ra1"))
     assert [verdict.resource for verdict in decision.trace] == list(ENROLL)
-    lines = explain(decision).splitlines()
-    assert lines[0].startswith("ra.enroll: denied: peer_roles/ra1: rules[2] denies /ca/issuing")
-    assert lines[1].lstrip().startswith("deny  /ca/issuing")
-    assert lines[-1].lstrip().startswith("allow")
-    document = explain_document(decision)
-    assert document["allowed"] is False
-    assert document["rule"] == "peer_roles/ra1: rules[2] (deny /ca/**)"
+    denied, not_granted = [verdict for verdict in decision.trace if not verdict.allowed]
+    assert (not_granted.resource, not_granted.rule) == ("/profile/server", "")
+    assert (denied.resource, denied.rule) == (
+        "/ca/issuing",
+        "peer_roles/ra1: rules[2] (deny /ca/**)",
+    )
+    assert (decision.rule, decision.reason) == (denied.rule, denied.reason)
+
+
+def test_the_most_exact_rule_that_grants_is_named() -> None:
+    subject = peer("ra1")
+    roles = parse_roles([role("ra1", "/ca/**", "/ca/*", "/ca/acme-*", "/ca/acme-1", "!/ca/*-x")])
+    for name, number in (("acme-1", 3), ("acme-2", 2), ("beta", 1), ("acme-x", 4)):
+        verdict = roles.verdict(subject, f"/ca/{name}")
+        assert verdict.allowed == (name != "acme-x")
+        assert f"rules[{number}]" in verdict.rule
 
 
 def test_a_chain_reads_from_the_requester_outward() -> None:

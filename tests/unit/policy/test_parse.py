@@ -33,6 +33,13 @@ _HASH = "ab" * 32
         "/signer/*/renew",
         "/signer/issuing/**",
         "/protocol/cmp",
+        "/ca/acme-*",
+        "/ca/*-acme",
+        "/ca/acme-*-2027",
+        "/ca/" + "a" * 62 + "*",
+        "/profile/*-signing",
+        "/signer/acme-*/renew",
+        "/signer/acme*/**",
     ],
 )
 def test_a_pattern_over_known_resources_is_accepted(resource: str) -> None:
@@ -66,6 +73,17 @@ def test_a_pattern_over_known_resources_is_accepted(resource: str) -> None:
         "/ca/x/y",
         "/signer/x",
         "/peer/publish",
+        "/ca/a*b*c",
+        "/ca/**a",
+        "/ca/-*",
+        "/ca/*_",
+        "/ca/A*",
+        "/ca/" + "a" * 63 + "*",  # no name is that long
+        "/ca/acme-*/**",
+        "/protocol/re*",  # no name of an object
+        "/signer/acme/re*",
+        "/c*/issuing",
+        "/*/acme-*",
     ],
 )
 def test_a_pattern_that_is_malformed_or_matches_nothing_is_refused_by_rule(resource: str) -> None:

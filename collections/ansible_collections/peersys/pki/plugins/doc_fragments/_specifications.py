@@ -34,7 +34,7 @@ rules:
     resource:
       description:
         - A resource path such as V(/ra/enroll) or V(/ca/issuing).
-        - V(*) stands for one segment, a last V(**) for everything below.
+        - V(*) stands for one segment or, once in a name, for a part of it (V(/ca/acme-*)), a last V(**) for all below.
       type: str
       required: true
     effect:
@@ -344,6 +344,26 @@ members:
   type: list
   elements: str
   default: []
+template:
+  description:
+    - What kind of peer its members are. Its rules are added to O(rules); the node keeps and shows them, not the template.
+  type: str
+  choices: [publisher, registration_authority, validation_authority, proxy, tenant]
+parameters:
+  description: What the template is about.
+  type: dict
+  suboptions:
+    authorities: {type: list, elements: str, default: [], description: 'The CAs, by name or as a pattern such as V(acme-*).'}
+    profiles: {type: list, elements: str, default: [], description: 'The profiles, likewise. For all but VA and publisher.'}
+    protocols:
+      {type: list, elements: str, default: [rest], choices: [rest, est, acme, cmp],
+       description: The protocols by which requesters may come. For all but VA and publisher.}
+    operations:
+      {type: list, elements: str, default: [enroll, revoke, status, search], choices: [enroll, revoke, status, search, approve],
+       description: What may be asked. For all but VA and publisher.}
+    publishes:
+      {type: list, elements: str, default: [certificate, status, crl, read], choices: [certificate, status, crl, read, take_back],
+       description: 'What a publisher may send. V(read) lets it compare, V(take_back) undo a revocation.'}
 tenant:
   description: Whose certificates its members enrol and see. The role's own name when not given.
   type: str

@@ -41,6 +41,14 @@ SUBJECT_ATTRIBUTES = [
     "user_id",
 ]
 
+ROLE_TEMPLATES = [
+    "publisher",
+    "registration_authority",
+    "validation_authority",
+    "proxy",
+    "tenant",
+]
+
 
 def _text(default: str | None = None, **more: t.Any) -> dict[str, t.Any]:
     return {"type": "str", "default": default, **more} if default else {"type": "str", **more}
@@ -181,11 +189,26 @@ PEER_ISSUER = ArgumentSpec(
     },
     needed=("trust_domain", "trust_anchors"),
 )
+ROLE_PARAMETERS: Options = {
+    "authorities": _texts(),
+    "profiles": _texts(),
+    "protocols": _texts(("rest",), choices=["rest", "est", "acme", "cmp"]),
+    "operations": _texts(
+        ("enroll", "revoke", "status", "search"),
+        choices=["enroll", "revoke", "status", "search", "approve"],
+    ),
+    "publishes": _texts(
+        ("certificate", "status", "crl", "read"),
+        choices=["certificate", "status", "crl", "read", "take_back"],
+    ),
+}
 PEER_ROLE = ArgumentSpec(
     {
         **_NAME,
         "members": _texts(),
         "rules": _RULES,
+        "template": _text(choices=ROLE_TEMPLATES),
+        "parameters": {"type": "dict", "options": ROLE_PARAMETERS},
         "tenant": _text(),
         "certificate_scope": _text("own", choices=["own", "all"]),
         "max_issued_certificates": _number(),

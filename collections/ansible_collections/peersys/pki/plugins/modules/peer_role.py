@@ -37,6 +37,19 @@ EXAMPLES = r"""
       - resource: /ca/issuing
       - resource: /profile/tls_server
       - resource: /protocol/rest
+
+- name: Let a tenant's RA ask for all that an RA may, but code signing
+  peersys.pki.peer_role:
+    name: acme
+    members:
+      - spiffe://acme.example/node/ra1
+    template: tenant
+    parameters:
+      authorities: [acme-*]
+      profiles: ['*']
+    rules:
+      - resource: /profile/code_signing
+        effect: deny
 """
 
 RETURN = r"""
