@@ -75,6 +75,7 @@ def _page(found: Json) -> RenderableType:
         ("state", look.state(found["state"])),
         ("CA", found["authority"]),
         ("profile", found["profile"]),
+        ("tenant", found["tenant"] or "none"),
         ("requester", found["requester"]),
         ("asked through", " ".join([found["origin"], *found["via"]])),
         ("subject", found["subject"]),

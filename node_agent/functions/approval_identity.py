@@ -1,8 +1,8 @@
 """What an approval is for, and who brought it: the digests and encodings behind it.
 
-The digest covers the request (who asks, for which key and names, after which profile, at which CA)
-and the profile as it is now. So an approval is for nothing else: a profile that is replaced makes
-it another request, and the approvals so far are for the old one.
+The digest covers the request (who asks, for which key and names, after which profile, at which CA),
+whose certificate it becomes, and the profile as it is now. So an approval is for nothing else: a
+profile that is replaced makes it another request, and the approvals so far are for the old one.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def profile_digest(spec: CertificateProfileSpec) -> bytes:
 
 
 def approval_id(
-    authority_id: str, profile: bytes, *, request_id: bytes, request_digest: bytes
+    authority_id: str, profile: bytes, *, tenant: str, request_id: bytes, request_digest: bytes
 ) -> bytes:
     """Return the digest that names a request before its approvers. ``profile`` is its digest."""
-    what = ENCODER.encode((authority_id, profile, request_id, request_digest))
+    what = ENCODER.encode((authority_id, profile, tenant, request_id, request_digest))
     return hashlib.sha256(_LABEL + what).digest()
 
 

@@ -34,6 +34,7 @@ def approval_view(
         requester=record.requester,
         origin=record.origin,
         via=tuple(record.via.split()),
+        tenant=record.tenant,
         subject=record.subject,
         names=record.names,
         validity_seconds=record.validity_seconds,

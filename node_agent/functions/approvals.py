@@ -4,6 +4,10 @@ Nothing is issued by an approval. The requester asks again with the same request
 decides anew: what the requester's chain may do now, what the profile says now, and which approvals
 still count. Only an approval whose own chain of nodes would be granted it now counts, so that a
 role withdrawn, or a node isolated, takes back what it approved.
+
+A request is its tenant's, as its certificate will be. To an approver of another tenant, or one who
+isn't granted its CA and profile, it is as absent as one that never was: in a list, by its name, and
+to every verdict.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from node_agent.peers.approval_messages import (
 from node_agent.peers.chain_policy import decide_chain
 from node_agent.peers.operations import APPROVE
 from node_agent.pki.names import format_name
+from node_agent.policy import approvable_by, tenancy_of
 from node_agent.store.records import (
     Approval,
     ApprovalQuery,
@@ -45,6 +50,7 @@ from node_agent.store.records import (
 if TYPE_CHECKING:
     from node_agent.clock import Clock
     from node_agent.functions.authorities import Authorities, LoadedAuthority
+    from node_agent.identity import PeerIdentity
     from node_agent.objects import CertificateProfileSpec
     from node_agent.peers.dispatcher import Context
     from node_agent.peers.operations import EnrollRequest
@@ -102,15 +108,20 @@ class Approvals:
         """
         authority = self._authorities.online(request.authority)
         if request.approval is not None:
-            record = await self._find(authority, request.approval)
-            if not context.permits(f"/profile/{record.profile}"):
-                raise _absent()
+            record = await self._one(
+                authority,
+                request.approval,
+                tenants=approvable_by(context.roles, context.origin),
+                profiles=self._profiles(context),
+            )
             described = self._description(context, authority, record, csr=record.csr)
             return PendingAnswer(requests=(described,), after=None)
         limit = min(max(request.limit, 1), _MOST_LISTED)
         records = await self._store.approvals(
             ApprovalQuery(
                 authority_ids=(authority.authority_id,),
+                tenants=approvable_by(context.roles, context.origin),
+                profiles=self._profiles(context),
                 waiting_at=int(self._clock.now()),
                 limit=limit,
                 after=decode_approval_cursor(request.after),
@@ -121,7 +132,6 @@ class Approvals:
                 self._description(context, authority, record)
                 for record in records
                 if is_current(record, self._authorities)
-                and context.permits(f"/profile/{record.profile}")
             ),
             after=_cursor(records, limit),
         )
@@ -133,7 +143,7 @@ class Approvals:
         issued any more.
         """
         authority = self._authorities.online(request.authority)
-        record = await self._current(authority, request)
+        record = await self._current(context, authority, request)
         approver = _approver(context)
         if approver == record.requester.casefold():
             raise SelfApproval(
@@ -150,7 +160,7 @@ class Approvals:
     async def reject(self, context: Context, request: RejectRequest) -> VerdictAnswer:
         """End a request for good. Raises NotFound, Conflict when it has ended."""
         authority = self._authorities.online(request.authority)
-        record = await self._named(authority, request)
+        record = await self._named(context, authority, request)
         return await self._end(
             context, authority, record, ApprovalState.REJECTED, reason=request.reason
         )
@@ -158,10 +168,12 @@ class Approvals:
     async def withdraw(self, context: Context, request: WithdrawRequest) -> VerdictAnswer:
         """End a request of the asker's own, asked at the same RA. Raises NotFound, Conflict."""
         authority = self._authorities.online(request.authority)
-        record = await self._named(authority, request)
-        asker = (context.origin.node.uri, context.requester)
-        if asker != (record.origin, record.requester):
-            raise _absent()
+        record = await self._one(
+            authority,
+            request.approval,
+            profiles=(request.profile,),
+            asker=(context.origin.node.uri, context.requester),
+        )
         return await self._end(context, authority, record, ApprovalState.WITHDRAWN)
 
     async def listed(self, wanted: ApprovalSelection, roles: RoleSet) -> list[ApprovalView]:
@@ -217,10 +229,12 @@ class Approvals:
         spec: CertificateProfileSpec,
     ) -> ApprovalRecord:
         digest, now = profile_digest(spec), int(self._clock.now())
+        tenant = tenancy_of(context.roles, context.origin).tenant
         return ApprovalRecord(
             id=approval_id(
                 authority.authority_id,
                 digest,
+                tenant=tenant,
                 request_id=context.request_id,
                 request_digest=context.request_digest,
             ),
@@ -231,6 +245,7 @@ class Approvals:
             request_digest=context.request_digest,
             origin=context.origin.node.uri,
             via=" ".join(peer.node.uri for peer in context.via),
+            tenant=tenant,
             requester=context.requester,
             csr=request.csr,
             validity_seconds=request.validity_seconds,
@@ -261,22 +276,54 @@ class Approvals:
             case ApprovalState.WAITING if record.expires_at <= self._clock.now():
                 raise ApprovalEnded("the request was not approved in time", remedy=remedy)
 
-    async def _find(self, authority: LoadedAuthority, request: bytes) -> ApprovalRecord:
-        record = await self._store.approval(request)
-        if record is None or record.authority_id != authority.authority_id:
+    def _profiles(self, context: Context) -> tuple[str, ...]:
+        """Return the profiles with approvals that everyone in the chain is granted."""
+        return tuple(
+            spec.name
+            for spec in self._authorities.profile_specs()
+            if spec.approvals and context.permits(f"/profile/{spec.name}")
+        )
+
+    async def _one(
+        self,
+        authority: LoadedAuthority,
+        request: bytes,
+        *,
+        profiles: tuple[str, ...],
+        tenants: tuple[str, ...] | None = None,
+        asker: tuple[str, str] | None = None,
+    ) -> ApprovalRecord:
+        """Return one request of these. The store leaves out all others, so that what is another's
+        costs no more than what never was. Raises NotFound.
+        """
+        found = await self._store.approvals(
+            ApprovalQuery(
+                authority_ids=(authority.authority_id,),
+                request=request,
+                tenants=tenants,
+                profiles=profiles,
+                asker=asker,
+                limit=1,
+            )
+        )
+        if not found:
             raise _absent()
-        return record
+        return found[0]
 
     async def _named(
-        self, authority: LoadedAuthority, request: ApproveRequest | RejectRequest | WithdrawRequest
+        self, context: Context, authority: LoadedAuthority, request: ApproveRequest | RejectRequest
     ) -> ApprovalRecord:
-        record = await self._find(authority, request.approval)
-        if record.profile != request.profile:
-            raise _absent()
-        return record
+        return await self._one(
+            authority,
+            request.approval,
+            tenants=approvable_by(context.roles, context.origin),
+            profiles=(request.profile,),
+        )
 
-    async def _current(self, authority: LoadedAuthority, request: ApproveRequest) -> ApprovalRecord:
-        record = await self._named(authority, request)
+    async def _current(
+        self, context: Context, authority: LoadedAuthority, request: ApproveRequest
+    ) -> ApprovalRecord:
+        record = await self._named(context, authority, request)
         if not is_current(record, self._authorities):
             raise Conflict(
                 f"the profile {record.profile!r} has been replaced since this was asked: "
@@ -350,10 +397,12 @@ def valid_approvers(record: ApprovalRecord, authority: str, roles: RoleSet) -> t
     resources = APPROVE.resources(
         ApproveRequest(authority=authority, profile=record.profile, approval=record.id)
     )
+    chains = ((vote.approver, chain_of(vote.chain)) for vote in record.votes)
     return tuple(
-        vote.approver
-        for vote in record.votes
-        if decide_chain(APPROVE, resources, chain_of(vote.chain), roles).allowed
+        approver
+        for approver, chain in chains
+        if decide_chain(APPROVE, resources, chain, roles).allowed
+        and _may_decide(roles, chain[0], record)
     )
 
 
@@ -364,6 +413,12 @@ def is_current(record: ApprovalRecord, authorities: Authorities) -> bool:
     except NotFound:
         return False
     return profile_digest(spec) == record.profile_digest
+
+
+def _may_decide(roles: RoleSet, approver: PeerIdentity, record: ApprovalRecord) -> bool:
+    """Tell whether the request is of a tenant for which the approver's RA may bring verdicts."""
+    tenants = approvable_by(roles, approver)
+    return tenants is None or record.tenant in tenants
 
 
 def _approver(context: Context) -> str:
@@ -391,6 +446,7 @@ def _audit(
         "approval": record.id.hex(),
         "authority_id": record.authority_id,
         "profile": record.profile,
+        "tenant": record.tenant,
         "requester": record.requester,
         "subject": record.subject,
         "outcome": outcome,

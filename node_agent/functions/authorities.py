@@ -135,6 +135,10 @@ class Authorities:
             self._profiles[name] = known
         return known[1]
 
+    def profile_specs(self) -> Iterator[CertificateProfileSpec]:
+        """Yield every profile as it is written."""
+        return self._objects.specs("certificate_profiles", CertificateProfileSpec)
+
     def profile_spec(self, name: str) -> CertificateProfileSpec:
         """Return a profile as it is written. Raises NotFound."""
         spec = self._objects.get("certificate_profiles", name).spec

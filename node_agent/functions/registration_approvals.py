@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from node_agent.errors import NotFound
-from node_agent.functions.encoding import pem
+from node_agent.functions.encoding import encode_approval_cursor, pem
 from node_agent.peers.approval_messages import (
     ApproveRequest,
     PendingDescription,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RegistrationApprovals"]
 
+# Of up to a hundred requests each. Whoever asks goes on from where they end.
+_MOST_PAGES: Final = 10
+
 
 class Ask(Protocol):
     """Decide whether the requester may, then ask the CA. Raises PolicyDenied."""
@@ -55,14 +58,24 @@ class RegistrationApprovals:
         self._roles = roles
 
     async def pending(self, requester: Requester, query: ApprovalFilter) -> ApprovalPage:
-        """Return one page of what this requester may approve."""
-        authority = query.authority or ""
-        request = PendingRequest(authority=authority, limit=query.limit, after=query.after)
-        answer = await self._ask(requester, PENDING, request, authority)
-        return ApprovalPage(
-            requests=tuple(_shown(item) for item in answer.requests if self._may(requester, item)),
-            next=answer.after,
-        )
+        """Return one page of what this requester may approve.
+
+        A page ends with the last request that it shows, or with the list. So where it ends says
+        nothing of requests that the RA may see and the requester may not.
+        """
+        authority, after = query.authority or "", query.after
+        found: list[PendingDescription] = []
+        for _ in range(_MOST_PAGES):
+            request = PendingRequest(authority=authority, limit=query.limit, after=after)
+            answer = await self._ask(requester, PENDING, request, authority)
+            found += (item for item in answer.requests if self._may(requester, item))
+            after = answer.after
+            if len(found) >= query.limit:
+                found = found[: query.limit]
+                after = encode_approval_cursor((found[-1].opened_at, found[-1].approval))
+            if len(found) == query.limit or after is None:
+                break
+        return ApprovalPage(requests=tuple(map(_shown, found)), next=after)
 
     async def one(self, requester: Requester, authority: str, approval: bytes) -> PendingApproval:
         """Return one request with its CSR. Raises NotFound, also for one that isn't granted."""

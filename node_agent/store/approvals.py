@@ -190,6 +190,15 @@ def approvals_statement(query: ApprovalQuery) -> sa.Select[Any]:
         statement = statement.where(
             table.state == ApprovalState.WAITING.value, table.expires_at > query.waiting_at
         )
+    if query.request is not None:
+        statement = statement.where(table.id == query.request)
+    if query.tenants is not None:
+        statement = statement.where(table.tenant.in_(query.tenants))
+    if query.profiles is not None:
+        statement = statement.where(table.profile.in_(query.profiles))
+    if query.asker is not None:
+        origin, requester = query.asker
+        statement = statement.where(table.origin == origin, table.requester == requester)
     if query.after is not None:
         at, request = query.after
         behind = sa.and_(table.opened_at == at, table.id > request)

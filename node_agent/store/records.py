@@ -183,7 +183,7 @@ class Vote:
 class ApprovalRecord:
     """An enrolment that needs approvals. ``id`` is a digest of all that is approved, ``csr`` DER.
 
-    ``request_id``, ``request_digest`` and ``origin`` as in CertificateRecord.
+    ``request_id``, ``request_digest``, ``origin`` and ``tenant`` as in CertificateRecord.
     """
 
     id: bytes
@@ -194,6 +194,7 @@ class ApprovalRecord:
     request_digest: bytes
     origin: str
     via: str
+    tenant: str
     requester: str
     csr: bytes
     validity_seconds: int | None
@@ -219,10 +220,16 @@ class Approval:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalQuery:
     """Which requests for approval are wanted, oldest first. ``waiting_at`` leaves out what ended
-    before this time; ``after`` continues behind this (opened_at, id).
+    before this time; ``after`` continues behind this (opened_at, id). ``request`` wants one; the
+    other fields leave out those of others.
     """
 
     authority_ids: tuple[str, ...]
+    request: bytes | None = None
+    tenants: tuple[str, ...] | None = None
+    profiles: tuple[str, ...] | None = None
+    asker: tuple[str, str] | None = None
+    """Origin and requester."""
     waiting_at: int | None = None
     limit: int = 100
     after: tuple[int, bytes] | None = None

@@ -191,6 +191,7 @@ approval_requests = sa.Table(
     sa.Column("request_digest", sa.LargeBinary, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("via", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("requester", sa.Text, nullable=False),
     sa.Column("csr", sa.LargeBinary, nullable=False),
     sa.Column("validity_seconds", sa.BigInteger),

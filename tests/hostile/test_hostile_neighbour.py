@@ -1,4 +1,6 @@
-"""Two tenants at one CA, and the RA of one is hostile: for it, the other has no certificates."""
+"""Two tenants at one CA, and the RA of one is hostile: for it, the other has no certificates, and
+nothing that waits for approval.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from node_agent.errors import NodeAgentError, NotFound, PolicyDenied
+from node_agent.peers.approval_messages import PendingRequest
 from node_agent.peers.operations import (
     ENROLL,
     PENDING,
@@ -16,11 +19,12 @@ from node_agent.peers.operations import (
     SearchRequest,
     serial_octets,
 )
+from tests.support.agents import server_profile
 from tests.support.chains import Chain
 from tests.support.hostile_node import HostileNode, certified_holder
 from tests.support.hostile_requests import CSR
 from tests.support.openssl import make_csr
-from tests.support.scope_table import Try, tries
+from tests.support.scope_table import VERDICTS, Try, tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 TABLE = [case for case in tries() if case.operation is not ENROLL]
+WAITING = [case for case in TABLE if case.operation in (PENDING, *VERDICTS)]
 NAME = "secret.beta.example.org"
 
 
@@ -67,10 +72,25 @@ def alpha(neighbours: Chain, betas: str) -> Iterator[HostileNode]:
         yield node
 
 
-def said(node: HostileNode, case: Try, serial: bytes, *, of: str) -> tuple[type, str, Any]:
-    """Return what a request about ``serial`` is answered, without the serial."""
+@pytest.fixture(scope="module")
+def waiting(
+    neighbours: Chain, alpha: HostileNode, tmp_path_factory: pytest.TempPathFactory
+) -> bytes:
+    """Return what a request of the other tenant waits for, after a profile that both may use."""
+    approved = {**server_profile(), "approvals": 1}
+    neighbours["ca1"].admin.apply(certificate_profiles=[approved])
+    csr = make_csr(tmp_path_factory.mktemp("waiting"), NAME)
+    status, answer = neighbours.rest("beta").enroll(csr)
+    assert status == 202, answer
+    return bytes.fromhex(answer["approval"])
+
+
+def said(
+    node: HostileNode, case: Try, serial: bytes, approval: bytes = bytes(32), *, of: str
+) -> tuple[type, str, Any]:
+    """Return what a request about ``serial`` or ``approval`` is answered, without the serial."""
     try:
-        answer = node.ask(case.operation, case.request(serial), of=of)
+        answer = node.ask(case.operation, case.request(serial, approval), of=of)
     except NodeAgentError as error:
         return type(error), str(error).replace(serial.hex().lstrip("0"), "SERIAL"), None
     return type(answer), "", answer
@@ -92,6 +112,32 @@ def test_no_verb_of_any_protocol_reaches_a_neighbours_certificate(
         return
     assert (kind, text) == absent[:2]
     assert kind is (NotFound if case.is_allowed else PolicyDenied)
+
+
+@pytest.mark.parametrize("case", WAITING, ids=str)
+def test_no_verb_of_any_protocol_reaches_what_a_neighbour_waits_for(
+    neighbours: Chain, alpha: HostileNode, waiting: bytes, case: Try
+) -> None:
+    ca, serial = neighbours["ca1"].identity, bytes(16)
+    answers = [
+        said(alpha, case, serial, approval, of=ca)
+        for approval in (waiting, secrets.token_bytes(32))
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][0] is (NotFound if case.is_allowed else PolicyDenied)
+
+
+def test_no_page_of_what_waits_is_cut_short_by_a_neighbours_request(
+    neighbours: Chain, alpha: HostileNode, waiting: bytes
+) -> None:
+    request = PendingRequest(authority="issuing", limit=1)
+    answer = alpha.ask(PENDING, request, of=neighbours["ca1"].identity)
+    assert (answer.requests, answer.after) == ((), None)
+
+
+def test_the_neighbour_itself_sees_what_it_waits_for(neighbours: Chain, waiting: bytes) -> None:
+    page = neighbours.rest("beta").request("GET", "/v1/approvals?authority=issuing")[1]
+    assert [item["approval"] for item in page["requests"]] == [waiting.hex()]
 
 
 @pytest.mark.parametrize(

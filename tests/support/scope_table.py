@@ -58,7 +58,7 @@ class Victim:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One request. ``serial`` in it is the test's own certificate, or the victim's."""
+    """One request. ``serial`` and ``approval`` in it are the test's own, or the victim's."""
 
     operation: Operation[Any, Any]
     protocol: str
@@ -69,8 +69,8 @@ class Try:
     def __str__(self) -> str:
         return f"{self.operation.method} {self.protocol or '-'} {self.authority} {self.profile}"
 
-    def request(self, serial: bytes) -> Any:
-        """Return the request about ``serial``, where it is about one certificate."""
+    def request(self, serial: bytes, approval: bytes = _NO_REQUEST) -> Any:
+        """Return the request about ``serial`` or ``approval``, where it is about one of these."""
         at: dict[str, Any] = {"authority": self.authority, "protocol": self.protocol}
         match self.operation.method:
             case ENROLL.method:
@@ -82,13 +82,13 @@ class Try:
             case SEARCH.method:
                 return SearchRequest(**at)
             case PENDING.method:
-                return PendingRequest(**at)
+                return PendingRequest(**at, approval=None if approval == _NO_REQUEST else approval)
             case APPROVE.method:
-                return ApproveRequest(**at, profile=self.profile, approval=_NO_REQUEST)
+                return ApproveRequest(**at, profile=self.profile, approval=approval)
             case REJECT.method:
-                return RejectRequest(**at, profile=self.profile, approval=_NO_REQUEST)
+                return RejectRequest(**at, profile=self.profile, approval=approval)
             case WITHDRAW.method:
-                return WithdrawRequest(**at, profile=self.profile, approval=_NO_REQUEST)
+                return WithdrawRequest(**at, profile=self.profile, approval=approval)
             case _:
                 return CertifySignerRequest(authority=self.authority, csr=CSR)
 

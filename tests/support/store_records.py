@@ -96,6 +96,7 @@ def approval_request(number: int = 1, **fields: Any) -> ApprovalRecord:
         "request_digest": wanted.request_digest,
         "origin": wanted.origin,
         "via": "",
+        "tenant": "acme",
         "requester": wanted.requester,
         "csr": b"a request",
         "validity_seconds": None,

@@ -12,6 +12,7 @@ import pytest
 from node_agent.errors import (
     ApprovalEnded,
     Conflict,
+    NodeAgentError,
     NotFound,
     ProfileViolation,
     RequestRefused,
@@ -21,14 +22,15 @@ from node_agent.functions.approval_identity import chain_of, encode_chain, profi
 from node_agent.objects import AccessRule, CertificateProfileSpec, PeerRoleSpec
 from node_agent.peers.approval_messages import (
     ApproveRequest,
+    PendingAnswer,
     PendingRequest,
     RejectRequest,
     VerdictAnswer,
     Waiting,
     WithdrawRequest,
 )
-from node_agent.peers.operations import CertificateAnswer, EnrollRequest
-from node_agent.policy import parse_roles
+from node_agent.peers.operations import CertificateAnswer, EnrollRequest, SearchRequest
+from node_agent.policy import RoleSet, parse_roles
 from node_agent.web.admin_bodies import ApprovalSelection
 from tests.support.csrs import csr_der
 from tests.support.event_loop import run
@@ -41,10 +43,8 @@ from tests.support.own_authority import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
-
-    from node_agent.policy import RoleSet
 
 DAY = 86400
 PROFILE: dict[str, Any] = {
@@ -313,6 +313,123 @@ def test_what_an_approver_is_not_granted_is_as_absent_as_what_never_was(tmp_path
             assert len(set(said)) == 1
             answer = await approvals.pending(asking, PendingRequest(authority="issuing"))
             assert answer.requests == ()
+
+    run(scenario())
+
+
+def of_tenants(**more: Any) -> RoleSet:
+    """Return roles of two tenants' RAs that may do the same; ``more`` is what beta's has beside."""
+    rules = tuple(AccessRule(resource=resource) for resource in GRANTS)
+    return parse_roles(
+        [
+            PeerRoleSpec(name="acme", members=(uri("ra1"), uri("ra2")), rules=rules),
+            PeerRoleSpec(name="beta", members=(uri("ra3"),), rules=rules, **more),
+        ]
+    )
+
+
+def counted(
+    name: str, method: Callable[..., Awaitable[Any]], work: list[str]
+) -> Callable[..., Awaitable[Any]]:
+    async def call(*arguments: Any, **options: Any) -> Any:
+        work.append(name)
+        return await method(*arguments, **options)
+
+    return call
+
+
+def uri(name: str) -> str:
+    return f"spiffe://test.example/node/{name}"
+
+
+async def told(desk: Desk, ra: str, approval: bytes) -> list[tuple[str, list[str]]]:
+    """Return what an approver at ``ra`` is answered about ``approval``, and what it cost."""
+    approvals, store = desk.own.service.approvals, desk.own.store
+    work: list[str] = []
+    for name in ("_rows", "add_vote", "end_approval"):
+        setattr(store, name, counted(name, getattr(store, name), work))
+    about: dict[str, Any] = {"authority": "issuing", "profile": "server", "approval": approval}
+    said = []
+    for method, request in (
+        (approvals.pending, PendingRequest(authority="issuing", approval=approval)),
+        (approvals.pending, PendingRequest(authority="issuing", limit=1)),
+        (approvals.approve, ApproveRequest(**about)),
+        (approvals.reject, RejectRequest(**about)),
+        (approvals.withdraw, WithdrawRequest(**about)),
+    ):
+        work.clear()
+        asking = context(ra, requester="bob", roles=desk.roles)
+        try:
+            answer = repr(await method(asking, request))  # type: ignore[operator]
+        except NodeAgentError as error:
+            answer = f"{type(error).__name__}: {error}"
+        said.append((answer, list(work)))
+    return said
+
+
+def test_a_neighbours_request_is_as_absent_as_one_that_never_was(tmp_path: Path) -> None:
+    """Everything is granted to both tenants: only whose it is tells them apart."""
+
+    async def scenario() -> None:
+        async with a_desk(tmp_path) as desk:
+            desk.roles = of_tenants()
+            approval = await desk.open()
+            await desk.approve(approval, "carol")
+            said = await told(desk, "ra3", approval)
+            assert said == await told(desk, "ra3", b"x" * 32)
+            assert [answer.partition(":")[0] for answer, _ in said].count("NotFound") == 4
+            assert said[1][0] == repr(PendingAnswer(requests=(), after=None))
+            assert await desk.listed() == [approval]
+            assert (await desk.approve(approval, "dave")).given == 2
+
+    run(scenario())
+
+
+def test_an_approver_of_all_tenants_needs_no_sight_of_certificates(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with a_desk(tmp_path) as desk:
+            alone = (AccessRule(resource="/ra/approve"),)
+            operator = PeerRoleSpec(
+                name="approvers", members=(uri("ra3"),), rules=alone, certificate_scope="all"
+            )
+            desk.roles = RoleSet([*of_tenants().roles, *parse_roles([operator]).roles])
+            approval = await desk.open()
+            assert (await desk.approve(approval, "bob", ra="ra3")).given == 1
+            await desk.approve(approval, "carol")
+            assert (await desk.ask()).chain
+            asking = context("ra3", requester="bob", roles=desk.roles)
+            found = await desk.own.service.search(asking, SearchRequest(authority="issuing"))
+            assert found.certificates == ()
+
+    run(scenario())
+
+
+def test_an_approval_counts_no_longer_than_its_ra_is_of_the_requests_tenant(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with a_desk(tmp_path, approvals=1) as desk:
+            desk.roles = of_tenants(tenant="acme")
+            approval = await desk.open()
+            await desk.approve(approval, "bob", ra="ra3")
+            desk.roles = of_tenants()
+            waiting = (await desk.ask()).waiting
+            assert waiting is not None
+            assert waiting.given == 0
+
+    run(scenario())
+
+
+def test_another_tenant_gets_nothing_by_the_same_request(tmp_path: Path) -> None:
+    """It guessed request id, requester and CSR of one that is approved."""
+
+    async def scenario() -> None:
+        async with a_desk(tmp_path, approvals=1) as desk:
+            desk.roles = of_tenants()
+            approval = await desk.open()
+            await desk.approve(approval, "bob")
+            waiting = (await desk.ask(ra="ra3")).waiting
+            assert waiting is not None
+            assert waiting.approval != approval
+            assert waiting.given == 0
 
     run(scenario())
 

@@ -11,18 +11,31 @@ import msgspec
 import pytest
 
 from node_agent.objects import AccessRule, PeerRoleSpec
+from node_agent.peers.approval_messages import (
+    ApproveRequest,
+    PendingRequest,
+    RejectRequest,
+    WithdrawRequest,
+)
 from node_agent.peers.envelope import sign_request
 from node_agent.peers.operations import (
+    APPROVE,
     CATALOGUE,
     CERTIFY_SIGNER,
     ENROLL,
+    OPERATIONS,
+    PENDING,
+    REJECT,
     REVOKE,
     SEARCH,
     STATUS,
+    WITHDRAW,
     CatalogueRequest,
     CertifySignerRequest,
     EnrollRequest,
     Operation,
+    PositionRequest,
+    PublishRequest,
     RevokeRequest,
     SearchRequest,
     StatusRequest,
@@ -31,7 +44,7 @@ from node_agent.peers.operations import (
 from node_agent.policy import parse_roles
 from node_agent.wire import Status
 from tests.support.event_loop import run
-from tests.support.hostile_requests import csr_for
+from tests.support.hostile_requests import OUT_OF_SCOPE, csr_for
 from tests.support.own_authority import OwnAuthority, own_authority
 from tests.support.peer_nodes import Meadow, PeerNode, identity_of
 
@@ -72,8 +85,14 @@ GRANTS = {
     "gamma1": [*VERBS, "/ca/alpha", "/profile/server"],
 }
 CSR = csr_for("www.example.org")
-READS = ("certificate", "search", "certificate_by_request", "audit_entries", "objects")
-WRITES = ("record_issuance", "record_status", "record_status_once")
+READS = (
+    *("certificate", "search", "certificate_by_request", "audit_entries", "objects"),
+    *("approval", "approvals"),
+)
+WRITES = (
+    *("record_issuance", "record_status", "record_status_once"),
+    *("open_approval", "add_vote", "end_approval"),
+)
 
 
 class Node:
@@ -93,6 +112,10 @@ class Node:
             (SEARCH, own.service.search),
             (CATALOGUE, own.service.catalogue),
             (CERTIFY_SIGNER, own.service.certify_signer),
+            (PENDING, own.service.approvals.pending),
+            (APPROVE, own.service.approvals.approve),
+            (REJECT, own.service.approvals.reject),
+            (WITHDRAW, own.service.approvals.withdraw),
         ):
             register(operation, handler)
         for name in (*READS, *WRITES):
@@ -172,20 +195,51 @@ def about(authority: str, serial: int = 1) -> dict[str, tuple[Operation[Any, Any
         "status": (STATUS, StatusRequest(authority=authority, serial=octets)),
         "search": (SEARCH, SearchRequest(authority=authority)),
         "signer": (CERTIFY_SIGNER, CertifySignerRequest(authority=authority, csr=CSR)),
+        "pending": (PENDING, PendingRequest(authority=authority)),
+        "one that waits": (PENDING, PendingRequest(authority=authority, approval=octets[:1] * 32)),
+        **verdicts(authority, "server", octets[:1] * 32),
+        **{
+            words: (operation, _at(request, authority))
+            for words, (operation, request) in OUT_OF_SCOPE.items()
+            if operation.method.startswith("publish.")
+        },
     }
 
 
-@pytest.mark.parametrize("verb", about(""))
+def verdicts(
+    authority: str, profile: str, approval: bytes
+) -> dict[str, tuple[Operation[Any, Any], Any]]:
+    given: dict[str, Any] = {"authority": authority, "profile": profile, "approval": approval}
+    return {
+        "approve": (APPROVE, ApproveRequest(**given)),
+        "reject": (REJECT, RejectRequest(**given)),
+        "withdraw": (WITHDRAW, WithdrawRequest(**given)),
+    }
+
+
+def _at(request: Any, authority: str) -> Any:
+    if isinstance(request, (PublishRequest, PositionRequest)):
+        return msgspec.structs.replace(request, authorities=(authority,))
+    return msgspec.structs.replace(request, authority=authority)
+
+
+def test_every_operation_of_the_protocol_is_asked_about() -> None:
+    """The catalogue names no CA; it has a test of its own."""
+    asked = {operation.method for operation, _ in about("").values()}
+    assert asked | {CATALOGUE.method} == set(OPERATIONS)
+
+
 @pytest.mark.parametrize("forbidden", ["beta", "root", "management"])
-def test_a_forbidden_ca_is_as_an_absent_one(tmp_path: Path, verb: str, forbidden: str) -> None:
+def test_a_forbidden_ca_is_as_an_absent_one(tmp_path: Path, forbidden: str) -> None:
     async def scene() -> None:
         async with a_node(tmp_path) as node:
             serial = await node.enrol("beta1", "beta", "secret")
-            said = await node.told(*about(forbidden, serial)[verb])
-            assert said == await node.told(*about("nowhere", serial)[verb])
-            assert said == await node.told(*about("nowhere", 1)[verb])
-            status, _, work, allowed = said
-            assert (status, work, allowed) == (Status.DENIED, [], [False])
+            tables = [about(forbidden, serial), about("nowhere", serial), about("nowhere", 1)]
+            for verb in tables[0]:
+                said = [await node.told(*table[verb]) for table in tables]
+                assert said == [said[0]] * 3, verb
+                status, _, work, allowed = said[0]
+                assert (status, work, allowed) == (Status.DENIED, [], [False]), verb
 
     run(scene())
 
@@ -193,12 +247,17 @@ def test_a_forbidden_ca_is_as_an_absent_one(tmp_path: Path, verb: str, forbidden
 def test_a_forbidden_profile_is_as_an_absent_one(tmp_path: Path) -> None:
     async def scene() -> None:
         async with a_node(tmp_path) as node:
-            said = [
-                await node.told(ENROLL, EnrollRequest(authority="alpha", profile=name, csr=CSR))
+            tables = [
+                {
+                    "enroll": (ENROLL, EnrollRequest(authority="alpha", profile=name, csr=CSR)),
+                    **verdicts("alpha", name, b"a" * 32),
+                }
                 for name in ("secret", "nothing")
             ]
-            assert said[0] == said[1]
-            assert said[0][0] == Status.DENIED
+            for verb in tables[0]:
+                said = [await node.told(*table[verb]) for table in tables]
+                assert said[0] == said[1], verb
+                assert said[0][0] == Status.DENIED, verb
 
     run(scene())
 

@@ -60,6 +60,7 @@ def approval_view(authority: str, **more: Any) -> ApprovalView:
         "requester": "alice",
         "origin": NODE,
         "via": (),
+        "tenant": "acme",
         "subject": "CN=www",
         "names": ("www.example.org",),
         "validity_seconds": None,

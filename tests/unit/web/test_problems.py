@@ -8,6 +8,7 @@ from http import HTTPStatus
 import pytest
 
 from node_agent import errors
+from node_agent.peers.answers import Problem, raise_problem
 from node_agent.web.problems import Audience, problem_of, refuse
 from node_agent.wire.codes import Status
 
@@ -102,6 +103,17 @@ def test_remote_error_keeps_its_meaning(status: int, expected: int) -> None:
         assert (answer.problem.field, answer.problem.remedy) == ("csr", "r")
     else:
         assert answer.problem.field == ""
+
+
+def test_a_request_that_expired_on_the_way_may_be_sent_again_and_is_told_so() -> None:
+    """The RA's own deadline comes before the end that it signed: it answers, whoever held it."""
+    with pytest.raises(errors.CallTimeout) as held:
+        raise_problem(Status.DEADLINE, Problem("deadline", SECRET), peer=SECRET)
+    for error in (held.value, errors.CallTimeout(SECRET), errors.AcquireTimeout(SECRET)):
+        problem = problem_of(error, Audience.PUBLIC).problem
+        assert problem.type == "urn:peersys:problem:deadline-exceeded"
+        assert "same request id" in problem.remedy
+        assert SECRET not in f"{problem.title} {problem.detail} {problem.remedy}"
 
 
 def test_code_word_of_a_hostile_peer_is_not_passed_on() -> None:

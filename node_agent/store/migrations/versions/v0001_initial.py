@@ -162,6 +162,7 @@ def _create_approvals() -> None:
         sa.Column("request_digest", sa.LargeBinary, nullable=False),
         sa.Column("origin", sa.Text, nullable=False),
         sa.Column("via", sa.Text, nullable=False),
+        sa.Column("tenant", sa.Text, nullable=False),
         sa.Column("requester", sa.Text, nullable=False),
         sa.Column("csr", sa.LargeBinary, nullable=False),
         sa.Column("validity_seconds", sa.BigInteger),

@@ -4,7 +4,9 @@
 
 # Private to this collection: may change in any release.
 
-"""The least rights that links and chains need. On a node, a peer's role has the peer's name."""
+"""The least rights that links and chains need. On a node, a peer's role has the peer's name, and
+that of an approver for all tenants ``<peer>_approvals``: no node's name has an underscore.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,11 @@ def peer_roles(topology: Topology, node: Node) -> list[Variables]:
         granted.setdefault(link.source, []).extend(_dialling_rights(topology, link))
     for peer, resources in rights_in_chains(topology, node.name):
         granted.setdefault(peer, []).extend(resources)
-    return [_role(topology, peer, resources) for peer, resources in granted.items()]
+    return [
+        role
+        for peer, resources in granted.items()
+        for role in (_role(topology, peer, resources), *_approving_role(topology, peer, resources))
+    ]
 
 
 def peer_issuers(topology: Topology, node: Node) -> list[Variables]:
@@ -85,6 +91,23 @@ def _role(topology: Topology, peer: str, resources: t.Iterable[str]) -> Variable
         tenant = topology.tenant_of(("nodes", peer))
         role["tenant"] = "operator" if tenant is None else f"tenant-{tenant}"
     return role
+
+
+def _approving_role(
+    topology: Topology, peer: str, resources: t.Iterable[str]
+) -> t.Iterator[Variables]:
+    """Yield the role by which the operator's approvers decide tenants' requests, too.
+
+    It shows them what waits, and no tenant's certificates.
+    """
+    is_operators = topology.tenant_of(("nodes", peer)) is None
+    if topology.tenants and is_operators and "/ra/approve" in resources:
+        yield {
+            "name": f"{peer}_approvals",
+            "members": [topology.identity(peer)],
+            "rules": [{"resource": "/ra/approve"}],
+            "certificate_scope": "all",
+        }
 
 
 def _downstream_rights(topology: Topology, link: Link) -> t.Iterator[str]:
