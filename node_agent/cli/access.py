@@ -54,6 +54,7 @@ def show_role(namespace: argparse.Namespace, session: Session) -> int:
                 ("sees certificates of", _seen(spec)),
                 ("quota", _quota(spec)),
                 *(("member", member) for member in spec.get("members", ())),
+                *(("may ask for", name) for name in spec.get("names", ())),
                 *(
                     (rule.get("effect", "allow"), rule["resource"])
                     for rule in spec.get("rules", ())

@@ -109,7 +109,8 @@ class TestAccess:
     def test_one_role_is_shown_rule_by_rule(
         self, peersys: CommandLine, agent: AdminStandIn
     ) -> None:
-        role = {**ROLE["spec"], "max_issued_certificates": 9, "max_valid_certificates": 5}
+        bounds = {"max_issued_certificates": 9, "max_valid_certificates": 5}
+        role = {**ROLE["spec"], **bounds, "names": ["dns:example.org"]}
         agent.answer("GET", "/v1/objects/peer_roles/ra", {"spec": role})
         shown = peersys("role", "show", "ra").out.splitlines()
         assert "9 issued in 24 h, 5 valid at one time" in shown[3]
@@ -118,6 +119,7 @@ class TestAccess:
             ["tenant", "ra"],
             ["sees", "certificates", "of", "its", "tenant"],
             ["member", "spiffe://pki.test/node/ra1"],
+            ["may", "ask", "for", "dns:example.org"],
             ["allow", "/ra/enroll"],
             ["deny", "/ca/root"],
         ]

@@ -101,7 +101,9 @@ def _approving_role(
     It shows them what waits, and no tenant's certificates.
     """
     is_operators = topology.tenant_of(("nodes", peer)) is None
-    if topology.tenants and is_operators and "/ra/approve" in resources:
+    # A proxy has the right as well, to carry what its tenants ask.
+    may_approve = topology.nodes[peer].approves and "/ra/approve" in resources
+    if topology.tenants and is_operators and may_approve:
         yield {
             "name": f"{peer}_approvals",
             "members": [topology.identity(peer)],

@@ -157,3 +157,27 @@ def test_ra_of_nobody_gets_no_tenants_ca(refused, shared):
         "topology.yml:15: links[1].authorities[1]: alpha is of tenant alpha, and ra1 isn't. "
         "Leave it away",
     ]
+
+
+def test_only_the_operators_approvers_decide_what_any_tenant_asks(with_tenants):
+    """Without a sight of certificates; a tenant's own approver stays with its tenant."""
+    listening = "address: 192.0.2.2, listen: {peer: 7443, rest: 8443}"
+    shared = SHARED.replace(
+        "authorities:\n",
+        f"  ra1: {{zone: middle, {listening}, functions: [registration_authority], approves: true}}\n"
+        "authorities:\n",
+    ).replace("to: proxy1}\n", "to: proxy1}\n  - {from: ca1, to: ra1, authorities: [common]}\n")
+    approving = tenant("alpha", "    address", "    approves: true\n    address")
+    inventory = with_tenants(shared=shared, alpha=approving)
+    roles = inventory.get_host("ca1").vars["certification_authority_peer_roles"]
+    everybodys = [role for role in roles if role.get("certificate_scope") == "all"]
+    assert everybodys == [
+        {
+            "name": "ra1_approvals",
+            "members": ["spiffe://pki.example.org/node/ra1"],
+            "rules": [{"resource": "/ra/approve"}],
+            "certificate_scope": "all",
+        }
+    ]
+    assert "/ra/approve" in granted(inventory, "ca1", "certification_authority")["ra-alpha"]
+    assert {role["name"]: role.get("tenant") for role in roles}["ra-alpha"] == "tenant-alpha"
