@@ -159,16 +159,16 @@ def test_ra_of_nobody_gets_no_tenants_ca(refused, shared):
     ]
 
 
-def test_only_the_operators_approvers_decide_what_any_tenant_asks(with_tenants):
+def test_only_the_operators_approvers_decide_what_any_tenant_asks(with_tenants, shared):
     """Without a sight of certificates; a tenant's own approver stays with its tenant."""
     listening = "address: 192.0.2.2, listen: {peer: 7443, rest: 8443}"
-    shared = SHARED.replace(
+    with_an_ra = shared.replace(
         "authorities:\n",
         f"  ra1: {{zone: middle, {listening}, functions: [registration_authority], approves: true}}\n"
         "authorities:\n",
     ).replace("to: proxy1}\n", "to: proxy1}\n  - {from: ca1, to: ra1, authorities: [common]}\n")
     approving = tenant("alpha", "    address", "    approves: true\n    address")
-    inventory = with_tenants(shared=shared, alpha=approving)
+    inventory = with_tenants(shared=with_an_ra, alpha=approving)
     roles = inventory.get_host("ca1").vars["certification_authority_peer_roles"]
     everybodys = [role for role in roles if role.get("certificate_scope") == "all"]
     assert everybodys == [
