@@ -70,7 +70,9 @@ def refuse_names(
 
     A common name must be one of the names, or be permitted as a host name or mailbox itself.
     """
-    verdicts = judge_names(chain, names, common_names, roles)
+    # This stands before every issuance, and mostly nobody is restricted.
+    restricted = [subject for subject in chain if roles.permitted_names(subject)]
+    verdicts = judge_names(restricted, names, common_names, roles)
     return next((verdict.reason for verdict in verdicts if not verdict.allowed), None)
 
 
