@@ -28,6 +28,9 @@ class Agent:
     ``settings`` are further keys of its start-up file (``workers``, ``log_level``, ``store_url``).
     """
 
+    module = "node_agent"
+    """What Python runs. The suite's conftest.py takes one whose keys cost less."""
+
     def __init__(
         self,
         directory: Path,
@@ -101,7 +104,7 @@ class Agent:
     ) -> None:
         """Start the agent without waiting: several can come up side by side."""
         self.write_files()
-        arguments = [*interpreter_options, "-m", "node_agent", "run", "--config"]
+        arguments = [*interpreter_options, "-m", self.module, "run", "--config"]
         self.process = ManagedProcess(
             [sys.executable, *arguments, self.config_path],
             log_path=self.log_path,

@@ -28,6 +28,7 @@ from node_agent.pki.signing import SigningPool
 from node_agent.policy import Decision, RoleSet, parse_roles
 from node_agent.store import Store, open_store
 from node_agent.store.records import AuditRecord
+from tests.support.cheap_scrypt import cheap_scrypt
 from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
@@ -102,10 +103,12 @@ class OwnAuthority:
 async def own_authority(directory: Path, **kinds: Any) -> AsyncIterator[OwnAuthority]:
     """Yield a node with a Management CA, an offline root and an issuing CA."""
     clock = ManualClock(now=NOW)
-    async with (
-        open_store(f"sqlite:///{directory / 'store.sqlite3'}", clock=clock) as store,
-        SigningPool() as pool,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(cheap_scrypt())
+        store = await stack.enter_async_context(
+            open_store(f"sqlite:///{directory / 'store.sqlite3'}", clock=clock)
+        )
+        pool = await stack.enter_async_context(SigningPool())
         objects, known, changed = NodeObjects(), KnownAuthorities(), ChangeSignal()
         tokens = Tokens(b"a passphrase of the tests", ())
         tokens.configure([CryptoTokenSpec(name="default")])

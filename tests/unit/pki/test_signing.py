@@ -15,13 +15,12 @@ from node_agent.errors import ConfigError, Conflict, TokenError, Unavailable
 from node_agent.pki import keys, signing_tasks, signing_worker, soft_keys
 from node_agent.pki.issue import prepare
 from node_agent.pki.issuer import Issuer
-from node_agent.pki.pkcs8 import ScryptCost
 from node_agent.pki.signing import SigningPool
 from node_agent.pki.soft_token import SoftToken
+from tests.support.cheap_scrypt import FAST
 from tests.support.csrs import NOW, key_of_kind, parsed_csr, profile, root_ca
 from tests.support.event_loop import run
 
-FAST = ScryptCost(n=2**10, r=8, p=1)
 PASSPHRASE = b"a passphrase that must not leak"
 
 
@@ -100,7 +99,9 @@ def test_certificate_signed_by_the_pool_is_complete():
         async with SigningPool(1) as pool:
             issued = request.complete(await pool.sign(issuer.key, request.der))
         parent = x509.load_der_x509_certificate(issuer.certificate)
-        x509.load_der_x509_certificate(issued.der).verify_directly_issued_by(parent)
+        certificate = x509.load_der_x509_certificate(issued.der)
+        certificate.verify_directly_issued_by(parent)
+        assert certificate.serial_number == issued.serial
 
     run(scenario(), timeout_seconds=40)
 

@@ -12,9 +12,9 @@ from node_agent.errors import Conflict, NotFound, TokenError
 from node_agent.pki import der, keys
 from node_agent.pki.pkcs8 import KeyEncryption, ScryptCost
 from node_agent.pki.soft_token import SoftToken
+from tests.support.cheap_scrypt import FAST
 from tests.support.csrs import NOW, key_of_kind, openssl
 
-FAST = ScryptCost(n=2**10, r=8, p=1)
 PASSPHRASE = b"correct horse battery staple"
 
 
