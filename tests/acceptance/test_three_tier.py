@@ -84,6 +84,7 @@ def test_agents_come_back_after_a_crash(deployment: Deployment, requester: Reque
         profile=PROFILE,
         deadline=time.monotonic() + 30,
     )
+    assert enrolled.serial
     print(f"certificate {enrolled.serial} after every agent crashed: {enrolled.attempts} attempts")
 
 

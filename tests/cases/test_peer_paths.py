@@ -536,4 +536,6 @@ def chain_below(authority: ThrowawayAuthority, count: int) -> list[ThrowawayAuth
 
 @pytest.mark.parametrize("name", cases_in(__name__))
 def test_path_case(name: str) -> None:
-    judge(name)
+    case = judge(name)
+    assert case.is_valid is not bool(case.fault), case.fault or "accepted"
+    assert case.because in case.fault

@@ -112,4 +112,6 @@ def crl_for_ca_certificates_only(case: Case) -> None:
 
 @pytest.mark.parametrize("name", cases_in(__name__))
 def test_path_case(name: str) -> None:
-    judge(name)
+    case = judge(name)
+    assert case.is_valid is not bool(case.fault), case.fault or "accepted"
+    assert case.because in case.fault

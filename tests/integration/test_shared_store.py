@@ -135,7 +135,12 @@ def test_plans_made_at_both_nodes_at_once_are_made_one_after_the_other(
     def has_all(agent: Agent) -> bool:
         return names <= {item["spec"]["name"] for item in agent.admin.get("/v1/objects/peer_roles")}
 
-    wait_until(lambda: all(map(has_all, shared.authorities)), timeout_seconds=3, what="all roles")
+    wait_until(lambda: all(map(has_all, shared.authorities)), timeout_seconds=15, what="all roles")
+    specs = [
+        [item["spec"] for item in agent.admin.get("/v1/objects/peer_roles")]
+        for agent in shared.authorities
+    ]
+    assert specs[0] == specs[1]
 
 
 def test_a_revocation_at_one_node_is_on_every_crl_and_in_every_answer(

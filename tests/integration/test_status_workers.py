@@ -171,7 +171,7 @@ def test_a_stopped_worker_is_replaced_though_nothing_happens(
     stopped = wait_for_all(topology.va)[1]["pid"]
     os.kill(stopped, signal.SIGSTOP)
     wait_until(lambda: not lives(stopped), what="the stopped worker is taken out")
-    wait_for_all(topology.va)
+    assert stopped not in [item["pid"] for item in wait_for_all(topology.va)]
     close(certificate.connect())
 
 

@@ -175,6 +175,7 @@ def test_a_loop_is_refused_and_named(chain: ValidationChain, tmp_path: Path) -> 
         return next((item["last_error"] or "" for item in found if item["name"] == "back"), "")
 
     wait_until(lambda: "round in a loop" in reason(), timeout_seconds=60, what="the loop is named")
+    assert " > " in reason().partition("round in a loop: ")[2], "the way is shown"
     chain.va2.admin.delete("/v1/objects/publishers/back")
     chain.va.admin.put("/v1/objects/peer_roles/farther", before)
     chain.wait_healthy()

@@ -41,16 +41,12 @@ def cases_in(module: str) -> list[str]:
     return [name for name, function in _CASES.items() if function.__module__ == module]
 
 
-def judge(name: str) -> None:
-    """Build a case's chain and hold the validator to the verdict."""
+def judge(name: str) -> Case:
+    """Build a case's chain and have the validator judge it."""
     case = Case()
     _CASES[name](case)
     assert case.is_valid is not None, "the case came to no verdict"
-    if case.is_valid:
-        assert case.fault == ""
-    else:
-        assert case.fault, "accepted"
-        assert case.because in case.fault
+    return case
 
 
 @dataclass

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -60,7 +61,9 @@ def test_ready_carries_a_status_and_stopping_is_said(manager: socket.socket) -> 
 
 def test_nothing_is_sent_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify_ready("fine")
+    with mock.patch("socket.socket") as made:
+        notify_ready("fine")
+    assert not made.called
 
 
 @pytest.mark.parametrize(
@@ -103,4 +106,6 @@ def test_signs_of_life_come_three_times_an_interval(
 
 def test_without_a_watchdog_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
-    run(keep_watchdog_fed(CountingClock(turns=1)))
+    clock = CountingClock(turns=1)
+    run(keep_watchdog_fed(clock))
+    assert clock.slept == []

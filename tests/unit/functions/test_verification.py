@@ -424,6 +424,8 @@ def test_a_va_that_was_set_back_is_sent_what_it_lost(
                 await asyncio.sleep(0.01)
             await it.caught_up()
             await it.settled()
+            found = await it.compare()
+            assert (found.missing, found.surplus, found.repaired) == (0, 0, 0)
 
     run(scenario())
 

@@ -80,7 +80,7 @@ def test_an_expired_dialler_is_refused() -> None:
     async def scenario() -> None:
         ends = Ends()
         expired = ends.authority.holder("ca1", not_before_seconds=-100, not_after_seconds=-10)
-        await refused(ends, expired)
+        assert await refused(ends, expired)
 
     run(scenario())
 
@@ -90,7 +90,7 @@ def test_a_dialler_of_a_foreign_authority_is_refused() -> None:
         ends = Ends()
         foreign = ThrowawayAuthority("Foreign CA")
         identity = foreign.holder("ca1", trust_anchors=[ends.authority.certificate])
-        await refused(ends, identity)
+        assert await refused(ends, identity)
 
     run(scenario())
 
@@ -100,7 +100,7 @@ def test_a_foreign_authority_of_the_same_name_is_refused() -> None:
         ends = Ends()
         impostor = ThrowawayAuthority()
         identity = impostor.holder("ca1", trust_anchors=[ends.authority.certificate])
-        await refused(ends, identity)
+        assert await refused(ends, identity)
 
     run(scenario())
 
@@ -140,7 +140,7 @@ def test_a_certificate_without_client_usage_is_refused() -> None:
         ends = Ends()
         server_only = [ExtendedKeyUsageOID.SERVER_AUTH]
         identity = ends.authority.holder("ca1", extended_key_usage=server_only)
-        await refused(ends, identity)
+        assert await refused(ends, identity)
 
     run(scenario())
 
@@ -165,7 +165,7 @@ def test_a_dialler_with_the_wrong_protocol_is_refused(
     async def scenario() -> None:
         ends = Ends()
         spoil(ends.dialling.current.client_context)
-        await refused(ends)
+        assert await refused(ends)
 
     run(scenario())
 
@@ -177,7 +177,7 @@ def test_a_listener_with_the_wrong_protocol_is_refused(
     async def scenario() -> None:
         ends = Ends()
         spoil(ends.listening.current.server_context)
-        await refused(ends)
+        assert await refused(ends)
 
     run(scenario())
 
@@ -409,6 +409,7 @@ def test_cancelling_a_dial_leaves_nothing_behind(after_seconds: float) -> None:
                 link.abort()
             await until(lambda: all(link.close_reason for link in ends.accepted))
             await until(lambda: open_sockets() <= before)
+            assert all(link.close_reason for link in ends.dialled)
         finally:
             await ends.close()
 

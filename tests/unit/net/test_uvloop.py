@@ -120,6 +120,7 @@ def test_cancelled_dials_leave_nothing_behind() -> None:
             link.abort()
         await until(lambda: all(link.state is LinkState.CLOSED for link in ends.accepted))
         await until(lambda: len(asyncio.all_tasks()) <= before)
+        assert all(link.state is LinkState.CLOSED for link in ends.dialled)
         await ends.close()
 
     run(scenario())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from node_agent.net import Link, RawAnswer
     from node_agent.peers.context import Context
+    from node_agent.store.records import AuditRecord
 
 ID = b"d" * 16
 
@@ -183,9 +184,9 @@ def test_without_grants_every_operation_is_denied(method: str) -> None:
 def test_a_denied_try_that_is_cancelled_at_once_is_in_the_audit_log_all_the_same() -> None:
     async def play(intruder: Intruder) -> None:
         gate = asyncio.Event()
-        audited = []
+        audited: list[AuditRecord] = []
 
-        async def slow_audit(record: object) -> None:
+        async def slow_audit(record: AuditRecord) -> None:
             await gate.wait()
             audited.append(record)
 
@@ -198,7 +199,8 @@ def test_a_denied_try_that_is_cancelled_at_once_is_in_the_audit_log_all_the_same
         task.cancel()
         await until(lambda: far.serving == 0)
         gate.set()
-        await until(lambda: len(audited) == 1)
+        await until(lambda: audited)
+        assert [record.allowed for record in audited] == [False]
 
     scene(play)
 

@@ -185,21 +185,21 @@ def test_subject_that_cannot_be_certified_is_refused(rdns, field):
     ],
 )
 def test_what_is_no_request_is_refused(data):
-    refusal(data)
+    assert refusal(data)
 
 
 def test_trailing_bytes_are_refused():
     encoded = csr_der("CN=x")
-    refusal(encoded + b"\x00")
-    refusal(pem("CERTIFICATE REQUEST", encoded) * 2)
-    refusal(pem("CERTIFICATE REQUEST", encoded) + b"more")
+    assert refusal(encoded + b"\x00")
+    assert refusal(pem("CERTIFICATE REQUEST", encoded) * 2)
+    assert refusal(pem("CERTIFICATE REQUEST", encoded) + b"more")
 
 
 def test_certificate_in_place_of_a_request_is_refused():
     from tests.support.csrs import root_ca
 
-    refusal(root_ca().certificate)
-    refusal(pem("CERTIFICATE", root_ca().certificate))
+    assert refusal(root_ca().certificate)
+    assert refusal(pem("CERTIFICATE", root_ca().certificate))
 
 
 def test_every_cut_and_every_flipped_bit_is_refused_or_changes_nothing():
@@ -219,7 +219,9 @@ def test_every_cut_and_every_flipped_bit_is_refused_or_changes_nothing():
 
 def test_pem_body_must_be_base64():
     body = base64.b64encode(csr_der("CN=x"))[:-5] + b"="
-    refusal(b"-----BEGIN CERTIFICATE REQUEST-----\n%b\n-----END CERTIFICATE REQUEST-----\n" % body)
+    assert refusal(
+        b"-----BEGIN CERTIFICATE REQUEST-----\n%b\n-----END CERTIFICATE REQUEST-----\n" % body
+    )
 
 
 def test_extension_asked_for_twice_is_refused():
@@ -231,4 +233,4 @@ def test_extension_asked_for_twice_is_refused():
     attributes = der.context(0, request, constructed=True)
     info = der.sequence(der.integer(0), b"\x30\x00", key.spki, attributes)
     signature = der.bit_string(key.sign(info))
-    refusal(der.sequence(info, algorithm_identifier("ec-p256"), signature))
+    assert refusal(der.sequence(info, algorithm_identifier("ec-p256"), signature))

@@ -75,4 +75,4 @@ def test_warning_is_returned_and_not_raised():
 
 def test_pkilint_is_imported_on_first_use_only():
     code = "import sys, node_agent.pki.sample_lint; sys.exit('pkilint' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

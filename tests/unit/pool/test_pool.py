@@ -151,6 +151,7 @@ def test_demand_of_the_peer_grows_the_pool_and_quiet_shrinks_it() -> None:
         await stage.until_open(4)
         stage.ends.accepted[0].announce_queue(0)
         await stage.until_open(1)
+        assert stage.pool.snapshot().state == "up"
 
     scene(play, idle_seconds=0.2)
 
@@ -161,6 +162,7 @@ def test_requests_that_wait_here_grow_the_pool_too() -> None:
         stage.queue(30)
         await stage.until_open(4)
         stage.queue(0)
+        assert len(stage.up) == 4
 
     scene(play)
 
@@ -192,6 +194,7 @@ def test_credits_are_shared_among_the_links() -> None:
         stage.queue(99)
         await stage.until_open(4)
         await until(lambda: {link.available_credits for link in stage.ends.accepted} == {12})
+        assert sum(link.available_credits for link in stage.ends.accepted) == 48
 
     scene(play, max_parallel_requests=48)
 
@@ -329,6 +332,7 @@ def test_switching_off_during_a_dial_leaves_nothing() -> None:
         await until(lambda: stage.network.pending == 1)
         stage.pool.update(replace(stage.pool.settings, enabled=False))
         await until(lambda: stage.network.pending == 0 and len(stage.pool.table) == 0)
+        assert stage.pool.links == []
 
     scene(play)
 

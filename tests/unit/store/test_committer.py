@@ -77,6 +77,7 @@ def test_lone_writes_never_wait_for_company(
         async with open_store(store_url) as store:
             for n in range(3):
                 await store.record_issuance(certificate(n), b"", audit())
+            assert len(await store.audit_entries()) == 3
 
     run(scenario())
 
@@ -277,6 +278,7 @@ def test_closing_twice_is_harmless(store_url: str) -> None:
         await store.start()
         await store.close()
         await store.close()
+        assert store._threads is None
 
     run(scenario())
 

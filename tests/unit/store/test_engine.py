@@ -55,7 +55,7 @@ def test_server_on_the_network_must_be_verified(host: str, options: str) -> None
     ],
 )
 def test_verified_or_local_server_will_do(url: str) -> None:
-    open_store(url)
+    assert open_store(url)._url == url
 
 
 @pytest.mark.parametrize(

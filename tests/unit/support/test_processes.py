@@ -48,6 +48,7 @@ def test_kill_takes_the_children_along(tmp_path: Path) -> None:
     child = int(process.log_tail().split()[1])
     process.kill()
     wait_until(lambda: not is_alive(child), timeout_seconds=5, what="the child ends")
+    assert not process.is_running
 
 
 def is_alive(pid: int) -> bool:
@@ -85,3 +86,4 @@ def test_free_addresses_can_be_bound_at_once() -> None:
         for listener in (first, second):
             host, _, port = free_address().rpartition(":")
             listener.bind((host, int(port)))
+        assert first.getsockname() != second.getsockname()

@@ -235,6 +235,7 @@ def test_client_that_does_not_read_is_cut_off() -> None:
             await client.send(b"GET /crl/issuing.crl HTTP/1.1\r\n\r\n")
             await connections(server, 1)
             await connections(server, 0)
+            assert not server.tasks
             client.writer.transport.abort()
 
     run(main())

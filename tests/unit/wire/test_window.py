@@ -103,6 +103,7 @@ def test_flood_guard_lets_a_steady_peer_pass_for_ever() -> None:
     for second in range(1000):
         for _ in range(4):
             guard.add(1, float(second))
+    assert guard._level == 4
 
 
 def test_flood_guard_stops_a_burst() -> None:

@@ -107,9 +107,10 @@ def test_two_labs_share_neither_files_nor_namespaces(tmp_path: Path) -> None:
 
 
 def test_a_second_command_is_told_to_wait(places: Places) -> None:
-    told = pytest.raises(LabError, match="another command is at work")
-    with locked(places), told, locked(places):
-        pass
+    with locked(places):
+        with pytest.raises(LabError) as told, locked(places):
+            pass
+        assert "another command is at work" in str(told.value)
     with locked(places):
         pass
 

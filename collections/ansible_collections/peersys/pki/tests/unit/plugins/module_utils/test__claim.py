@@ -38,7 +38,9 @@ def test_another_owner_is_refused_with_both_names_and_a_remedy(path, other):
 def test_claim_cut_short_by_a_crash_claims_nothing(path, tmp_path):
     (tmp_path / "peersys").mkdir()
     (tmp_path / "peersys" / "claim.json").write_text('{"nod')
-    Claim(path, "pki.example.org", "ra1").check()
+    claim = Claim(path, "pki.example.org", "ra1")
+    claim.check()
+    assert not claim.is_made()
 
 
 def test_removed_claim_leaves_nothing(path, tmp_path):
