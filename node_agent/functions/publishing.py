@@ -253,6 +253,8 @@ class Publisher:
 
     def recovered(self) -> None:
         """Note that our log goes on above all that the peer has applied."""
+        if self.ahead:
+            self._last_error = None
         self._begin, self.ahead = None, 0
 
     async def _ask_position(self, *, has_sent_all: bool = False) -> int:

@@ -205,6 +205,7 @@ def test_what_its_va_has_is_read_back(tmp_path: Path) -> None:
             planned = await it.recovery.recover(RecoveryOrder(dry_run=True), caller="test")
             assert it.publisher.ahead
             report = await it.recovery.recover(RecoveryOrder(), caller="test")
+            assert it.publisher.snapshot().last_error is None
             assert replace_dry_run(planned) == report
             (found,) = report.authorities
             assert (found.certificates, found.statuses, found.listed) == (2, 2, ())
