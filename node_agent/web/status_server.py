@@ -2,8 +2,9 @@
 
 This port answers strangers, and as many as come. An OCSP request whose answer is kept takes one
 straight way, without a task or an await: ``data_received`` → parser → ``cached_response`` →
-one ``write`` of bytes made before. Everything else runs in the connection's one task, so answers
-to pipelined requests leave in their order.
+one ``write`` of bytes made before. One that comes in the same bytes as another before it skips the
+parser. Everything else runs in the connection's one task, so answers to pipelined requests leave in
+their order.
 
 Limits, all in ``StatusSettings``: header and body bytes, seconds for a request to arrive, idle
 seconds between requests, seconds without progress while the client doesn't read, pipelined
@@ -45,6 +46,8 @@ class StatusServer:
         self.settings = settings or StatusSettings()
         self.cached_response = backend.cached_response
         self.routes = StatusRoutes(backend, self.settings)
+        self.requests: dict[bytes, bytes] = {}
+        """Whole HTTP requests that were answered from what is kept: the OCSP requests in them."""
         self.connections: set[StatusConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.second = 0

@@ -13,7 +13,8 @@ class StatusSettings:
 
     RFC 5019 requests are below 255 bytes; ``body_bytes`` leaves room for requests with many
     certificates. ``kept_paths`` bounds how many GET paths are remembered decoded, none of them
-    longer than ``kept_path_bytes``: strangers choose them.
+    longer than ``kept_path_bytes``: strangers choose them. ``kept_requests`` and
+    ``kept_request_bytes`` do the same for whole requests.
     """
 
     header_bytes: int = 8 * 1024
@@ -28,4 +29,6 @@ class StatusSettings:
     download_max_age_seconds: int = 3600
     kept_paths: int = 4096
     kept_path_bytes: int = 512
+    kept_requests: int = 4096
+    kept_request_bytes: int = 1024
     backlog: int = 4096

@@ -47,6 +47,20 @@ def test_answers_are_the_same_however_the_requests_are_cut(
     assert not transport.closed
 
 
+@given(
+    st.lists(
+        st.lists(st.sampled_from(sorted(_REQUESTS)), min_size=1, max_size=3).map(b"".join),
+        max_size=12,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_answers_are_the_same_when_requests_come_whole_and_again(reads: list[bytes]) -> None:
+    transport = asyncio.run(converse(*reads))
+    one_by_one = asyncio.run(converse(*(bytes([octet]) for octet in b"".join(reads))))
+    assert read_answers(bytes(transport.written)) == read_answers(bytes(one_by_one.written))
+    assert not transport.closed
+
+
 @given(st.binary(max_size=400), st.booleans(), st.sampled_from(["", "/", "+", "=", "/+="]))
 def test_every_der_comes_back_from_its_path(rest: bytes, padded: bool, unescaped: str) -> None:
     der = b"\x30" + rest

@@ -25,6 +25,7 @@ from tests.unit.web.status_port import (
     TRY_LATER,
     exchange,
     get_target,
+    post,
     status_port,
     until,
 )
@@ -113,6 +114,56 @@ def test_what_is_remembered_of_paths_is_bounded() -> None:
             for query in ("", "?"):
                 assert (await it.request("GET", target.decode() + query)).status == 200
             assert list(server.routes.paths) == [target]
+
+    run(main())
+
+
+def test_a_request_that_comes_again_is_answered_by_what_is_true_by_then() -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        data = post(backend.request())
+        async with status_port(backend) as (server, port), await Client.tcp(port) as client:
+            for signed in (1, 2):
+                for _ in range(3):
+                    await client.send(data)
+                    assert (await client.receive()).status == 200
+                    assert backend.signed == signed
+                assert list(server.requests) == [data]
+                backend.kept.clear()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "ending", [b"Connection: close\r\n", b"Range: bytes=0-1\r\n", b"X: %s\r\n" % (b"y" * 1024)]
+)
+def test_what_is_more_than_a_plain_request_is_parsed_each_time(ending: bytes) -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        data = post(backend.request()).replace(b"\r\n", b"\r\n" + ending, 1)
+        async with status_port(backend) as (server, port):
+            for _ in range(3):
+                async with await Client.tcp(port) as client:
+                    await client.send(data)
+                    assert (await client.receive()).status == 200
+            assert not server.requests
+
+    run(main())
+
+
+def test_what_is_remembered_of_requests_is_bounded() -> None:
+    async def main() -> None:
+        backend = MemoryStatus()
+        async with (
+            status_port(backend, kept_requests=2) as (server, port),
+            await Client.tcp(port) as client,
+        ):
+            for number in range(7):
+                header = b"\r\nX: %d\r\n" % number
+                await client.send(post(backend.request()).replace(b"\r\n", header, 1))
+                await client.receive()
+                assert len(server.requests) <= 2
+            assert server.requests
 
     run(main())
 
