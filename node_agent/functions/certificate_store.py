@@ -102,7 +102,9 @@ class CertificateStore:
 
 
 def search_keys(certificate: bytes) -> Iterable[tuple[str, bytes]]:
-    """Yield every search key (RFC 4387 section 2.2) of a DER certificate."""
+    """Yield every search key (RFC 4387 section 2.2) of a CA's DER certificate. It has no ``uri``:
+    that is what a server, a person or a device is reached by.
+    """
     fields = outline(certificate)
     yield "certHash", _sha1(certificate)
     yield "sHash", _sha1(fields.subject)
@@ -111,6 +113,9 @@ def search_keys(certificate: bytes) -> Iterable[tuple[str, bytes]]:
     key_id = subject_key_id(certificate)
     if key_id is not None:
         yield "sKIDHash", _sha1(key_id)
+    subject = x509.load_der_x509_certificate(certificate).subject
+    for name in subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME):
+        yield "name", _sha1(name.value if isinstance(name.value, bytes) else name.value.encode())
 
 
 def _index_certificates(

@@ -24,7 +24,7 @@ def check(data: bytes) -> None:
     """Parse a query out of ``data``, mostly nearly right ones."""
     source = atheris.FuzzedDataProvider(data)
     attributes = CRL_ATTRIBUTES if source.ConsumeBool() else CERTIFICATE_ATTRIBUTES
-    name = source.PickValueInList([*CERTIFICATE_ATTRIBUTES, "", "name", "certhash"])
+    name = source.PickValueInList([*CERTIFICATE_ATTRIBUTES, "", "a=b&name", "certhash"])
     query = name.encode() + b"=" + source.ConsumeBytes(60)
     try:
         key = parse_search(query, attributes)

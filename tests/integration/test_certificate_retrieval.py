@@ -98,6 +98,10 @@ def check_search(client: Client, issuing: x509.Certificate, root: x509.Certifica
         assert (status, body) == (200, der), attribute
         assert "content-type: application/pkix-cert" in headers
         assert ("immutable" in headers) == (attribute in ("certHash", "iAndSHash"))
+    status, _, body = client.get("/certificates/search.cgi?name=Test+Issuing&x=1")
+    assert (status, body) == (200, der)
+    for query in ("name=test+issuing", "name=Test", "uri=Test+Issuing"):
+        assert client.get(f"/certificates/search.cgi?{query}")[0] == 404, query
     query = key_of(root.subject.public_bytes())
     status, headers, body = client.get(f"/certificates/search.cgi?iHash={query}")
     assert status == 200
@@ -135,7 +139,7 @@ def check_chain(client: Client, directory: Path) -> None:
 
 def check_refusals(client: Client) -> None:
     """Malformed queries, and what isn't there."""
-    for query in ("", "certHash=short", f"name={'A' * 27}", f"certHash={'A' * 27}%3D"):
+    for query in ("", "certHash=short", f"who={'A' * 27}", f"certHash={'A' * 27}%3D"):
         assert client.get(f"/certificates/search.cgi?{query}")[0] == 400, query
     assert client.get(f"/crls/search.cgi?certHash={'A' * 27}")[0] == 400
     assert client.get(f"/certificates/search.cgi?certHash={'A' * 27}")[0] == 404

@@ -24,7 +24,10 @@ DIGEST = bytes.fromhex("fbefbeffefbefbff0102030405060708090a0b0c")
 KEY = base64.b64encode(DIGEST).decode().rstrip("=")
 
 
-@pytest.mark.parametrize("attribute", CERTIFICATE_ATTRIBUTES)
+HASHES = [name for name in CERTIFICATE_ATTRIBUTES if name not in ("name", "uri")]
+
+
+@pytest.mark.parametrize("attribute", HASHES)
 def test_every_attribute_is_read_escaped_or_not(attribute: str) -> None:
     escaped = KEY.replace("+", "%2B").replace("/", "%2f")
     assert escaped != KEY
@@ -43,18 +46,40 @@ def test_every_attribute_is_read_escaped_or_not(attribute: str) -> None:
         f"certHash={KEY}A",
         f"certHash={KEY[:-1]}N",
         f"certhash={KEY}",
-        f"name={KEY}",
+        f"sname={KEY}",
+        f"certHash=%2{KEY}",
+        f"certHash={KEY}&sHash={KEY}",
+        "certHash&name",
         f"certHash={KEY}&certHash={KEY}",
         f"certHash={KEY}#",
         f"certHash={KEY[:5]}-{KEY[6:]}",
         f"certHash={KEY[:5]}%00{KEY[6:]}",
         f"certHash={KEY[:5]} {KEY[6:]}",
         "certHash=" + "%2B" * 100,
+        f"certHash={KEY}&x=" + "y" * 1024,
     ],
 )
 def test_anything_else_is_refused(query: str) -> None:
     with pytest.raises(RequestRefused, match="certificate store"):
         parse_search(query.encode(), CERTIFICATE_ATTRIBUTES)
+
+
+def test_the_example_of_the_standard_is_read() -> None:
+    digest = bytes.fromhex("964C70C41EC908E5CA452510D6C8283A1AC1DFE2")
+    found = parse_search(b"sHash=lkxwxB7JCOXKRSUQ1sgoOhrB3%2BI", CERTIFICATE_ATTRIBUTES)
+    assert found == ("sHash", digest)
+
+
+@pytest.mark.parametrize("query", ["delta=&sHash={}", "sHash={}&partition=12", "a&sHash={}&x=%26"])
+def test_attributes_that_mean_nothing_here_are_ignored(query: str) -> None:
+    found = parse_search(query.format(KEY).encode(), CERTIFICATE_ATTRIBUTES)
+    assert found == ("sHash", DIGEST)
+
+
+@pytest.mark.parametrize("query", ["name=Caf%C3%A9+CA", "name=Caf%c3%a9%20%43A&x=1"])
+def test_a_common_name_is_asked_for_as_it_is(query: str) -> None:
+    found = parse_search(query.encode(), CERTIFICATE_ATTRIBUTES)
+    assert found == ("name", hashlib.sha1("Caf\u00e9 CA".encode()).digest())
 
 
 def test_crls_are_found_by_their_issuer_only() -> None:
