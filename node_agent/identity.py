@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Self
 
 from node_agent.errors import ConfigError
 
@@ -72,3 +73,8 @@ class PeerIdentity:
     fingerprint_sha256: str
     spki_sha256: str
     not_after: float = 0.0
+
+    @classmethod
+    def named(cls, node: NodeIdentity) -> Self:
+        """Return a node of which only the name is known: no pin matches it."""
+        return cls(node, "", 0, "", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
@@ -24,18 +24,27 @@ from node_agent.policy import (
 )
 from node_agent.web.backends import AccessExplanation, AccessQuestion, TraceStep
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["explain_access"]
 
 
-def explain_access(question: AccessQuestion, roles: RoleSet) -> AccessExplanation:
+def explain_access(
+    question: AccessQuestion,
+    roles: RoleSet,
+    known_as: Callable[[NodeIdentity], PeerIdentity] = PeerIdentity.named,
+) -> AccessExplanation:
     """Decide ``question`` under ``roles``. Raises NotFound for an unknown operation, ConfigError
     for one that needs an authority or profile that isn't given, or a chain that can't be one.
+
+    ``known_as`` tells which certificate a node has now, for roles that pin it.
     """
     operation = OPERATIONS.get(question.operation)
     if operation is None:
         known = ", ".join(sorted(OPERATIONS))
         raise NotFound(f"there is no operation {question.operation!r}; operations are {known}")
-    chain = _chain(question)
+    chain = _chain(question, known_as)
     decision = _with_names(_decide(operation, question, chain, roles), question, chain, roles)
     trace = tuple(_step(verdict, chain) for verdict in decision.trace)
     return AccessExplanation(
@@ -48,10 +57,14 @@ def explain_access(question: AccessQuestion, roles: RoleSet) -> AccessExplanatio
     )
 
 
-def _chain(question: AccessQuestion) -> tuple[Subject, ...]:
+def _chain(
+    question: AccessQuestion, known_as: Callable[[NodeIdentity], PeerIdentity]
+) -> tuple[Subject, ...]:
     """A requester's request is decided at its RA, before there is a chain."""
     if question.identity.startswith("spiffe://"):
-        return tuple(map(_peer, (question.identity, *question.via)))
+        return tuple(
+            known_as(NodeIdentity.parse(uri)) for uri in (question.identity, *question.via)
+        )
     if question.via:
         raise ConfigError(
             "a requester asks at an RA", where="via", remedy="give the RA's identity instead"
@@ -117,11 +130,6 @@ def _step(verdict: Verdict, chain: tuple[Subject, ...]) -> TraceStep:
         rule=verdict.rule,
         reason=verdict.reason,
     )
-
-
-def _peer(identity: str) -> PeerIdentity:
-    """A node by its URI. Exact pins can't be asked about by name."""
-    return PeerIdentity(NodeIdentity.parse(identity), "", 0, "", "")
 
 
 def _name_of(subject: Subject) -> str:

@@ -163,6 +163,11 @@ class Linking:
         ]
         return outgoing + incoming
 
+    def known_as(self, node: NodeIdentity) -> PeerIdentity:
+        """Return ``node`` as its links show it; without a link, by its name alone."""
+        live = next((peer for peer in self.directory.connected_peers() if peer.node == node), None)
+        return live or PeerIdentity.named(node)
+
     async def ping(self, peer: str) -> PingResult:
         """Measure every live link to a connector's name, node name or node URI.
 
@@ -325,9 +330,7 @@ class Linking:
         )
 
     def _roles_of(self, node: NodeIdentity) -> tuple[str, ...]:
-        live = next((p for p in self.directory.connected_peers() if p.node == node), None)
-        subject = live or PeerIdentity(node, "", 0, "", "")
-        return tuple(sorted(role.name for role in self.roles.roles_of(subject)))
+        return tuple(sorted(role.name for role in self.roles.roles_of(self.known_as(node))))
 
     def _named(self, text: str) -> NodeIdentity:
         """Return whom ``text`` means; a bare node name is one of this node's trust domain."""

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from node_agent.functions.node_objects import NodeObjects
     from node_agent.functions.object_views import ObjectViews
     from node_agent.functions.refreshing import ObjectRefresh
-    from node_agent.identity import NodeIdentity
+    from node_agent.identity import NodeIdentity, PeerIdentity
     from node_agent.policy import RoleSet
     from node_agent.store import Store
 
@@ -94,6 +94,10 @@ class Runtime(Protocol):
 
     def peers(self) -> list[PeerStatus]:
         """Return every connector and every incoming peer."""
+        ...
+
+    def known_as(self, node: NodeIdentity) -> PeerIdentity:
+        """Return a node with its certificate's marks as far as they are known."""
         ...
 
     async def ping(self, peer: str) -> PingResult:
@@ -300,7 +304,7 @@ class Management:
 
     async def explain(self, question: AccessQuestion) -> AccessExplanation:
         """Decide without doing."""
-        return explain_access(question, self._runtime.roles)
+        return explain_access(question, self._runtime.roles, self._runtime.known_as)
 
     async def _plan_and_do(
         self,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from node_agent.config import NodeSettings
     from node_agent.functions.plan import Step
+    from node_agent.identity import NodeIdentity, PeerIdentity
     from node_agent.net.backend import Network
     from node_agent.policy import RoleSet
     from node_agent.web.backends import (
@@ -118,6 +119,10 @@ class Node:
     def peers(self) -> list[PeerStatus]:
         """Return every connector and every incoming peer."""
         return self._links.linking.peers()
+
+    def known_as(self, node: NodeIdentity) -> PeerIdentity:
+        """Return a node with its certificate's marks, if it is linked with this one."""
+        return self._links.linking.known_as(node)
 
     async def ping(self, peer: str) -> PingResult:
         """Measure every live link to a peer."""

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from node_agent.errors import ConfigError, NotFound
 from node_agent.functions.explanation import explain_access
+from node_agent.identity import PeerIdentity
 from node_agent.objects import AccessRule, PeerRoleSpec, RequesterSpec
 from node_agent.policy import RoleSet, parse_roles
 from node_agent.web.backends import AccessQuestion
@@ -154,6 +155,16 @@ def test_what_is_no_name_to_ask_for_is_refused(operation: str, name: str) -> Non
     with pytest.raises(ConfigError, match="no name") as caught:
         explain_access(replace(ask("ra1", operation), names=(name,)), NAMED)
     assert caught.value.where == "names"
+
+
+def test_a_role_that_pins_a_certificate_counts_for_who_is_linked_with_it() -> None:
+    linked = identity_of("pinned")
+    peer = PeerIdentity(linked, "CN=Management", 5, "a" * 64, "b" * 64)
+    rules = tuple(AccessRule(resource=resource) for resource in ("/peer/incoming", *RA))
+    for member in (f"fingerprint:{'a' * 64}", f"spki:{'b' * 64}", "serial:5@CN=Management"):
+        roles = parse_roles([PeerRoleSpec(name="pinned", members=(member,), rules=rules)])
+        assert explain_access(ask("pinned"), roles, lambda node: peer).allowed
+        assert not explain_access(ask("pinned"), roles).allowed
 
 
 def test_a_proxy_that_asks_for_itself_is_told_what_it_lacks() -> None:

@@ -221,9 +221,21 @@ class MemoryManagement:
 
     async def explain(self, question: AccessQuestion) -> AccessExplanation:
         resource = f"/ca/{question.authority}"
-        step = TraceStep(identity=question.identity, resource=resource, allowed=False, rule="")
+        step = TraceStep(
+            link="origin",
+            identity=question.identity,
+            resource=resource,
+            allowed=False,
+            rule="",
+            reason="nothing grants it",
+        )
         return AccessExplanation(
-            allowed=False, reason="nothing grants it", rule="", resources=(resource,), trace=(step,)
+            allowed=False,
+            reason=step.reason,
+            rule="",
+            resources=(resource,),
+            decided_by=step,
+            trace=(step,),
         )
 
     def _apply(

@@ -346,7 +346,7 @@ members:
   default: []
 template:
   description:
-    - What kind of peer its members are. Its rules are added to O(rules); the node keeps and shows them, not the template.
+    - What kind of peer its members are. Its rules are added to C(rules); the node keeps and shows them, not the template.
   type: str
   choices: [publisher, registration_authority, validation_authority, proxy, tenant]
 parameters:
