@@ -129,6 +129,29 @@ def test_whatever_is_called_from_outside_is_an_entry_point() -> None:
             assert file in entry_points(name), path
 
 
+def test_decommission_takes_away_whatever_a_role_can_take_away() -> None:
+    """Apart from the isolation of a node, which isn't laid out but comes from an incident."""
+    removable = {
+        role
+        for role in set(ALL) - {"isolation"}
+        if "absent" in options_of(role, "main").get(f"{role}_state", {}).get("choices", ())
+    }
+    taken_away = {
+        item["role"].removeprefix("peersys.pki.")
+        for play in read_yaml(PLAYBOOKS / "decommission.yml")
+        for item in play["roles"]
+        if item[f"{item['role'].removeprefix('peersys.pki.')}_state"] == "absent"
+    }
+    assert taken_away == removable
+
+
+def test_site_applies_every_role_that_lays_something_out() -> None:
+    not_laid_out = {"isolation", "isolation_report", "secrets", "verification"}
+    plays = [play for play in read_yaml(PLAYBOOKS / "site.yml") if "roles" in play]
+    applied = {name.removeprefix("peersys.pki.") for play in plays for name in play["roles"]}
+    assert applied == set(ALL) - not_laid_out
+
+
 @pytest.mark.parametrize(("role", "entry"), ENTRIES)
 def test_arguments_carry_the_roles_name_and_no_secret_has_a_default(role: str, entry: str) -> None:
     for name, spec in options_of(role, entry).items():

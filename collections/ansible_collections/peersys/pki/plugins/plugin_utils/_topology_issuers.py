@@ -21,14 +21,13 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Path,
 )
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import Issuer, Topology
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenants import TENANTS
 from ansible_collections.peersys.pki.plugins.plugin_utils._typed_document import TypedDocument
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 Faults = t.Iterator[Fault]
 
-TENANTS = "tenants"
-ISSUER_KEYS = ("trust_domain", "management_ca")
 CERTIFICATE_KEYS = ("certificate", "certificate_file")
 # Of every private key in PEM, whatever its format (RFC 7468 sections 10 and 11, and older ones).
 _PRIVATE_KEY = "PRIVATE KEY-----"

@@ -26,16 +26,13 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     Document,
     Path,
 )
-from ansible_collections.peersys.pki.plugins.plugin_utils._topology_issuers import (
-    TENANTS,
-    IssuerReader,
-)
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import (
     FUNCTIONS,
     PORTS,
     Authority,
     Client,
     Endpoint,
+    Issuer,
     Link,
     Network,
     Node,
@@ -44,7 +41,10 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import
     Topology,
     Zone,
 )
-from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenants import tenants_in
+from ansible_collections.peersys.pki.plugins.plugin_utils._topology_tenants import (
+    TENANTS,
+    tenants_in,
+)
 from ansible_collections.peersys.pki.plugins.plugin_utils._typed_document import (
     TypedDocument,
     one_of,
@@ -143,8 +143,18 @@ class _Reader(TypedDocument):
                 for index, link in enumerate(self.typed(("links",), top.get("links", []), list))
             ),
             tenants=tenants_in(self.document),
-            issuers=IssuerReader(self.document, self.trust_domain).issuers(),
+            issuers=self.issuers(),
         )
+
+    def issuers(self) -> dict[str, Issuer]:
+        if TENANTS not in self.document.value:
+            return {}
+        # What reads certificates is slow to load, which every play of everybody else would wait for.
+        from ansible_collections.peersys.pki.plugins.plugin_utils._topology_issuers import (
+            IssuerReader,
+        )
+
+        return IssuerReader(self.document, self.trust_domain).issuers()
 
     def section(self, key: str, names: re.Pattern[str]) -> dict[str, t.Any]:
         """Return a top-level mapping of named things; ``zones`` may hold empty ones."""

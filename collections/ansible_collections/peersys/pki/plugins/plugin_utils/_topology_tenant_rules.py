@@ -11,7 +11,6 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import Fault, Path
-from ansible_collections.peersys.pki.plugins.plugin_utils._topology_issuers import issuers_differ
 from ansible_collections.peersys.pki.plugins.plugin_utils._topology_model import Node, Topology
 
 Faults = t.Iterator[Fault]
@@ -94,6 +93,14 @@ def _cas_reach_only_their_tenants_ra(topology: Topology) -> Faults:
                     yield Fault(path, message, "Leave it away")
 
 
+def _issuers_differ(topology: Topology) -> Faults:
+    if topology.issuers:
+        # Loaded already, by whoever read them, and by nobody else.
+        from ansible_collections.peersys.pki.plugins.plugin_utils import _topology_issuers
+
+        yield from _topology_issuers.issuers_differ(topology)
+
+
 def _foreign_nodes_are_only_named(topology: Topology) -> Faults:
     """Of a node that a tenant runs and certifies, no more is known than whom to let in."""
     for name, node in topology.nodes.items():
@@ -118,7 +125,7 @@ def _set_on_its_host(node: Node) -> t.Iterator[str]:
 
 
 TENANT_RULES = (
-    issuers_differ,
+    _issuers_differ,
     _foreign_nodes_are_only_named,
     _nothing_is_another_tenants,
     _tenants_bring_what_is_theirs,

@@ -23,13 +23,12 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._located_yaml import (
     TopologyRefused,
     read_document,
 )
-from ansible_collections.peersys.pki.plugins.plugin_utils._topology_issuers import (
-    ISSUER_KEYS,
-    TENANTS,
-)
 from ansible_collections.peersys.pki.plugins.plugin_utils._typed_document import TypedDocument
 
 NAMED = ("zones", "nodes", "clients", "profiles", "authorities")
+# Where tenants' trust domains and Management CAs are put, which stand at the top of their files.
+TENANTS = "tenants"
+ISSUER_KEYS = ("trust_domain", "management_ca")
 TENANT_KEYS = ("plugin", *ISSUER_KEYS, *NAMED, "links")
 _DIRECTORY = "tenants"
 _SUFFIXES = (".yml", ".yaml")
