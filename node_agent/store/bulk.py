@@ -8,6 +8,7 @@ puts a value into SQL text.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -54,9 +55,7 @@ class Bulk(ABC):
 
     def insert(self, connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
         """Insert ``rows``; any conflict fails the transaction."""
-        marks = ", ".join([self.mark] * len(table.columns))
-        statement = f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})"  # noqa: S608
-        connection.exec_driver_sql(statement, list(rows))
+        _execute_for_each(connection, _insert_statement(table, self.mark), rows)
 
     def update(
         self, connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Rows
@@ -65,7 +64,7 @@ class Bulk(ABC):
         (key,) = table.primary_key.columns
         settings = ", ".join(f"{name} = {self.mark}" for name in columns)
         statement = f"UPDATE {table.name} SET {settings} WHERE {key.name} = {self.mark}"  # noqa: S608
-        connection.exec_driver_sql(statement, list(rows))
+        _execute_for_each(connection, statement, rows)
 
     @abstractmethod
     def lookup(
@@ -91,7 +90,7 @@ class SqliteBulk(Bulk):
             chunk += [chunk[-1]] * (size - len(chunk))
             marks = ",".join("?" * size)
             statement = f"{query.head}IN ({marks}){query.tail(self.mark)}"
-            yield from connection.exec_driver_sql(statement, (*chunk, *group)).all()
+            yield from _rows(connection, statement, (*chunk, *group))
 
 
 class PostgresqlBulk(Bulk):
@@ -117,12 +116,40 @@ class PostgresqlBulk(Bulk):
     ) -> Iterable[Sequence[Any]]:
         """Return the rows that match."""
         statement = f"{query.head}= ANY(%s::bytea[]){query.tail(self.mark)}"
-        return connection.exec_driver_sql(statement, (list(values), *group)).all()
+        return _rows(connection, statement, (list(values), *group))
 
 
 def bulk_for(dialect: str) -> Bulk:
     """Return the bulk statements of ``dialect`` (a SQLAlchemy dialect name)."""
     return SqliteBulk() if dialect == "sqlite" else PostgresqlBulk()
+
+
+def _execute_for_each(connection: sa.Connection, statement: str, rows: Rows) -> None:
+    # Straight to the driver: SQLAlchemy makes a context and a result of its own for each statement,
+    # and a transaction has half a dozen, however few rows.
+    with driver_errors(connection, statement):
+        cursor = connection.connection.cursor()
+        try:
+            cursor.executemany(statement, rows)
+        finally:
+            cursor.close()
+
+
+def _rows(connection: sa.Connection, statement: str, values: Sequence[Any]) -> Rows:
+    with driver_errors(connection, statement):
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(statement, values)
+            found: Rows = cursor.fetchall()
+        finally:
+            cursor.close()
+    return found
+
+
+@functools.cache
+def _insert_statement(table: sa.Table, mark: str) -> str:
+    marks = ", ".join([mark] * len(table.columns))
+    return f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})"  # noqa: S608
 
 
 def _names(table: sa.Table) -> str:

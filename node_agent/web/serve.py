@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from node_agent.errors import NodeAgentError
+from node_agent.web.joined_writes import JoinedWrites
 from node_agent.web.problems import PROBLEM_MEDIA_TYPE, refuse
 from node_agent.web.tls import TlsHolder, tls_extension
 
@@ -198,7 +199,7 @@ class _Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit or refuse the connection; learn the client's certificate."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
         if len(self.connections) > self._server.settings.max_connections:
             transport.abort()
             return

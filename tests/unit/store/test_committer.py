@@ -72,6 +72,7 @@ def test_lone_writes_never_wait_for_company(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(committer, "GATHER_SECONDS", 3600.0)
+    monkeypatch.setattr(committer, "MAX_GATHER_SECONDS", 3600.0)
 
     async def scenario() -> None:
         async with open_store(store_url) as store:
@@ -96,6 +97,7 @@ def test_batch_after_a_shared_one_waits_for_company_until_the_store_closes(
                     await until_submitted()
                 await asyncio.gather(*first)
                 monkeypatch.setattr(committer, "GATHER_SECONDS", 3600.0)
+                monkeypatch.setattr(committer, "MAX_GATHER_SECONDS", 3600.0)
                 late = group.create_task(store.record_issuance(certificate(99), b"", audit()))
                 await until_submitted()
                 assert not late.done()
@@ -230,7 +232,9 @@ def test_full_queue_makes_callers_wait_and_then_refuses(
                 assert isinstance(refused.exception(), StoreError)
                 assert "keep up" in str(refused.exception())
             await asyncio.wait(waiting)
-            assert (await store.verify_audit()).entries == 4
+            # The second caller above four may have got a place in its last moment.
+            stored = [task for task in tasks if task.exception() is None]
+            assert (await store.verify_audit()).entries == len(stored) >= 4
 
     run(scenario())
 
