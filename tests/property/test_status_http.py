@@ -47,13 +47,12 @@ def test_answers_are_the_same_however_the_requests_are_cut(
     assert not transport.closed
 
 
-@given(
-    st.lists(
-        st.lists(st.sampled_from(sorted(_REQUESTS)), min_size=1, max_size=3).map(b"".join),
-        max_size=12,
-    )
-)
-@settings(max_examples=150, deadline=None)
+_KEPT = _post(KEPT_REQUEST)
+_READS = [*_REQUESTS, _KEPT, _KEPT, _KEPT + _KEPT, _post(b"other") + _KEPT, _KEPT + _post(b"other")]
+
+
+@given(st.lists(st.sampled_from(_READS), max_size=12))
+@settings(max_examples=300, deadline=None)
 def test_answers_are_the_same_when_requests_come_whole_and_again(reads: list[bytes]) -> None:
     transport = asyncio.run(converse(*reads))
     one_by_one = asyncio.run(converse(*(bytes([octet]) for octet in b"".join(reads))))
