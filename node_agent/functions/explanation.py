@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
 
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["explain_access"]
+
+_FILLERS: Final[dict[str, object]] = {
+    **dict.fromkeys(("csr", "approval", "serial", "sha256"), b""),
+    **dict.fromkeys(("source", "authority_id"), ""),
+    **dict.fromkeys(("after", "position", "number", "octets", "offset"), 0),
+    **dict.fromkeys(("entries", "content", "prefixes", "buckets", "surplus"), ()),
+    "is_delta": False,
+}
+"""What requests are about beside what a question names. A batch that is published is judged as an
+empty one: each kind of entry takes its own ``/peer/publish/…`` as well.
+"""
 
 
 def explain_access(
@@ -146,17 +157,9 @@ def _sample(
         "profile": question.profile,
         "protocol": question.protocol,
     }
-    fillers = {
-        "csr": b"",
-        "serial": b"\x00",
-        "source": "",
-        "after": 0,
-        "position": 0,
-        "entries": (),
-    }
     values: dict[str, object] = {}
     for field in msgspec.structs.fields(operation.request_type):
-        wanted = given.get(field.name, fillers.get(field.name))
+        wanted = given.get(field.name, _FILLERS.get(field.name))
         if wanted is not None:
             values[field.name] = wanted
         elif field.required:

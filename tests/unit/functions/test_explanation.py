@@ -9,6 +9,7 @@ from node_agent.errors import ConfigError, NotFound
 from node_agent.functions.explanation import explain_access
 from node_agent.identity import PeerIdentity
 from node_agent.objects import AccessRule, PeerRoleSpec, RequesterSpec
+from node_agent.peers.operations import OPERATIONS
 from node_agent.policy import RoleSet, parse_roles
 from node_agent.web.backends import AccessQuestion
 from tests.support.peer_nodes import identity_of, roles_of
@@ -165,6 +166,23 @@ def test_a_role_that_pins_a_certificate_counts_for_who_is_linked_with_it() -> No
         roles = parse_roles([PeerRoleSpec(name="pinned", members=(member,), rules=rules)])
         assert explain_access(ask("pinned"), roles, lambda node: peer).allowed
         assert not explain_access(ask("pinned"), roles).allowed
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_is_explained(operation: str) -> None:
+    everything = parse_roles(
+        [
+            PeerRoleSpec(
+                name="all",
+                members=(identity_of("ra1").uri,),
+                rules=(AccessRule(resource="/**"),),
+            )
+        ]
+    )
+    answer = explain_access(ask("ra1", operation), everything)
+    assert answer.allowed
+    if operation != "ra.catalogue":
+        assert "/ca/issuing" in answer.resources
 
 
 def test_a_proxy_that_asks_for_itself_is_told_what_it_lacks() -> None:
