@@ -5,8 +5,9 @@
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-# A PYTHONPATH from outside would put other code before ours.
-unexport PYTHONPATH PYTHONHOME
+# A PYTHONPATH from outside would put other code before ours. Without byte code on disk each agent
+# compiles all of itself when it starts.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 # Ansible refuses locales that aren't UTF-8, and writes below $HOME unless told otherwise.
 export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -55,7 +56,7 @@ acceptance: hosts-needs $(DEV) ## molecule scenarios on such hosts, all or SCENA
 
 test: $(DEV) ## everything that must hold: lint, types, sanity, the whole suite
 	@$(MAKE) --jobs=$$(nproc) --output-sync=target sanity lint types
-	pytest -n auto --dist loadfile || { \
+	pytest -n auto --dist loadfile --no-loadscope-reorder || { \
 	    echo "== what failed beside other tests, once more and alone"; \
 	    pytest --last-failed --last-failed-no-failures none; }
 
