@@ -94,13 +94,17 @@ class PostgresCluster:
         try:
             yield self.url(name)
         finally:
-            self.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                f"WHERE datname = '{name}'"
-            )
-            self.execute("DROP SCHEMA public CASCADE", database=name)
-            self.execute("CREATE SCHEMA public", database=name)
+            self._clear(name)
             self._empty.append(name)
+
+    def _clear(self, name: str) -> None:
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
 
     def _create(self) -> str:
         name = f"test_{os.getpid()}_{next(_database_numbers)}"
