@@ -63,7 +63,7 @@ def made(subject, key, *, is_authority=True):
 @pytest.fixture(scope="module")
 def keys():
     """Two keys, as no two tenants may have one."""
-    return [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    return [ec.generate_private_key(curve) for curve in (ec.SECP256R1(), ec.SECP256R1())]
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_token_is_not_in_the_result(try_ra):
 def test_cache_is_given_the_seconds_by_which_it_may_be_late(monkeypatch):
     monkeypatch.setattr(_trial, "client_from", lambda _params: socket.socket())
     for name in ("_enrol", "_check_chain", "_revoke"):
-        monkeypatch.setattr(_trial, name, lambda *_: None)
+        monkeypatch.setattr(_trial, name, lambda *asked: None)
     waited = []
     monkeypatch.setattr(_trial, "_check_status", lambda *asked: waited.append(asked[1:]))
     va, cache = {"name": "va", "cached_seconds": 0.0}, {"name": "cache", "cached_seconds": 2.0}
