@@ -77,18 +77,29 @@ class Certificate:
 
     def ask(self, connection: http.client.HTTPConnection | None = None) -> str:
         """Return the status that is answered, or the word of an answer without one."""
+        answer = self.answer(connection)
+        if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            return answer.response_status.name.lower()
+        return answer.certificate_status.name.lower()
+
+    def signer(self, connection: http.client.HTTPConnection) -> str:
+        """Return the serial number of whom the answer was signed by; nothing without one."""
+        answer = self.answer(connection)
+        if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            return ""
+        return f"{answer.certificates[0].serial_number:x}"
+
+    def answer(self, connection: http.client.HTTPConnection | None = None) -> ocsp.OCSPResponse:
+        """Return what is answered."""
         used = connection or http.client.HTTPConnection(self._address, timeout=10)
         try:
             used.request(
                 "POST", "/ocsp", self.request, {"Content-Type": "application/ocsp-request"}
             )
-            answer = ocsp.load_der_ocsp_response(used.getresponse().read())
+            return ocsp.load_der_ocsp_response(used.getresponse().read())
         finally:
             if connection is None:
                 used.close()
-        if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
-            return answer.response_status.name.lower()
-        return answer.certificate_status.name.lower()
 
     def revoke(self) -> None:
         """Revoke at the RA; return once the VA has acknowledged it to the CA."""
@@ -230,6 +241,30 @@ def test_a_changed_signer_is_in_force_at_every_worker(
             lambda expected=expected: {strange.ask(item) for item in connections} == {expected},
             what=f"every worker answers {expected}",
         )
+    close(connections)
+
+
+def test_a_revoked_signer_is_believed_nowhere_and_replaced_with_another_key(
+    topology: Topology, certificate: Certificate
+) -> None:
+    wait_for_all(topology.va)
+    connections = certificate.connect()
+    (revoked,) = {certificate.signer(item) for item in connections}
+    key = certificate.answer().certificates[0].public_key()
+    topology.ca.admin.post(
+        f"/v1/certificates/{AUTHORITY}/{revoked}/revocation", {"reason": "keyCompromise"}
+    )
+
+    def others() -> set[str]:
+        return {certificate.signer(item) for item in connections}
+
+    wait_until(
+        lambda: len(found := others()) == 1 and not found & {"", revoked},
+        what="another signer answers at every worker",
+    )
+    assert {certificate.ask(item) for item in connections} == {"good"}
+    assert certificate.answer().certificates[0].public_key() != key
+    topology.wait_healthy()
     close(connections)
 
 
