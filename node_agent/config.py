@@ -80,13 +80,15 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     status_cache_mebibytes: int = 256
     log_level: str = "info"
     audit_journal: bool = False
+    pkcs11_modules: tuple[str, ...] = ()
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``node.yaml`` validated: what the composition root builds from.
 
-    ``passphrase_path`` protects the node's own keys, ``shared_passphrase_path`` those that the
-    nodes of a store have in common.
+    ``pkcs11_modules`` are the shared libraries that a crypto token may name: whoever writes objects
+    must not choose what code runs here. ``passphrase_path`` protects the node's own keys,
+    ``shared_passphrase_path`` those that the nodes of a store have in common.
     """
 
     identity: NodeIdentity
@@ -105,6 +107,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     shared_passphrase_path: Path | None = None
     metrics_address: Address | None = None
     audit_journal: bool = False
+    pkcs11_modules: tuple[str, ...] = ()
 
     @property
     def admin_socket(self) -> Path:
@@ -134,6 +137,8 @@ def _validate(config: NodeConfig, path: Path) -> NodeSettings:
         raise ConfigError("must be at least 1", where=f"{path}: status_cache_mebibytes")
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError("must be debug, info, warning or error", where=f"{path}: log_level")
+    if not all(Path(module).is_absolute() for module in config.pkcs11_modules):
+        raise ConfigError("must be absolute paths", where=f"{path}: pkcs11_modules")
     state = Path(config.state_directory)
     return NodeSettings(
         identity=NodeIdentity(config.trust_domain, config.name),
@@ -152,6 +157,7 @@ def _validate(config: NodeConfig, path: Path) -> NodeSettings:
         log_level=config.log_level,
         status_cache_octets=config.status_cache_mebibytes * _MEBIBYTE,
         audit_journal=config.audit_journal,
+        pkcs11_modules=config.pkcs11_modules,
     )
 
 

@@ -30,6 +30,8 @@
     │   ├── NotFound
     │   └── Conflict
     ├── TokenError                      a crypto token is locked or its passphrase is missing
+    │   ├── TokenClosed                 its PIN was refused: nobody tries it until told to
+    │   └── TokenLost                   a worker's session with it has ended
     └── RemoteError                     the peer answered with a problem
 
 Attributes carry data; the message is for people. Library errors are translated once, at the
@@ -73,7 +75,9 @@ __all__ = [
     "SelfApproval",
     "StoreError",
     "Superseded",
+    "TokenClosed",
     "TokenError",
+    "TokenLost",
     "Unavailable",
     "WriteStalled",
 ]
@@ -268,6 +272,16 @@ class Outdated(Conflict):
 
 class TokenError(NodeAgentError):
     """A crypto token can't be opened: locked, wrong passphrase, missing passphrase source."""
+
+
+class TokenClosed(TokenError):
+    """A token refused its PIN, or would lock at the next wrong one. It stays closed until its
+    configuration changes or somebody orders another try.
+    """
+
+
+class TokenLost(TokenError):
+    """A worker's session with a token has ended: removed, restarted. Another one may succeed."""
 
 
 class RemoteError(NodeAgentError):

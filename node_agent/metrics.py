@@ -60,6 +60,9 @@ class Metrics:
         self._signers = self._gauge(
             "peersys_signer_not_after_seconds", "End of a signer's certificate.", "signer"
         )
+        self._tokens = self._gauge(
+            "peersys_crypto_token_usable", "1 while a crypto token can be used.", "crypto_token"
+        )
         self._worker_up = self._gauge(
             "peersys_status_worker_up", "1 while a status worker answers.", "worker"
         )
@@ -105,6 +108,12 @@ class Metrics:
         self._signers.clear()
         for name, not_after in rows:
             self._signers.labels(name).set(not_after)
+
+    def set_crypto_tokens(self, rows: Iterable[tuple[str, bool]]) -> None:
+        """Say of each crypto token: name, usable or not."""
+        self._tokens.clear()
+        for name, is_usable in rows:
+            self._tokens.labels(name).set(is_usable)
 
     def set_status_workers(self, rows: Iterable[tuple[str, bool, int, int, int]]) -> None:
         """Say of each status worker: number, up or not, restarts, octets of answers and of all."""

@@ -56,13 +56,24 @@ class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class CryptoTokenSpec(_Spec, frozen=True):
-    """Where keys live. ``on_demand`` keys are decrypted for one operation and dropped again, the
-    soft form of an offline token; ``automatic`` keys stay open while the agent runs.
+    """Where keys live. ``soft``: encrypted in the store. ``pkcs11``: in a token of the PKCS #11
+    ``module`` (absolute path of a shared library, one that the node's start-up file allows), the
+    one with that ``token_label``, ``token_serial`` and ``slot``, as far as they are given. Its PIN
+    is in ``pin_file``, or in the systemd credential ``pin_credential``.
+
+    ``on_demand`` keys are opened for one operation and closed again, the soft form of an offline
+    token; ``automatic`` keys stay open while the agent runs.
     """
 
     name: Name
-    kind: Literal["soft"] = "soft"
+    kind: Literal["soft", "pkcs11"] = "soft"
     activation: Literal["automatic", "on_demand"] = "automatic"
+    module: str | None = None
+    token_label: str | None = None
+    token_serial: str | None = None
+    slot: NonNegativeInt | None = None
+    pin_file: str | None = None
+    pin_credential: str | None = None
 
 
 class AuthenticatorSpec(_Spec, frozen=True):

@@ -391,6 +391,27 @@ _PUBLISHER = Group(
     ),
 )
 
+_CRYPTO_TOKEN = Group(
+    name="crypto-token",
+    summary="where the node's keys live",
+    commands=(
+        Command(
+            name="list",
+            summary="list the node's crypto tokens with their state",
+            handler="crypto_tokens:show_all",
+        ),
+        Command(
+            name="open",
+            summary="have a PKCS #11 token opened now",
+            description="A token whose PIN was refused isn't tried again by itself: tokens lock "
+            "after a few wrong ones. Put the right PIN in its file, then run this.",
+            handler="crypto_tokens:open_one",
+            arguments=_name,
+            examples=("peersys crypto-token open hsm",),
+        ),
+    ),
+)
+
 _CA = Group(
     name="ca",
     summary="certification authorities of the node",
@@ -569,6 +590,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     _NODE,
     _PEER,
     _PUBLISHER,
+    _CRYPTO_TOKEN,
     _CA,
     _CERTIFICATE,
     _APPROVAL,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from node_agent.cli.admin_client import Json
 
-__all__ = ["peer_table", "pool_size", "publisher_table", "status_page"]
+__all__ = ["crypto_token_table", "peer_table", "pool_size", "publisher_table", "status_page"]
 
 
 def status_page(answer: Json) -> RenderableType:
@@ -42,6 +42,7 @@ def _parts(answer: Json) -> Iterator[RenderableType]:
         ("Publishers", answer.get("publishers"), publisher_table),
         ("OCSP signers", answer.get("signers"), _signer_table),
         ("Certification authorities", answer.get("authorities"), _authority_table),
+        ("Crypto tokens", _notable(answer.get("crypto_tokens")), crypto_token_table),
         ("Status workers", answer.get("status_workers"), _worker_table),
     ):
         if rows:
@@ -108,6 +109,26 @@ def _signer_table(signers: Json) -> RenderableType:
         for signer in signers
     ]
     return look.table(["signer", "CA", "state", "certificate ends", "!serial"], rows)
+
+
+def crypto_token_table(tokens: Json) -> RenderableType:
+    """Return crypto tokens with what is wrong with them."""
+    rows = [
+        [
+            token["name"],
+            token["kind"],
+            look.state(token["state"]),
+            token["keys"],
+            token.get("last_error"),
+        ]
+        for token in tokens
+    ]
+    return look.table(["crypto token", "kind", "state", "#keys", "last error"], rows)
+
+
+def _notable(tokens: Json) -> Json:
+    """Return the tokens that have a state of their own: a soft one is open, or nothing runs."""
+    return [token for token in tokens or () if token["kind"] != "soft"]
 
 
 def _worker_table(workers: Json) -> RenderableType:

@@ -120,17 +120,21 @@ class Creation:
         )
         batch.changes.append(ObjectChange(kind=step.kind, name=step.name, record=record))
 
-    def withdraw(self, batch: PlanBatch) -> None:
+    async def withdraw(self, batch: PlanBatch) -> None:
         """Undo what ``prepare`` did outside the batch."""
         for key in batch.keys:
-            self._tokens.holder(key).remove(key.label)
+            await self._pool.discard(self._tokens.holder(key), key)
+        self._tokens.unstage()
+        await self._pool.retire(self._tokens.accesses())
 
     async def _state(
         self, spec: ObjectSpec, before: ManagedObject | None, batch: PlanBatch
     ) -> bytes:
         match spec:
             case CryptoTokenSpec():
-                self._tokens.stage(spec)
+                access = self._tokens.stage(spec)
+                if access is not None:
+                    await self._pool.open(access)
             case CertificateProfileSpec():
                 await self._check_profile(spec)
                 batch.profiles[spec.name] = Profile.from_spec(spec)

@@ -39,6 +39,7 @@ from node_agent.web.backends import (
     CertificateFilter,
     CertificateInfo,
     CrlView,
+    CryptoTokenStatus,
     LocalCaller,
     ManagementCertificate,
     ManagementCertificateOrder,
@@ -108,6 +109,10 @@ class Runtime(Protocol):
         self, name: str, *, repair: bool, recompute: bool
     ) -> PublisherVerification:
         """Compare a publisher's peer with this node."""
+        ...
+
+    async def open_token(self, name: str) -> CryptoTokenStatus:
+        """Try to open a crypto token now."""
         ...
 
     async def recover(self, order: RecoveryOrder, *, caller: str) -> RecoveryReport:
@@ -272,6 +277,19 @@ class Management:
         """Compare a publisher's peer with this node, and repair it."""
         return await self._runtime.verify_publisher(name, repair=repair, recompute=recompute)
 
+    async def open_token(self, name: str, *, caller: LocalCaller) -> CryptoTokenStatus:
+        """Try to open a crypto token now, also after its PIN was refused."""
+        record = AuditRecord(
+            at=self._clock.now(),
+            action="manage.open",
+            allowed=True,
+            chain=str(caller),
+            resources=(f"crypto_tokens/{name}",),
+        )
+        self._objects.get("crypto_tokens", name)
+        await self._store.append_audit([record])
+        return await self._runtime.open_token(name)
+
     async def recover(self, order: RecoveryOrder, *, caller: LocalCaller) -> RecoveryReport:
         """Bring a restored store up to what its peers have seen."""
         return await self._runtime.recover(order, caller=str(caller))
@@ -361,7 +379,7 @@ class Management:
                 made_at=self._refresh.revision,
             )
         except (NodeAgentError, asyncio.CancelledError):
-            self._creation.withdraw(batch)
+            await self._creation.withdraw(batch)
             raise
         self._refresh.revision += 1
         self._objects.apply(batch.changes)

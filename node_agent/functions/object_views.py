@@ -130,7 +130,7 @@ class ObjectViews:
     async def _state(self, item: ManagedObject) -> JsonObject:
         match item.spec:
             case CryptoTokenSpec(name=name):
-                return {"keys": self._tokens.labels(name)}
+                return {"keys": self._tokens.labels(name), **self._of_live(item)}
             case AuthenticatorSpec() as spec:
                 return _authenticator(item, spec)
             case CertificationAuthoritySpec():

@@ -16,6 +16,7 @@ import msgspec
 from node_agent.config import parse_address
 from node_agent.errors import ConfigError
 from node_agent.functions.crl_shards import check_shards, check_shards_kept
+from node_agent.functions.token_rules import check_crypto_token, check_key_fits
 from node_agent.identity import NodeIdentity
 from node_agent.objects import (
     KINDS,
@@ -204,6 +205,8 @@ def _check_fixed_fields(step: Step) -> None:
             fields: tuple[str, ...] = _FIXED_CA_FIELDS
         case (AuthenticatorSpec() | SignerSpec()) as before, after:
             fields = ("crypto_token", "key_kind", "purpose", "authority")
+        case CryptoTokenSpec() as before, after:
+            fields = ("kind",)
         case _:
             return
     for field in fields:
@@ -217,12 +220,14 @@ def _check_fixed_fields(step: Step) -> None:
 
 def _check_object(objects: Objects, where: str, spec: ObjectSpec) -> None:
     match spec:
-        case CryptoTokenSpec() | PeerIssuerSpec():
+        case PeerIssuerSpec():
             pass
+        case CryptoTokenSpec():
+            check_crypto_token(spec, where)
         case CertificateProfileSpec():
             Profile.from_spec(spec)
         case AuthenticatorSpec():
-            _need(objects, "crypto_tokens", spec.crypto_token, f"{where}.crypto_token")
+            _need_token(objects, spec, where)
         case CertificationAuthoritySpec():
             _check_authority(objects, where, spec)
         case PeerRoleSpec():
@@ -232,13 +237,13 @@ def _check_object(objects: Objects, where: str, spec: ObjectSpec) -> None:
         case PublisherSpec():
             _check_publisher(objects, where, spec)
         case SignerSpec():
-            _need(objects, "crypto_tokens", spec.crypto_token, f"{where}.crypto_token")
+            _need_token(objects, spec, where)
         case RequesterSpec():
             _check_requester(where, spec)
 
 
 def _check_authority(objects: Objects, where: str, spec: CertificationAuthoritySpec) -> None:
-    _need(objects, "crypto_tokens", spec.crypto_token, f"{where}.crypto_token")
+    _need_token(objects, spec, where)
     for profile in spec.profiles:
         _need(objects, "certificate_profiles", profile, f"{where}.profiles")
     if spec.kind == "issuing":
@@ -345,6 +350,13 @@ def _identity(uri: str, where: str) -> NodeIdentity:
         return NodeIdentity.parse(uri)
     except ConfigError as error:
         raise ConfigError(str(error), where=where) from error
+
+
+def _need_token(
+    objects: Objects, spec: AuthenticatorSpec | CertificationAuthoritySpec | SignerSpec, where: str
+) -> None:
+    _need(objects, "crypto_tokens", spec.crypto_token, f"{where}.crypto_token")
+    check_key_fits(objects.get("crypto_tokens", {}), spec, where)
 
 
 def _need(objects: Objects, kind: str, name: str, where: str) -> None:

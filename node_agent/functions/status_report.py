@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +11,7 @@ from node_agent.identity import NodeIdentity
 from node_agent.objects import CertificationAuthoritySpec, SignerSpec
 from node_agent.web.backends import (
     AuthorityStatus,
+    CryptoTokenStatus,
     PeerStatus,
     PublisherStatus,
     ServiceUrls,
@@ -23,15 +23,13 @@ from node_agent.web.backends import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from node_agent.clock import Clock
-    from node_agent.config import NodeSettings
     from node_agent.functions.crl_issuing import CrlIssuing
     from node_agent.functions.known_authorities import KnownAuthorities
     from node_agent.functions.publisher_lanes import PublisherLanes
     from node_agent.functions.signers import Signers
     from node_agent.metrics import Metrics
     from node_agent.store.api import Reader
-    from node_agent.web.bodies import HealthWord
+    from node_agent.web.bodies import HealthWord, JsonObject
 
 __all__ = ["StatusReporter"]
 
@@ -45,7 +43,7 @@ class StatusReporter:
     def __init__(
         self,
         *,
-        settings: NodeSettings,
+        node: JsonObject,
         objects: NodeObjects,
         known: KnownAuthorities,
         store: Reader,
@@ -55,10 +53,11 @@ class StatusReporter:
         peers: Callable[[], Sequence[PeerStatus]],
         urls: Callable[[], ServiceUrls],
         status_workers: Callable[[], Sequence[StatusWorkerStatus]],
+        crypto_tokens: Callable[[], Iterable[CryptoTokenStatus]],
         following: Callable[[], str | None],
-        clock: Clock,
     ) -> None:
-        self._settings = settings
+        """``node`` is what doesn't change while the node runs: name, identity, version, start."""
+        self._node = node
         self._objects = objects
         self._known = known
         self._store = store
@@ -68,20 +67,14 @@ class StatusReporter:
         self._peers = peers
         self._urls = urls
         self._status_workers = status_workers
+        self._crypto_tokens = crypto_tokens
         self._following = following
-        self._clock = clock
-        self._started_at = clock.now()
 
     async def report(self) -> StatusReport:
         """Return the whole node."""
         reasons = self._reasons()
         return StatusReport(
-            node={
-                "name": self._settings.identity.name,
-                "identity": self._settings.identity.uri,
-                "version": version("peersys"),
-                "started_at": self._started_at,
-            },
+            node=self._node,
             health=self.health(),
             reasons=tuple(reasons),
             peers=tuple(self._peers()),
@@ -90,6 +83,7 @@ class StatusReporter:
             authorities=tuple([item async for item in self._authorities()]),
             urls=self._urls(),
             status_workers=tuple(self._status_workers()),
+            crypto_tokens=tuple(self._crypto_tokens()),
         )
 
     def health(self) -> HealthWord:
@@ -128,6 +122,9 @@ class StatusReporter:
         )
         metrics.set_signers(
             (item.name, item.not_after) for item in self.signers() if item.not_after is not None
+        )
+        metrics.set_crypto_tokens(
+            (token.name, token.state in ("unused", "open")) for token in self._crypto_tokens()
         )
         metrics.set_status_workers(
             (
@@ -169,6 +166,12 @@ class StatusReporter:
             case "signers":
                 names = (item.name for item in self._objects.all("signers"))
                 return {name: {"state": self._signers.state(name)} for name in names}
+            case "crypto_tokens":
+                return {
+                    token.name: {"state": token.state, "last_error": token.last_error}
+                    for token in self._crypto_tokens()
+                    if token.kind != "soft"
+                }
             case _:
                 return {}
 
@@ -200,6 +203,11 @@ class StatusReporter:
                 f"signer {item.name}: {overdue}"
                 for item in self.signers()
                 if item.state == "active" and (overdue := self._signers.overdue(item.name))
+            ),
+            *(
+                f"crypto token {token.name}: {token.last_error}"
+                for token in self._crypto_tokens()
+                if token.state in ("failed", "closed")
             ),
             *self._unsaid(),
             *(

@@ -1,4 +1,5 @@
-"""The node's crypto tokens: passphrases, read once, and every key that this node may open.
+"""The node's crypto tokens: passphrases, read once, PINs, read when used, and every key that this
+node may open.
 
 A key belongs to whom its object belongs. Keys of authenticators and signers are the node's own and
 open with its passphrase only. Keys of CAs belong to all nodes of the store and open with the shared
@@ -9,20 +10,21 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node_agent.errors import NotFound, TokenError
+from node_agent.pki.pkcs11_token import Pkcs11Access, Pkcs11Token
 from node_agent.pki.soft_token import SoftToken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from node_agent.objects import CryptoTokenSpec
-    from node_agent.pki.token import CryptoToken
+    from node_agent.pki.token import CryptoToken, TokenAccess
     from node_agent.store.records import KeyRecord
 
-__all__ = ["Tokens", "read_passphrase", "read_secret"]
+__all__ = ["Tokens", "read_passphrase", "read_pin", "read_secret"]
 
 _REMEDY = "name a file with passphrase_file (mode 0600) or a credential with passphrase_credential"
 # NIST SP 800-63B section 5.1.1 asks for 8 characters of a memorized secret; this one protects keys
@@ -66,9 +68,33 @@ def read_passphrase(path: Path | None) -> bytes:
     return passphrase
 
 
+def read_pin(spec: CryptoTokenSpec) -> str:
+    """Return a token's PIN. Raises TokenError naming the token when it can't be read."""
+    try:
+        return read_secret(_pin_path(spec), what="PIN").decode()
+    except TokenError as error:
+        raise TokenError(f"crypto token {spec.name!r}: {error}") from error
+    except UnicodeDecodeError:
+        # No cause attached: its text would quote the PIN.
+        raise TokenError(f"crypto token {spec.name!r}: its PIN is not UTF-8 text") from None
+
+
+def _pin_path(spec: CryptoTokenSpec) -> Path:
+    if spec.pin_credential is None:
+        return Path(spec.pin_file or "")
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if directory is None:
+        raise TokenError(
+            f"the service manager passed no credential {spec.pin_credential}; "
+            "add LoadCredentialEncrypted= to the unit, or use pin_file"
+        )
+    return Path(directory) / spec.pin_credential
+
+
 class Tokens:
     """Every crypto token of the node by name. ``node`` is whose own keys there are beside the
     shared ones, which open with ``shared_passphrase``, or with ``passphrase`` if there is none.
+    ``modules`` are the PKCS #11 modules that may be loaded.
     """
 
     def __init__(
@@ -78,6 +104,7 @@ class Tokens:
         *,
         node: str = "",
         shared_passphrase: bytes | None = None,
+        modules: Iterable[str] = (),
     ) -> None:
         self._node = node
         self._has_shared = shared_passphrase is not None
@@ -85,7 +112,11 @@ class Tokens:
         self._records: dict[_Part, dict[str, KeyRecord]] = {}
         for record in records:
             self._records.setdefault((record.node, record.token), {})[record.label] = record
+        self._modules = frozenset(modules)
         self._tokens: dict[_Part, CryptoToken] = {}
+        self._specs: dict[str, CryptoTokenSpec] = {}
+        self._staged: dict[str, CryptoTokenSpec] = {}
+        self._accesses: dict[CryptoTokenSpec, Pkcs11Access] = {}
         self._unverified: list[CryptoToken] = []
 
     def configure(self, specs: Iterable[CryptoTokenSpec]) -> None:
@@ -93,16 +124,19 @@ class Tokens:
 
         Raises TokenError when the passphrase doesn't open a token's keys.
         """
-        wanted = {(node, spec.name): spec for spec in specs for node in self._passphrases}
+        named, known = {spec.name: spec for spec in specs}, {**self._specs, **self._staged}
+        wanted = {(node, name): spec for name, spec in named.items() for node in self._passphrases}
         for part in set(self._tokens) - set(wanted):
             del self._tokens[part]
         for part, spec in wanted.items():
             have = self._tokens.get(part)
             if have is None:
                 self._tokens[part] = self._load(part, spec)
-            elif have.activation != spec.activation:
+            elif known[spec.name] != spec:
                 self._records[part] = {label: have.record(label) for label in have.labels}
                 self._tokens[part] = self._load(part, spec)
+        self._specs, self._staged = named, {}
+        self._drop_unused()
 
     def own(self, name: str) -> CryptoToken:
         """Return the part of a token that holds this node's own keys. Raises NotFound."""
@@ -120,11 +154,32 @@ class Tokens:
         """Return the labels of all keys of a token. Raises NotFound."""
         return sorted({*self.own(name).labels, *self.shared(name).labels})
 
-    def stage(self, spec: CryptoTokenSpec) -> None:
-        """Make a token available to the rest of a plan that creates it."""
-        for node in self._passphrases:
-            part = (node, spec.name)
-            self._tokens.setdefault(part, self._load(part, spec))
+    def stage(self, spec: CryptoTokenSpec) -> TokenAccess | None:
+        """Make a token available to the rest of a plan that creates it. Return what has to open it
+        before the plan can be good: None where nothing has to.
+        """
+        if spec.name not in self._specs:
+            self._staged[spec.name] = spec
+            for node in self._passphrases:
+                self._tokens[(node, spec.name)] = self._load((node, spec.name), spec)
+        return self._access(spec) if spec.kind == "pkcs11" else None
+
+    def access(self, name: str) -> Pkcs11Access | None:
+        """Return what opens the PKCS #11 token ``name``, None for a soft one. Raises NotFound."""
+        self._part("", name)
+        return self._accesses.get(self._specs[name])
+
+    def accesses(self) -> list[TokenAccess]:
+        """Return how workers get at every token in force."""
+        return [token.access for token in self._tokens.values()]
+
+    def unstage(self) -> None:
+        """Forget the tokens of a plan that failed."""
+        for name in self._staged:
+            for node in self._passphrases:
+                del self._tokens[(node, name)]
+        self._staged = {}
+        self._drop_unused()
 
     def learn(self, records: Iterable[KeyRecord]) -> None:
         """Take in what other nodes have stored; ``verify_new`` is to follow."""
@@ -179,6 +234,14 @@ class Tokens:
 
     def _load(self, part: _Part, spec: CryptoTokenSpec) -> CryptoToken:
         node, _ = part
+        if spec.kind == "pkcs11":
+            return Pkcs11Token(
+                spec.name,
+                self._access(spec),
+                activation=spec.activation,
+                records=self._records.get(part, {}).values(),
+                node=node,
+            )
         return SoftToken(
             spec.name,
             self._passphrases[node],
@@ -186,3 +249,30 @@ class Tokens:
             records=self._records.get(part, {}).values(),
             node=node,
         )
+
+    def _drop_unused(self) -> None:
+        wanted = set(self._specs.values())
+        self._accesses = {spec: one for spec, one in self._accesses.items() if spec in wanted}
+
+    def _access(self, spec: CryptoTokenSpec) -> Pkcs11Access:
+        """Return the one access of a specification: the PIN of both parts of a token is one."""
+        access = self._accesses.get(spec)
+        if access is None:
+            access = self._accesses[spec] = Pkcs11Access(
+                spec.name,
+                module=spec.module or "",
+                label=spec.token_label,
+                serial=spec.token_serial,
+                slot=spec.slot,
+                keeps_workers=spec.activation == "automatic",
+                read_pin=lambda: self._allowed_pin(spec),
+            )
+        return access
+
+    def _allowed_pin(self, spec: CryptoTokenSpec) -> str:
+        if spec.module not in self._modules:
+            raise TokenError(
+                f"crypto token {spec.name!r}: the module {spec.module} isn't among pkcs11_modules "
+                "of node.yaml; add it there and restart the agent, if it may run here"
+            )
+        return read_pin(spec)

@@ -15,15 +15,17 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 import node_agent
-from node_agent.errors import ConfigError, TokenError, Unavailable
+from node_agent.errors import ConfigError, TokenClosed, TokenError, TokenLost, Unavailable
 from node_agent.pki.signing_tasks import (
     MAX_FRAME_BYTES,
     Answer,
+    DiscardTask,
+    Fault,
     GenerateTask,
     SignTask,
     Task,
@@ -33,6 +35,7 @@ from node_agent.pki.signing_tasks import (
 from node_agent.pki.token import TokenKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from node_agent.pki.keys import SigningKey
@@ -44,6 +47,7 @@ __all__ = ["SigningPool"]
 _log = structlog.get_logger(__name__)
 _ATTEMPTS = 3
 _STOP_SECONDS = 2.0
+_DISCARD_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -58,6 +62,9 @@ class _Worker:
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
+        if stdin.is_closing():
+            # uvloop noticed while the worker was idle, and would raise RuntimeError.
+            raise EOFError("the worker is gone")
         stdin.write(encode_frame(task))
         await stdin.drain()
         prefix = await stdout.readexactly(4)
@@ -85,6 +92,13 @@ class _Lane:
     def __init__(self, workers: int) -> None:
         self.idle: list[_Worker] = []
         self.free = asyncio.Semaphore(workers)
+        self.is_open = True
+
+    def end(self) -> list[_Worker]:
+        """Keep no worker from now on; return those that are idle."""
+        self.is_open = False
+        idle, self.idle = self.idle, []
+        return idle
 
 
 class SigningPool:
@@ -115,8 +129,7 @@ class SigningPool:
     async def close(self) -> None:
         """Stop every worker; waiting tasks fail with Unavailable."""
         self._closed = True
-        idle = [worker for lane in self._lanes.values() for worker in lane.idle]
-        self._lanes = {}
+        idle = [worker for lane in self._lanes.values() for worker in lane.end()]
         await asyncio.gather(*(worker.stop() for worker in idle))
 
     async def sign(
@@ -169,35 +182,71 @@ class SigningPool:
             label, kind, private_part=private_part, public_der=spki, created_at=created_at
         )
 
+    async def discard(self, token: CryptoToken, record: KeyRecord) -> None:
+        """Forget a key that was made for something which then failed, and have a token that keeps
+        its keys itself remove it. A token that can't now is left with a key that nothing uses.
+        """
+        token.remove(record.label)
+        if token.works_here(record.key_kind):
+            return
+        task = DiscardTask(token.access.reference, record.private_part)
+        try:
+            await self._perform(token.access, task, _DISCARD_SECONDS)
+        except (TokenError, Unavailable) as error:
+            _log.warning(
+                "unused key left in crypto token",
+                token=token.name,
+                key=record.private_part.hex()[:64],
+                reason=str(error),
+            )
+
+    async def open(self, access: TokenAccess, *, timeout_seconds: float = 30) -> None:
+        """Have a worker open the token now. Raises TokenError, Unavailable."""
+        await self._perform(access, None, timeout_seconds)
+
+    async def retire(self, live: Iterable[TokenAccess]) -> None:
+        """Stop the workers of every lane that no token uses any more: they log out."""
+        wanted = {access.lane for access in live}
+        ended = [self._lanes.pop(name) for name in list(self._lanes) if name not in wanted]
+        idle = [worker for lane in ended for worker in lane.end()]
+        await asyncio.gather(*(worker.stop() for worker in idle))
+
     async def _perform(
-        self, access: TokenAccess, task: Task, timeout_seconds: float
+        self, access: TokenAccess, task: Task | None, timeout_seconds: float
     ) -> tuple[bytes, ...]:
         try:
             async with asyncio.timeout(timeout_seconds):
                 answer = await self._answer(access, task)
         except TimeoutError as error:
-            raise Unavailable("no signing worker finished in time") from error
+            late = f"{access.title} did not answer in time"
+            access.lost(TokenError(late))
+            raise Unavailable(late) from error
         if answer.failure:
-            raise (TokenError if answer.fault == "token" else ConfigError)(answer.failure)
+            raise _error_of(answer)
         return answer.parts
 
-    async def _answer(self, access: TokenAccess, task: Task) -> Answer:
+    async def _answer(self, access: TokenAccess, task: Task | None) -> Answer:
+        """Return a worker's answer. One that dies, or loses its token, is replaced."""
         lane = self._lanes.setdefault(access.lane, _Lane(self._workers))
+        answer: Answer | None = None
         for _ in range(_ATTEMPTS):
             async with lane.free:
                 if self._closed:
                     break
+                access.check(has_worker=bool(lane.idle))
                 try:
                     worker = lane.idle.pop() if lane.idle else await _start_worker()
                 except OSError as error:
                     raise Unavailable(f"no signing worker starts: {error.strerror}") from error
                 answer = await self._attempt(lane, worker, access, task)
-                if answer is not None:
+                if answer is not None and answer.fault != "lost":
                     return answer
+        if answer is not None:
+            return answer
         raise Unavailable("the signing workers don't stay up")
 
     async def _attempt(
-        self, lane: _Lane, worker: _Worker, access: TokenAccess, task: Task
+        self, lane: _Lane, worker: _Worker, access: TokenAccess, task: Task | None
     ) -> Answer | None:
         """Return the worker's answer, or None when it died over it."""
         try:
@@ -213,18 +262,42 @@ class SigningPool:
                 worker.process.kill()
             await asyncio.shield(worker.stop())
             raise
-        if self._closed:
-            await worker.stop()
-        else:
+        if answer.fault == "lost":
+            access.lost(_error_of(answer))
+        is_opened = access.reference in worker.opened
+        if lane.is_open and access.keeps_workers and is_opened and answer.fault != "lost":
             lane.idle.append(worker)
+        else:
+            await worker.stop()
         return answer
 
 
-async def _ask_opened(worker: _Worker, access: TokenAccess, task: Task) -> Answer:
+async def _ask_opened(worker: _Worker, access: TokenAccess, task: Task | None) -> Answer:
     if worker.opened.get(access.reference) is not access:
-        await worker.ask(access.open_task())
+        async with access.opening:
+            opening = access.open_task()
+            try:
+                answer = await worker.ask(opening)
+            except (OSError, EOFError):
+                access.failed(TokenError(f"{access.title}: a worker died over opening it"))
+                raise
+            if answer.failure:
+                access.failed(_error_of(answer))
+                return answer
+            access.opened()
         worker.opened[access.reference] = access
-    return await worker.ask(task)
+    return Answer() if task is None else await worker.ask(task)
+
+
+_ERRORS: Final[dict[Fault, type[TokenError]]] = {
+    "token": TokenError,
+    "closed": TokenClosed,
+    "lost": TokenLost,
+}
+
+
+def _error_of(answer: Answer) -> ConfigError | TokenError:
+    return _ERRORS.get(answer.fault, ConfigError)(answer.failure)
 
 
 async def _start_worker() -> _Worker:

@@ -12,8 +12,10 @@ import msgspec
 __all__ = [
     "MAX_FRAME_BYTES",
     "Answer",
+    "DiscardTask",
     "Fault",
     "GenerateTask",
+    "OpenPkcs11Task",
     "OpenSoftTask",
     "OpenTask",
     "SignTask",
@@ -33,6 +35,26 @@ class OpenSoftTask(msgspec.Struct, tag=True, frozen=True):
     token: str
     passphrase: bytes
     cost: tuple[int, int, int]
+
+
+class OpenPkcs11Task(msgspec.Struct, tag=True, frozen=True):
+    """Log in to a token of a PKCS #11 module: the one token with that label, serial number and
+    slot, as far as they are given. Answered with an empty result.
+
+    ``is_ordered``: somebody said that the PIN is right, so that even its last try may be used.
+    """
+
+    token: str
+    token_name: str
+    module: str
+    label: str | None
+    serial: str | None
+    slot: int | None
+    pin: str
+    is_ordered: bool
+
+    def __repr__(self) -> str:
+        return f"OpenPkcs11Task({self.token!r})"
 
 
 class SignTask(msgspec.Struct, tag=True, frozen=True):
@@ -65,10 +87,17 @@ class GenerateTask(msgspec.Struct, tag=True, frozen=True):
     sibling: bytes
 
 
-OpenTask = OpenSoftTask
-Task = OpenTask | SignTask | GenerateTask
+class DiscardTask(msgspec.Struct, tag=True, frozen=True):
+    """Remove a key that was made for a plan which then failed. Answered with an empty result."""
 
-Fault = Literal["", "config", "token"]
+    token: str
+    private_part: bytes
+
+
+OpenTask = OpenSoftTask | OpenPkcs11Task
+Task = OpenTask | SignTask | GenerateTask | DiscardTask
+
+Fault = Literal["", "config", "token", "closed", "lost"]
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -13,11 +13,14 @@ import signal
 import sys
 from typing import IO, TYPE_CHECKING, Protocol
 
-from node_agent.errors import NodeAgentError, TokenError
+from node_agent.errors import NodeAgentError, TokenClosed, TokenError, TokenLost
 from node_agent.pki.signing_tasks import (
     MAX_FRAME_BYTES,
     Answer,
+    DiscardTask,
+    Fault,
     GenerateTask,
+    OpenPkcs11Task,
     OpenSoftTask,
     SignTask,
     Task,
@@ -43,6 +46,14 @@ class OpenedToken(Protocol):
         """Return private part and public half of a new key. Raises TokenError, ConfigError."""
         ...
 
+    def discard(self, task: DiscardTask) -> None:
+        """Remove a key that nothing uses. Raises TokenError."""
+        ...
+
+    def close(self) -> None:
+        """End what is open."""
+        ...
+
 
 class _Worker:
     def __init__(self) -> None:
@@ -52,10 +63,8 @@ class _Worker:
         """Return the answer to ``task``; every deliberate error becomes a failure."""
         try:
             return Answer(parts=self._parts(task))
-        except TokenError as error:
-            return Answer(failure=str(error), fault="token")
         except NodeAgentError as error:
-            return Answer(failure=str(error), fault="config")
+            return Answer(failure=str(error), fault=_fault(error))
 
     def _parts(self, task: Task) -> tuple[bytes, ...]:
         match task:
@@ -63,20 +72,56 @@ class _Worker:
                 return (self._tokens[task.token].sign(task),)
             case GenerateTask():
                 return self._tokens[task.token].generate(task)
+            case DiscardTask():
+                self._tokens[task.token].discard(task)
+                return ()
             case _:
                 self._tokens[task.token] = _open(task)
                 return ()
+
+    def close(self) -> None:
+        """Log out of every token."""
+        for token in self._tokens.values():
+            token.close()
 
 
 def _open(task: OpenTask) -> OpenedToken:
     match task:
         case OpenSoftTask():
             return SoftKeys(task)
+        case OpenPkcs11Task():
+            try:
+                from node_agent.pki.pkcs11_session import Pkcs11Keys
+            except ImportError as error:
+                raise TokenError(
+                    f"crypto token {task.token_name!r} needs the Python package python-pkcs11, "
+                    "which isn't installed here; install peersys[pkcs11]"
+                ) from error
+            return Pkcs11Keys(task)
+
+
+def _fault(error: NodeAgentError) -> Fault:
+    match error:
+        case TokenClosed():
+            return "closed"
+        case TokenLost():
+            return "lost"
+        case TokenError():
+            return "token"
+        case _:
+            return "config"
 
 
 def serve(source: IO[bytes], sink: IO[bytes]) -> None:
     """Answer tasks until ``source`` ends."""
     worker = _Worker()
+    try:
+        _serve(worker, source, sink)
+    finally:
+        worker.close()
+
+
+def _serve(worker: _Worker, source: IO[bytes], sink: IO[bytes]) -> None:
     while len(prefix := source.read(4)) == 4:
         size = int.from_bytes(prefix, "big")
         if size > MAX_FRAME_BYTES:

@@ -8,7 +8,7 @@ from node_agent.pki.keys import LocalKey, generate_key
 from node_agent.pki.pkcs8 import KeyEncryption, ScryptCost
 
 if TYPE_CHECKING:
-    from node_agent.pki.signing_tasks import GenerateTask, OpenSoftTask, SignTask
+    from node_agent.pki.signing_tasks import DiscardTask, GenerateTask, OpenSoftTask, SignTask
 
 __all__ = ["SoftKeys"]
 
@@ -31,6 +31,12 @@ class SoftKeys:
             self._encryption.decrypt(task.sibling)
         private_key = generate_key(task.kind)
         return self._encryption.encrypt(private_key), LocalKey.of(private_key).spki
+
+    def discard(self, task: DiscardTask) -> None:
+        """Do nothing: what isn't stored is gone."""
+
+    def close(self) -> None:
+        """Do nothing: the keys end with the process."""
 
     def _key(self, task: SignTask) -> LocalKey:
         key = self._open.get(task.private_part)

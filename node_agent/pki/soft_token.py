@@ -7,6 +7,7 @@ decrypted for each use and dropped again.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from node_agent.errors import TokenError
@@ -18,6 +19,7 @@ from node_agent.pki.token import CryptoToken
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from node_agent.errors import NodeAgentError
     from node_agent.pki.token import Activation, TokenAccess
     from node_agent.store.records import KeyRecord
 
@@ -107,14 +109,29 @@ class SoftToken(CryptoToken):
 
 
 class _Passphrase:
-    """Implements ``TokenAccess``: any worker opens any soft token."""
+    """Implements ``TokenAccess``: any worker opens any soft token, and no worker loses one."""
 
     lane = ""
+    title = "the signing workers"
+    keeps_workers = True
 
     def __init__(self, reference: str, passphrase: bytes, cost: ScryptCost) -> None:
         self.reference = reference
+        self.opening = asyncio.Lock()
         self._task = OpenSoftTask(reference, passphrase, (cost.n, cost.r, cost.p))
 
     def open_task(self) -> OpenSoftTask:
         """Return the passphrase for a worker."""
         return self._task
+
+    def check(self, *, has_worker: bool) -> None:
+        """Do nothing: the passphrase was verified at start."""
+
+    def opened(self) -> None:
+        """Do nothing: a worker that learned the passphrase hasn't tried it yet."""
+
+    def failed(self, error: NodeAgentError) -> None:
+        """Do nothing: learning a passphrase doesn't fail."""
+
+    def lost(self, error: NodeAgentError) -> None:
+        """Do nothing: there is no session."""

@@ -14,14 +14,20 @@ from node_agent.errors import Conflict, NotFound
 from node_agent.store.records import KeyRecord
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable
 
+    from node_agent.errors import NodeAgentError
     from node_agent.pki.keys import LocalKey, PrivateKey
     from node_agent.pki.signing_tasks import OpenTask
 
-__all__ = ["Activation", "CryptoToken", "TokenAccess", "TokenKey"]
+__all__ = ["Activation", "CryptoToken", "TokenAccess", "TokenKey", "TokenState"]
 
 Activation = Literal["automatic", "on_demand"]
+TokenState = Literal["unused", "open", "failed", "closed"]
+"""``failed``: it couldn't be opened, or was lost, and is tried again. ``closed``: its PIN was
+refused, and it isn't.
+"""
 
 
 class TokenAccess(Protocol):
@@ -37,8 +43,39 @@ class TokenAccess(Protocol):
         """Which workers serve it: those of no name serve every token that names no others."""
         ...
 
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def keeps_workers(self) -> bool:
+        """Whether a worker may stay open for the next task."""
+        ...
+
+    @property
+    def opening(self) -> asyncio.Lock:
+        """Held while a worker opens the token: two must not try the same secret at once."""
+        ...
+
+    def check(self, *, has_worker: bool) -> None:
+        """Raise TokenError while the token may not be used. ``has_worker``: one has it open."""
+        ...
+
     def open_task(self) -> OpenTask:
-        """Return what a worker is told to open the token."""
+        """Return what a worker is told to open the token. Raises TokenError while it may not."""
+        ...
+
+    def opened(self) -> None:
+        """Note that a worker has opened the token."""
+        ...
+
+    def failed(self, error: NodeAgentError) -> None:
+        """Note that a worker couldn't open the token."""
+        ...
+
+    def lost(self, error: NodeAgentError) -> None:
+        """Note that a worker had the token open, and has lost it."""
         ...
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from node_agent.functions.ports import Ports
 from node_agent.functions.registration import Registration
 from node_agent.functions.status_report import StatusReporter
+from node_agent.functions.token_watch import TokenWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +44,14 @@ class EdgeParts:
             audit=base.audit,
             clock=base.clock,
         )
+        self.token_watch = TokenWatch(objects=base.objects, tokens=base.tokens, pool=base.pool)
         self.reporter = StatusReporter(
-            settings=base.settings,
+            node={
+                "name": base.settings.identity.name,
+                "identity": base.settings.identity.uri,
+                "version": version("peersys"),
+                "started_at": base.clock.now(),
+            },
             objects=base.objects,
             known=base.known,
             store=base.reader,
@@ -53,8 +61,8 @@ class EdgeParts:
             peers=links.linking.peers,
             urls=self.ports.urls,
             status_workers=validation.status_workers,
+            crypto_tokens=self.token_watch.statuses,
             following=following,
-            clock=base.clock,
         )
 
     async def follow_identities(self) -> None:

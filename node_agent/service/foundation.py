@@ -57,6 +57,11 @@ class Foundation:
         """Make the crypto tokens what the objects say."""
         self.tokens.configure(self.objects.specs("crypto_tokens", CryptoTokenSpec))
 
+    async def follow_tokens(self) -> None:
+        """Make the crypto tokens what the objects now say, and log out of those that are gone."""
+        self.configure_tokens()
+        await self.pool.retire(self.tokens.accesses())
+
     async def audit(self, record: AuditRecord) -> None:
         """Write an entry of the audit log, and count it."""
         self.metrics.audit.labels("allowed" if record.allowed else "denied").inc()
@@ -94,6 +99,7 @@ async def open_foundation(
             await store.keys(),
             node=settings.identity.name,
             shared_passphrase=shared_passphrase,
+            modules=settings.pkcs11_modules,
         ),
         known=_known_of(records),
         pool=await opened.enter_async_context(SigningPool(settings.workers)),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from node_agent.net.backend import Network
     from node_agent.policy import RoleSet
     from node_agent.web.backends import (
+        CryptoTokenStatus,
         PeerStatus,
         PingResult,
         PublisherVerification,
@@ -98,7 +99,8 @@ class Node:
         """
         kinds = {step.kind for step in steps}
         if "crypto_tokens" in kinds:
-            self._base.configure_tokens()
+            await self._base.follow_tokens()
+            self._edges.token_watch.wake()
         if kinds & {"peer_roles", "requesters"}:
             self._links.linking.replace_roles()
             self._edges.registration.configure()
@@ -148,6 +150,10 @@ class Node:
         metrics.set_ocsp(self._validation.kept.answers)
         return metrics.text()
 
+    async def open_token(self, name: str) -> CryptoTokenStatus:
+        """Try to open a crypto token now."""
+        return await self._edges.token_watch.open(name)
+
     async def status(self) -> StatusReport:
         """Return the whole node at a glance."""
         return await self._edges.reporter.report()
@@ -193,6 +199,7 @@ class Node:
         standing = {
             "audit-checkpoints": self._administration.checkpoints.run(),
             "crl-issuing": issuing.crls.run(),
+            "crypto-tokens": self._edges.token_watch.run(),
             "signers": self._validation.signers.run(),
             "upstreams": self._links.upstreams.run(),
             "verification": issuing.verification.run(issuing.publishers.all),

@@ -24,6 +24,7 @@ from node_agent.web.admin_bodies import (
     AuditSelection,
     AuditVerification,
     CrlView,
+    CryptoTokenStatus,
     LocalCaller,
     ManagementCertificate,
     ManagementCertificateOrder,
@@ -251,6 +252,14 @@ def _observation_routes(api: _AdminApi) -> list[Route]:
         ),
         Route(
             method="POST",
+            path="/v1/crypto_tokens/{name}/opening",
+            name="open_crypto_token",
+            summary="Try to open a crypto token now, also after its PIN was refused",
+            handle=api.open_token,
+            answer=CryptoTokenStatus,
+        ),
+        Route(
+            method="POST",
             path="/v1/recovery",
             name="recover",
             summary="Bring a store restored from an old copy up to what its peers have seen",
@@ -411,6 +420,10 @@ class _AdminApi:
                 call.path["name"], repair=order.repair, recompute=order.recompute
             )
         )
+
+    async def open_token(self, call: ApiCall) -> ApiAnswer:
+        name = call.path["name"]
+        return json_answer(await self.backend.open_token(name, caller=call.principal))
 
     async def recover(self, call: ApiCall) -> ApiAnswer:
         order = call.body(RecoveryOrder)

@@ -20,6 +20,7 @@ __all__ = [
     "AuthorityComparison",
     "AuthorityStatus",
     "CrlView",
+    "CryptoTokenStatus",
     "GivenApproval",
     "LocalCaller",
     "ManagementCertificate",
@@ -210,6 +211,18 @@ class SignerStatus(View, frozen=True, kw_only=True):
     serial: str | None
 
 
+class CryptoTokenStatus(View, frozen=True, kw_only=True):
+    """A crypto token: ``unused``, ``open``, ``failed`` (it is tried again), or ``closed`` (its PIN
+    was refused: nobody tries it until told to). ``keys`` are those of this node.
+    """
+
+    name: str
+    kind: str
+    state: Literal["unused", "open", "failed", "closed"]
+    keys: int
+    last_error: str | None
+
+
 class AuthorityStatus(View, frozen=True, kw_only=True):
     """A CA of this node, or one whose statuses this node serves."""
 
@@ -301,6 +314,7 @@ class StatusReport(View, frozen=True, kw_only=True):
     authorities: tuple[AuthorityStatus, ...]
     urls: ServiceUrls
     status_workers: tuple[StatusWorkerStatus, ...] = ()
+    crypto_tokens: tuple[CryptoTokenStatus, ...] = ()
 
 
 class GivenApproval(View, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from node_agent.web.admin_bodies import (
     AuthorityComparison,
     AuthorityStatus,
     CrlView,
+    CryptoTokenStatus,
     LocalCaller,
     ManagementCertificate,
     ManagementCertificateOrder,
@@ -106,6 +107,7 @@ __all__ = [
     "Credential",
     "CredentialKind",
     "CrlView",
+    "CryptoTokenStatus",
     "Download",
     "EnrollCall",
     "EnrollOrder",
@@ -240,6 +242,13 @@ class ManagementBackend(Protocol):
 
         Raises NotFound for an unknown publisher, Conflict for one of CRLs alone, Unavailable while
         the peer isn't reached.
+        """
+        ...
+
+    async def open_token(self, name: str, *, caller: LocalCaller) -> CryptoTokenStatus:
+        """Try to open a crypto token now, also after its PIN was refused.
+
+        Raises NotFound; TokenError saying why it stays closed.
         """
         ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.console_blocks import NOT_RUN, Command, blocks_of, matches
+from tests.support.judges import require_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,8 +119,9 @@ def test_every_command_of_a_page_works_and_prints_what_the_page_shows(
         command for block in blocks_of(page) if not block.reason for command in block.commands
     ]
     assert commands, f"{shown(page)} has no command that can be run"
-    if shutil.which("curl") is None and any("curl " in command.text for command in commands):
-        pytest.skip("curl is not installed")
+    for program, package in (("curl", "curl"), ("softhsm2-util", "softhsm2")):
+        if any(f"{program} " in command.text for command in commands):
+            require_program(program, package)
     if commands[0].text != "make demo":
         checkout.bring_up()
     printed = _run_all(checkout, page, commands)

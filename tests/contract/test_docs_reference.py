@@ -63,5 +63,5 @@ def test_every_page_below_docs_is_reached_from_the_readme() -> None:
 
 def test_start_up_file_reference_names_every_key() -> None:
     page = (ROOT / "docs/reference/node-configuration.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`([a-z_]+)`", page))
+    named = set(re.findall(r"`([a-z0-9_]+)`", page))
     assert {*NodeConfig.__struct_fields__, *ListenConfig.__struct_fields__} <= named

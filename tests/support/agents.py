@@ -35,7 +35,8 @@ class Topology:
     """ca1, ra1 and va1 below ``directory``; a context manager that starts, wires and stops them.
 
     ``store_url`` gives a node's store by its name (None: SQLite in its state directory);
-    ``settings`` are further keys of every start-up file, ``cpus`` pins nodes by name.
+    ``settings`` are further keys of every start-up file, ``cpus`` pins nodes by name. With
+    ``crypto_token`` (its specification) the issuing CA and the VA's signer have their keys there.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Topology:
         settings: Mapping[str, Any] | None = None,
         cpus: Mapping[str, str] | None = None,
         interpreter_options: Mapping[str, tuple[str, ...]] | None = None,
+        crypto_token: Mapping[str, Any] | None = None,
     ) -> None:
+        self._crypto_token = dict(crypto_token or {})
         self._cpus = dict(cpus or {})
         self._interpreter_options = dict(interpreter_options or {})
         self.token = secrets.token_hex(24)
@@ -134,10 +137,21 @@ class Topology:
             "interpreter_options": self._interpreter_options.get(agent.name, ()),
         }
 
+    def _more_tokens(self) -> list[dict[str, Any]]:
+        return [self._crypto_token] if self._crypto_token else []
+
+    def _key(self, kind: str) -> dict[str, Any]:
+        """Return where a key of the CA or the VA's signer is, if it isn't in the soft token."""
+        token = self._crypto_token
+        return {"crypto_token": token["name"], "key_kind": kind} if token else {}
+
     def _create_authorities(self) -> None:
         status = f"http://{self.va.listen['status']}"
         self.ca.admin.apply(
-            crypto_tokens=[{"name": "default"}, {"name": "offline", "activation": "on_demand"}],
+            crypto_tokens=[
+                *({"name": "default"}, {"name": "offline", "activation": "on_demand"}),
+                *self._more_tokens(),
+            ],
             authenticators=[{"name": "peer"}],
             certificate_profiles=[server_profile()],
             certification_authorities=[
@@ -157,6 +171,7 @@ class Topology:
                     "ocsp_urls": [f"{status}/ocsp"],
                     "issuer_urls": [f"{status}/ca/{AUTHORITY}.cer"],
                     "crl_urls": [f"{status}/crl/{AUTHORITY}.crl"],
+                    **self._key("ec-p384"),
                 },
             ],
         )
@@ -182,7 +197,10 @@ class Topology:
                 }
             ],
         )
-        self.va.admin.apply(crypto_tokens=[{"name": "default"}], authenticators=[{"name": "peer"}])
+        self.va.admin.apply(
+            crypto_tokens=[{"name": "default"}, *self._more_tokens()],
+            authenticators=[{"name": "peer"}],
+        )
 
     def _grant_roles(self) -> None:
         self.ra.admin.apply(
@@ -207,7 +225,9 @@ class Topology:
         )
 
     def _connect(self) -> None:
-        self.va.admin.apply(signers=[{"name": AUTHORITY, "authority": AUTHORITY}])
+        self.va.admin.apply(
+            signers=[{"name": AUTHORITY, "authority": AUTHORITY, **self._key("rsa-2048")}]
+        )
         self.ca.admin.apply(
             peer_connectors=[
                 {"name": agent.name, "address": agent.listen["peer"], "peer": agent.identity}

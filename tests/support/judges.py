@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
-__all__ = ["Nss", "require_program"]
+__all__ = ["Nss", "require_module", "require_program"]
 
 
 def require_program(name: str, package: str) -> str:
@@ -22,10 +24,24 @@ def require_program(name: str, package: str) -> str:
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if path is not None:
         return path
+    _lacking(name, package)
+
+
+def require_module(name: str, package: str) -> ModuleType:
+    """Return a Python module that not everybody has. Skip or fail without it, as above; a module
+    of tests may ask for it at its top.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        _lacking(name, package)
+
+
+def _lacking(name: str, package: str) -> NoReturn:
     reason = f"{name} is not installed: install the package '{package}'"
     if os.environ.get("PEERSYS_REQUIRE_PROGRAMS") == "1":
         pytest.fail(f"{reason} (PEERSYS_REQUIRE_PROGRAMS=1)")
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 class Nss:

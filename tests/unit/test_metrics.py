@@ -20,6 +20,7 @@ def filled() -> Metrics:
     metrics.set_publishers([("va1", 3, 1.5, True, 0)])
     metrics.set_links([("va1", "out", 2)])
     metrics.set_signers([("issuing", 1_900_000_000)])
+    metrics.set_crypto_tokens([("default", True), ("hsm", False)])
     return metrics
 
 
@@ -37,6 +38,7 @@ def test_what_was_set_is_shown() -> None:
         'peersys_publisher_lag_seconds{publisher="va1"} 1.5',
         'peersys_links{direction="out",peer="va1"} 2.0',
         'peersys_signer_not_after_seconds{signer="issuing"} 1.9e+09',
+        'peersys_crypto_token_usable{crypto_token="hsm"} 0.0',
         "peersys_healthy 1.0",
     ):
         assert expected in shown

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from node_agent.errors import NotFound, TokenError
-from node_agent.functions.tokens import Tokens, read_passphrase
+from node_agent.functions.tokens import Tokens, read_passphrase, read_pin
 from node_agent.objects import CryptoTokenSpec
 
 if TYPE_CHECKING:
@@ -130,3 +131,60 @@ def test_keys_of_another_node_are_taken_in_and_tried_until_they_open() -> None:
     for _ in range(2):
         with pytest.raises(TokenError):
             wrong.verify_new()
+
+
+HARD = CryptoTokenSpec(
+    name="hsm", kind="pkcs11", module="/m.so", token_label="t", pin_file="/nonexistent/pin"
+)
+
+
+def hard(path: Path, **changes: object) -> CryptoTokenSpec:
+    return msgspec.structs.replace(HARD, pin_file=str(path), **changes)
+
+
+def test_a_module_that_the_node_does_not_allow_is_named(tmp_path: Path) -> None:
+    tokens = Tokens(PASSPHRASE, (), node="ca1", modules=["/other.so"])
+    access = tokens.stage(hard(write(tmp_path / "pin", b"1234\n")))
+    assert access is not None
+    with pytest.raises(TokenError, match=r"/m\.so isn't among pkcs11_modules"):
+        access.open_task()
+
+
+def test_own_and_shared_keys_of_a_token_have_one_pin(tmp_path: Path) -> None:
+    spec = hard(write(tmp_path / "pin", b"1234\n"))
+    tokens = Tokens(PASSPHRASE, (), node="ca1", modules=["/m.so"])
+    tokens.configure([spec])
+    assert tokens.own("hsm").access is tokens.shared("hsm").access is tokens.access("hsm")
+    assert "1234" not in repr(tokens.own("hsm").access.open_task())
+    before = tokens.access("hsm")
+    tokens.configure([spec])
+    assert tokens.access("hsm") is before
+    tokens.configure([msgspec.structs.replace(spec, token_label="u")])
+    assert tokens.access("hsm") is not before
+
+
+def test_a_plan_that_failed_leaves_no_token(tmp_path: Path) -> None:
+    tokens = Tokens(PASSPHRASE, (), node="ca1", modules=["/m.so"])
+    tokens.configure([CryptoTokenSpec(name="default")])
+    first = tokens.stage(hard(tmp_path / "pin"))
+    tokens.unstage()
+    with pytest.raises(NotFound):
+        tokens.own("hsm")
+    assert tokens.stage(hard(tmp_path / "pin")) is not first
+
+
+@pytest.mark.parametrize(("content", "mode"), [(b"\xff\xfe", 0o600), (b"1234", 0o644)])
+def test_a_pin_that_can_not_be_used_is_not_told(tmp_path: Path, content: bytes, mode: int) -> None:
+    with pytest.raises(TokenError, match="crypto token 'hsm'") as caught:
+        read_pin(hard(write(tmp_path / "pin", content, mode)))
+    assert "1234" not in str(caught.value)
+
+
+def test_a_pin_may_be_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = msgspec.structs.replace(HARD, pin_file=None, pin_credential="pkcs11_pin")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(TokenError, match="passed no credential pkcs11_pin"):
+        read_pin(spec)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    write(tmp_path / "pkcs11_pin", b"2468\n", 0o440)
+    assert read_pin(spec) == "2468"

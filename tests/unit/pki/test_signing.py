@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
 from pathlib import Path
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from node_agent.errors import ConfigError, Conflict, TokenError, Unavailable
@@ -188,6 +190,23 @@ def test_dead_worker_is_replaced(logs):
             assert pids(pool) != [first]
 
     run(scenario(), timeout_seconds=40)
+    assert "signing_worker_died" in [entry["event"] for entry in logs]
+
+
+def test_worker_that_died_idle_is_replaced_under_uvloop(logs):
+    async def scenario():
+        key = token_with("rsa-2048").key("ca")
+        async with SigningPool(1) as pool:
+            await pool.sign(key, b"message")
+            (worker,) = pool._lanes[""].idle
+            worker.process.kill()
+            await worker.process.wait()
+            with contextlib.suppress(OSError):
+                await worker.process.stdin.wait_closed()
+            assert keys.verify(key.spki, await pool.sign(key, b"again"), b"again")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(scenario(), 40))
     assert "signing_worker_died" in [entry["event"] for entry in logs]
 
 

@@ -21,6 +21,7 @@ from node_agent.web.backends import (
     CertificateFilter,
     CertificateInfo,
     CrlView,
+    CryptoTokenStatus,
     LocalCaller,
     ManagementCertificate,
     ManagementCertificateOrder,
@@ -183,6 +184,10 @@ class MemoryManagement:
         return PublisherVerification(
             publisher=name, peer=NODE, authorities=(found,), seconds=0.1, at=1
         )
+
+    async def open_token(self, name: str, *, caller: LocalCaller) -> CryptoTokenStatus:
+        self.callers.append(caller)
+        return CryptoTokenStatus(name=name, kind="pkcs11", state="open", keys=1, last_error=None)
 
     async def recover(self, order: RecoveryOrder, *, caller: LocalCaller) -> RecoveryReport:
         found = RecoveredAuthority(

@@ -51,7 +51,8 @@ class ActionModule(HostAction):
         return all(arguments.get(name) for name in _NEEDED)
 
     def _start(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
-        wheelhouse = Wheelhouse(arguments["wheelhouse"], AgentSource(arguments["source"]))
+        source = AgentSource(arguments["source"], arguments.get("extras") or ())
+        wheelhouse = Wheelhouse(arguments["wheelhouse"], source)
         known = {tag: release.version for tag, release in wheelhouse.known().items()}
         result = self._run(arguments, variables, {"versions": known})
         wanted = result.get("archive_wanted")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from textwrap import indent
 
+from ansible_collections.peersys.pki.plugins.doc_fragments._crypto_token import CRYPTO_TOKENS
+
 # One text per kind: the object's own module shows it as its options, the module peersys.pki.node
 # as the suboptions of the kind's list. Keep in sync with module_utils/_specifications.py.
 
@@ -42,25 +44,6 @@ rules:
       type: str
       choices: [allow, deny]
       default: allow
-"""
-
-_CRYPTO_TOKENS = r"""
-name:
-  description: Name of the crypto token.
-  type: str
-  required: true
-kind:
-  description: Where the keys live. V(soft) keeps them encrypted in the node's store.
-  type: str
-  choices: [soft]
-  default: soft
-activation:
-  description:
-    - V(automatic) keys stay open while the agent runs.
-    - V(on_demand) keys are decrypted for one operation and dropped again.
-  type: str
-  choices: [automatic, on_demand]
-  default: automatic
 """
 
 _AUTHENTICATORS = (
@@ -558,7 +541,7 @@ class ModuleDocFragment:
 
     # The annotations keep ansible-test's yamllint away: it reads only plain texts from the source.
 
-    CRYPTO_TOKEN: str = _as_options(_CRYPTO_TOKENS)
+    CRYPTO_TOKEN: str = _as_options(CRYPTO_TOKENS)
     AUTHENTICATOR: str = _as_options(_AUTHENTICATORS)
     MANAGEMENT_CA: str = _as_options(_MANAGEMENT_CA)
     CERTIFICATION_AUTHORITY: str = _as_options(_CERTIFICATION_AUTHORITIES)
@@ -572,7 +555,7 @@ class ModuleDocFragment:
 
     NODE: str = "options:\n" + "".join(
         (
-            _as_list("crypto_tokens", "Where keys live.", _CRYPTO_TOKENS),
+            _as_list("crypto_tokens", "Where keys live.", CRYPTO_TOKENS),
             _as_list("authenticators", "The node's TLS identities.", _AUTHENTICATORS),
             _as_list(
                 "certificate_profiles", "What certificates may contain.", _CERTIFICATE_PROFILES

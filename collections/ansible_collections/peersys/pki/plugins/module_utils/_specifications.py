@@ -89,8 +89,15 @@ _RULES = _entries(
 CRYPTO_TOKEN = ArgumentSpec(
     {
         **_NAME,
-        "kind": _text("soft", choices=["soft"]),
+        "kind": _text("soft", choices=["soft", "pkcs11"]),
         "activation": _text("automatic", choices=["automatic", "on_demand"]),
+        "module": _text(),
+        "token_label": _text(no_log=False),
+        "token_serial": _text(no_log=False),
+        "slot": _number(),
+        # Where the PIN is, not the PIN.
+        "pin_file": _text(no_log=False),
+        "pin_credential": _text(no_log=False),
     }
 )
 AUTHENTICATOR = ArgumentSpec(

@@ -30,6 +30,14 @@ EXAMPLES = r"""
   peersys.pki.crypto_token:
     name: offline
     activation: on_demand
+
+- name: Have the CA's keys made and used in a hardware security module
+  peersys.pki.crypto_token:
+    name: hsm
+    kind: pkcs11
+    module: /usr/lib/softhsm/libsofthsm2.so
+    token_label: peersys
+    pin_credential: pkcs11_pin
 """
 
 RETURN = r"""
@@ -44,7 +52,9 @@ object:
       type: dict
       sample: {name: offline, kind: soft, activation: on_demand}
     state:
-      description: The labels of the keys in the token.
+      description:
+        - The labels of the keys in the token.
+        - With a token of kind V(pkcs11) also its state, V(open) when it can be used, and why it can't be.
       returned: always
       type: dict
 """

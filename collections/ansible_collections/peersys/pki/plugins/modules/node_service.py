@@ -114,6 +114,11 @@ options:
   wheelhouse:
     description: Directory on the controller where wheels and releases are kept. Required when O(state=started).
     type: path
+  extras:
+    description: Optional parts of the agent to bring along, V(pkcs11) for keys in hardware.
+    type: list
+    elements: str
+    default: []
   release:
     description: Set by the action plugin. The known releases by target, the controller's time, and where the archive was brought to.
     type: dict
@@ -226,6 +231,7 @@ def argument_spec() -> dict[str, t.Any]:
         "clock_tolerance_seconds": {"type": "float", "default": 300.0},
         "source": {"type": "path"},
         "wheelhouse": {"type": "path"},
+        "extras": {"type": "list", "elements": "str", "default": []},
         "release": {"type": "dict", "default": {}},
     }
 

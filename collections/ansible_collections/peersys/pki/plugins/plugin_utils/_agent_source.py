@@ -23,9 +23,12 @@ class SourceError(Exception):
 
 
 class AgentSource:
-    """A directory with a ``pyproject.toml`` and the packages that it lists."""
+    """A directory with a ``pyproject.toml`` and the packages that it lists. ``extras`` are optional
+    parts of the agent that are wanted, too.
+    """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, extras: t.Sequence[str] = ()) -> None:
+        self._extras = sorted(set(extras))
         self._directory = pathlib.Path(directory)
         try:
             description = tomllib.loads((self._directory / _DESCRIPTION).read_text("utf-8"))
@@ -36,11 +39,19 @@ class AgentSource:
                 f"{directory} holds no source of the agent ({_DESCRIPTION}: {error}). "
                 "Remedy: set node_source to a checkout of Peersys"
             ) from error
+        known = self._project.get("optional-dependencies", {})
+        unknown = [extra for extra in self._extras if extra not in known]
+        if unknown:
+            raise SourceError(
+                f"the agent in {directory} has no extra {unknown[0]!r}. Remedy: give node_extras "
+                f"some of {', '.join(sorted(known))}"
+            )
+        self._optional = [need for extra in self._extras for need in known[extra]]
 
     @property
     def dependencies(self) -> list[str]:
         """What the agent needs, as requirements."""
-        return sorted(self._project["dependencies"])
+        return sorted([*self._project["dependencies"], *self._optional])
 
     @property
     def digest(self) -> str:
@@ -49,6 +60,8 @@ class AgentSource:
         for path in self._files():
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             whole.update(f"{content}  {path.relative_to(self._directory)}\n".encode())
+        for extra in self._extras:
+            whole.update(f"extra  {extra}\n".encode())
         return whole.hexdigest()
 
     def copy_to(self, directory: pathlib.Path) -> None:

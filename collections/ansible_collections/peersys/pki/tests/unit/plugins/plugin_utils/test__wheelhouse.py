@@ -175,6 +175,18 @@ def test_failing_pip_is_explained_with_a_remedy(monkeypatch):
         _wheelhouse._pip("frobnicate")
 
 
+def test_extra_of_the_agent_is_brought_only_when_asked(source):
+    project = source / "pyproject.toml"
+    text = project.read_text("utf-8")
+    project.write_text(f'{text}\n[project.optional-dependencies]\nhsm = ["driver"]\n', "utf-8")
+    plain, more = AgentSource(str(source)), AgentSource(str(source), ["hsm"])
+    assert more.dependencies == sorted([*plain.dependencies, "driver"])
+    assert "driver" not in plain.dependencies
+    assert more.digest != plain.digest
+    with pytest.raises(SourceError, match=r"no extra 'tpm'. Remedy: give node_extras some of hsm"):
+        AgentSource(str(source), ["tpm"])
+
+
 def test_left_overs_of_python_are_no_source(source):
     before = AgentSource(str(source)).digest
     (source / "sample/__pycache__").mkdir()
