@@ -403,11 +403,9 @@ _CRYPTO_TOKEN = Group(
         Command(
             name="open",
             summary="have a PKCS #11 token opened now",
-            description="A token whose PIN was refused isn't tried again by itself: tokens lock "
-            "after a few wrong ones. Put the right PIN in its file, then run this.",
+            description="A token whose PIN was refused isn't tried again before this is run.",
             handler="crypto_tokens:open_one",
             arguments=_name,
-            examples=("peersys crypto-token open hsm",),
         ),
     ),
 )
