@@ -28,10 +28,10 @@ activation:
   choices: [automatic, on_demand]
   default: automatic
 module:
-  description: Absolute path of the module for O(kind=pkcs11), one that C(pkcs11_modules) of the start-up file allows.
+  description: Absolute path of the module for C(kind=pkcs11), one that C(pkcs11_modules) of the start-up file allows.
   type: str
 token_label:
-  description: The token with this label. One of this, O(token_serial) and O(slot) is needed with O(kind=pkcs11).
+  description: The token with this label. One of this, C(token_serial) and C(slot) is needed with C(kind=pkcs11).
   type: str
 token_serial:
   description: The token with this serial number.
@@ -43,6 +43,6 @@ pin_file:
   description: Absolute path of a file on the node's host with the token's PIN, readable by the agent's user only.
   type: str
 pin_credential:
-  description: Name of a systemd credential that holds the PIN. This or O(pin_file) is needed with O(kind=pkcs11).
+  description: Name of a systemd credential that holds the PIN. This or C(pin_file) is needed with C(kind=pkcs11).
   type: str
 """
