@@ -175,6 +175,7 @@ def decode_frame(body: bytes | memoryview) -> Frame:
     Raises RemoteProtocolError with code PROTOCOL on anything else.
     """
     try:
-        return _decode(body)  # type: ignore[no-any-return]
+        frame: Frame = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a frame: {error}", code=Code.PROTOCOL) from error
+    return frame
