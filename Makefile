@@ -22,14 +22,14 @@ DEV := .venv/.installed-dev
 PYTHON_FILES := node_agent tests tools benchmarks collections
 
 .PHONY: help venv demo demo-down hosts hosts-down acceptance test lint types \
-	unit fuzz sanity bench bench-deploy docs clean
+	unit fuzz sanity bench bench-deploy docs constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 venv: $(DEV) ## make .venv with everything that demo, tests and development need
 
-.venv/.installed-%: pyproject.toml tools/make_venv.sh
+.venv/.installed-%: pyproject.toml constraints.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $*
 
 demo: $(DEMO) ## start a CA, an RA and a VA on this machine, enrol, check, revoke, show it all
@@ -99,6 +99,14 @@ bench-deploy: hosts-needs $(DEV) ## time deployments to 4, 8 and 16 such hosts
 docs: $(DEV) ## make the generated pages below docs/reference again
 	python tools/draw_cli_reference.py
 	python tools/draw_states.py
+
+# In an environment of its own: nothing that was installed by hand gets in.
+constraints: ## pin the newest fitting versions of all that is needed, in constraints.txt
+	rm -rf build/newest && python3 -m venv build/newest
+	build/newest/bin/python -m pip install --quiet --disable-pip-version-check ".[controller,dev,bench]"
+	{ sed -n '/^#/p' constraints.txt; \
+	  build/newest/bin/python -m pip freeze --disable-pip-version-check --exclude peersys; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
 
 clean: ## remove the environment and every cache (the demo must be down)
 	@test ! -e .local || { echo "The demo is there still: run 'make demo-down' first." >&2; exit 1; }

@@ -2,6 +2,7 @@
 # Make or refresh .venv.  usage: make_venv.sh demo|dev|bench
 #   demo  what `make demo` needs      dev  that, and all tools and tests
 #   bench  all that, and what the benchmarks measure beside the agent
+# Versions are those of constraints.txt, so that what was tested is what is installed.
 # Says what is missing on this machine instead of failing in the middle.
 set -eu
 
@@ -58,7 +59,8 @@ esac
 echo "Installing Peersys and what it needs ($kind) into .venv; the log is $log"
 start=$(date +%s)
 # pip's own lines, shortened to what moves; the whole text goes to the log.
-{ .venv/bin/python -m pip install --disable-pip-version-check --no-input -e ".[$extras]" 2>&1 &&
+{ .venv/bin/python -m pip install --disable-pip-version-check --no-input -c constraints.txt \
+    -e ".[$extras]" 2>&1 &&
     echo "peersys-install-done"; } | tee "$log" |
     sed -n -u -e 's/^Collecting \([^ (]*\).*/  getting \1/p' \
         -e 's/^Installing collected packages:.*/  installing .../p' -e '/^ERROR/p'

@@ -15,7 +15,8 @@ import tomllib
 import typing as t
 
 _DESCRIPTION = "pyproject.toml"
-_BESIDE = (_DESCRIPTION, "LICENSE")
+_CONSTRAINTS = "constraints.txt"
+_BESIDE = (_DESCRIPTION, _CONSTRAINTS, "LICENSE")
 
 
 class SourceError(Exception):
@@ -52,6 +53,12 @@ class AgentSource:
     def dependencies(self) -> list[str]:
         """What the agent needs, as requirements."""
         return sorted([*self._project["dependencies"], *self._optional])
+
+    @property
+    def constraints(self) -> pathlib.Path | None:
+        """The file with the versions that the agent was tested with, if the source has one."""
+        path = self._directory / _CONSTRAINTS
+        return path if path.is_file() else None
 
     @property
     def digest(self) -> str:

@@ -117,14 +117,15 @@ class Wheelhouse:
         return release
 
     def _dependencies(self, target: Target) -> pathlib.Path:
-        wanted = self._source.dependencies
+        wanted, constraints = self._source.dependencies, self._source.constraints
+        pinned = "" if constraints is None else constraints.read_text("utf-8")
         kept = self._directory / "dependencies"
-        directory = kept / f"{target.tag}-{_digest(_EDITION, target.tag, *wanted)}"
+        directory = kept / f"{target.tag}-{_digest(_EDITION, target.tag, pinned, *wanted)}"
         if not directory.is_dir():
             kept.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".getting-", dir=kept) as temporary:
                 wheels = pathlib.Path(temporary) / "wheels"
-                _download(wanted, target, wheels)
+                _download(wanted, constraints, target, wheels)
                 wheels.rename(directory)
         return directory
 
@@ -140,10 +141,16 @@ class Wheelhouse:
             shutil.rmtree(old)
 
 
-def _download(wanted: t.Sequence[str], target: Target, wheels: pathlib.Path) -> None:
+def _download(
+    wanted: t.Sequence[str],
+    constraints: pathlib.Path | None,
+    target: Target,
+    wheels: pathlib.Path,
+) -> None:
     asked = list(wanted)
+    pinned = [] if constraints is None else [f"--constraint={constraints}"]
     for _round in range(_MOST_ROUNDS):
-        _pip("download", "--dest", str(wheels), *target.pip_options(), *asked)
+        _pip("download", "--dest", str(wheels), *pinned, *target.pip_options(), *asked)
         missing = missing_requirements(wheels.glob("*.whl"), wanted, target)
         if not missing:
             return

@@ -60,12 +60,14 @@ class Pip:
 
     def __init__(self):
         self.commands = []
+        self.pins = []
         self.requires = {"needed": ['older; python_version < "3.12"'], "other": [], "older": []}
 
     def __call__(self, command, *arguments):
         self.commands.append(command)
         values = [one for one in arguments if not one.startswith("--")]
         if command == "download":
+            self.pins.append([one for one in arguments if one.startswith("--constraint=")])
             for requirement in values[1:]:
                 name = requirement.partition(">")[0]
                 if name not in self.requires:
@@ -127,6 +129,16 @@ def test_changed_source_is_built_with_the_wheels_that_are_there(house, pip, sour
     house().release(OLD, lambda text: None)
     assert pip.commands == ["wheel", "install"]
     assert pathlib.Path(first.archive).exists()
+
+
+def test_wheels_are_those_that_were_tested(house, pip, source):
+    house().release(NEW, lambda text: None)
+    pins = source / "constraints.txt"
+    pins.write_text("needed==1.0\n")
+    house().release(NEW, lambda text: None)
+    pins.write_text("needed==2.0\n")
+    house().release(NEW, lambda text: None)
+    assert pip.pins == [[], [f"--constraint={pins}"], [f"--constraint={pins}"]]
 
 
 def test_same_wheels_make_the_same_release_elsewhere(house, pip, source, tmp_path):
