@@ -52,6 +52,7 @@ def _up() -> int:
         print(f"{changed} tasks changed something; {seconds:.0f} s altogether.")
     else:
         print(f"Nothing changed: every node already was as {INVENTORY} says. {seconds:.0f} s.")
+        print("Only the trial above enrolled, checked and revoked a certificate of its own again.")
     _next_steps()
     return status
 
@@ -71,6 +72,7 @@ def _down() -> int:
         left = ", ".join(sorted(path.name for path in LOCAL.iterdir()))
         sys.exit(f"{_shown(LOCAL)} isn't empty: the demo didn't make {left}, so it stays")
     print(f"Every process of the demo is stopped and {_shown(LOCAL)} is gone.")
+    print("The environment in .venv stays for the next time; 'make clean' removes it.")
     return 0
 
 
