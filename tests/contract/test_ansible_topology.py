@@ -184,9 +184,11 @@ def template_of(granted: set[str]) -> tuple[str, dict[str, list[str]]] | None:
             return None
         return "publisher", {**authorities, "publishes": publishes}
     if "/peer/relay" in granted:
-        return "proxy", asks
+        # A VA that passes on what the VAs behind it ask is both, and no template.
+        return None if named(granted, "signer") else ("proxy", asks)
     if named(granted, "signer"):
-        return "validation_authority", authorities
+        # The link of a VA behind a VA ends there.
+        return ("validation_authority", authorities) if "/peer/incoming" in granted else None
     return ("registration_authority" if "/peer/incoming" in granted else "tenant"), asks
 
 
