@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +122,25 @@ def test_each_option_is_used_or_set_somewhere(role: str) -> None:
         for name in options_of(role, entry):
             # A key at the beginning of a line is the default itself.
             assert re.search(rf"(?<!\w)(?<!^){name}(?!\w)", text, re.M), f"{role}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("role", "name"), [("node", "node_command"), ("isolation", "isolation_command")]
+)
+def test_program_is_where_the_agent_is_installed(role: str, name: str) -> None:
+    given = {**read_yaml(ROLES / role / "defaults/main.yml"), "node_install_directory": "/srv/p"}
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).parent / "ansible", "-i", "localhost,", "localhost"),
+            *("-m", "ansible.builtin.debug", "-a", f"var={name}", "-e", json.dumps(given)),
+        ],
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = yaml.safe_load(done.stdout.partition("=>")[2])
+    assert told[name] == ["/srv/p/bin/peersys"]
 
 
 def test_whatever_is_called_from_outside_is_an_entry_point() -> None:
