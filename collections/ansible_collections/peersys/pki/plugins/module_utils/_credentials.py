@@ -32,7 +32,7 @@ class CredentialStore:
 
     def differing(self, wanted: t.Mapping[str, str]) -> t.List[str]:
         """Return the names whose secret isn't stored as wanted, or no longer wanted."""
-        changed = [name for name, secret in wanted.items() if self._stored(name) != secret]
+        changed = [name for name, secret in wanted.items() if self.stored(name) != secret]
         return sorted([*changed, *self._unwanted(wanted)])
 
     def write(self, wanted: t.Mapping[str, str], names: t.Sequence[str]) -> None:
@@ -46,11 +46,7 @@ class CredentialStore:
         for name in self._unwanted(wanted):
             os.unlink(self._path(name))
 
-    def _unwanted(self, wanted: t.Mapping[str, str]) -> t.List[str]:
-        there = os.listdir(self._directory) if os.path.isdir(self._directory) else []
-        return [name for name in there if name not in wanted]
-
-    def _stored(self, name: str) -> t.Optional[str]:
+    def stored(self, name: str) -> t.Optional[str]:
         """Return the stored secret, None when there is none that this host can decrypt."""
         path = self._path(name)
         if not os.path.isfile(path):
@@ -59,6 +55,10 @@ class CredentialStore:
             return run_command(_PROGRAM, "decrypt", f"--name={name}", path, "-", remedy=_REMEDY)
         except CommandError:
             return None
+
+    def _unwanted(self, wanted: t.Mapping[str, str]) -> t.List[str]:
+        there = os.listdir(self._directory) if os.path.isdir(self._directory) else []
+        return [name for name in there if name not in wanted]
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)

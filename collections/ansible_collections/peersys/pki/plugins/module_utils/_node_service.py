@@ -23,10 +23,13 @@ from ansible_collections.peersys.pki.plugins.module_utils import _service
 from ansible_collections.peersys.pki.plugins.module_utils._claim import CLAIM_PATH, Claim
 from ansible_collections.peersys.pki.plugins.module_utils._credentials import CredentialStore
 from ansible_collections.peersys.pki.plugins.module_utils._file_set import WantedFile
+from ansible_collections.peersys.pki.plugins.module_utils._host import HostError
 from ansible_collections.peersys.pki.plugins.module_utils._version_tree import Archive, VersionTree
 
 _NOT_MADE = "not made yet"
 _HIDDEN = "(hidden)\n"
+# What keys are encrypted with: the agent doesn't start with another one than they were made with.
+_KEY_SECRETS = ("passphrase", "shared_passphrase")
 
 Result = t.Dict[str, t.Any]
 
@@ -92,7 +95,26 @@ class NodeService:
             checks.check_clock(float(release["controller_seconds"]), tolerance)
         checks.check_addresses(self._params["listen_hosts"])
         checks.check_group(self._params["admin_group"])
+        self._check_key_secrets()
         return target
+
+    def _check_key_secrets(self) -> None:
+        """Raise HostError for a passphrase that would take a node that has keys down."""
+        if not os.path.exists(self._params["directories"][0]):
+            return
+        unproven = self._unproven()
+        for name in _KEY_SECRETS:
+            stored = None if name in unproven else self._credentials.stored(name)
+            if stored is not None and stored != self._secrets.get(name):
+                raise _other_secret(name, self._params)
+
+    def _unproven(self) -> t.Set[str]:
+        """Return the credentials that the service hasn't started with since they were stored."""
+        try:
+            with open(self._pending, encoding="utf-8") as file:
+                return set(file.read().split())
+        except FileNotFoundError:
+            return set()
 
     def _install(self, version: t.Optional[str], *, whole: bool) -> None:
         before = self._tree.current()
@@ -138,7 +160,7 @@ class NodeService:
                 file.write()
         differing = self._credentials.differing(self._secrets)
         if differing and not self._dry_run:
-            self._begin()
+            self._begin(differing)
             self._credentials.write(self._secrets, differing)
         self._diff += [_hidden(self._config_directory, name) for name in differing]
         if differing_files or differing:
@@ -182,13 +204,16 @@ class NodeService:
         paths = (os.path.join(directory, name) for name in names)
         return [path for path in paths if path != CLAIM_PATH]
 
-    def _begin(self) -> None:
-        """Claim the host and mark that a restart is due, before the first change."""
+    def _begin(self, credentials: t.Iterable[str] = ()) -> None:
+        """Claim the host and mark that a restart is due, before the first change.
+
+        ``credentials`` will be stored: the mark names them, until the service has started with them.
+        """
         self._claim.make()
         with contextlib.suppress(FileExistsError):
             os.makedirs(self._config_directory, mode=0o755)
-        with open(self._pending, "w", encoding="utf-8"):
-            pass
+        with open(self._pending, "a", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in credentials)
 
     def _step(self, name: str) -> None:
         self._steps.append(name)
@@ -205,6 +230,17 @@ def _tag(target: t.Mapping[str, str]) -> str:
     """Return the target's name; keep in sync with ``Target.tag`` of the controller."""
     python = target["python"].replace(".", "")
     return f"cp{python}-{target['machine']}-glibc{target['glibc']}"
+
+
+def _other_secret(name: str, params: t.Mapping[str, t.Any]) -> HostError:
+    option = f"node_{name}"
+    return HostError(
+        f"node {params['name']} of {params['trust_domain']} runs on this host with another {option}, "
+        f"which its keys are encrypted with: it wouldn't start with this one ({params['directories'][0]})",
+        f"give the {option} that the node was set up with; if the host belongs to another copy of this "
+        "inventory, correct its address in topology.yml; if the node is to go with all its keys, run "
+        "decommission.yml first",
+    )
 
 
 def _delete(path: str) -> None:

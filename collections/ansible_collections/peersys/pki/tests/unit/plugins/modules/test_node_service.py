@@ -169,6 +169,59 @@ def test_credential_that_is_no_longer_wanted_is_removed(host, arguments, run_mod
     assert os.listdir(tmp_path / "etc/credentials") == ["passphrase"]
 
 
+@pytest.mark.parametrize("name", ["passphrase", "shared_passphrase"])
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_other_passphrase_than_the_keys_have_is_refused_before_anything_is_changed(
+    host, arguments, run_module, tmp_path, name, check_mode
+):
+    arguments["credentials"] = [{"name": name, "content": SECRET}]
+    run_module("node_service", **arguments)
+    (tmp_path / "state").mkdir()
+    arguments["credentials"][0]["content"] = "that of another inventory"
+    arguments["config_content"] = "name: ca1\nworkers: 2\n"
+    host.commands.clear()
+    result = run_module("node_service", check_mode=check_mode, **arguments)
+    assert result["failed"]
+    assert (
+        f"node ca1 of pki.example.org runs on this host with another node_{name}" in result["msg"]
+    )
+    assert "Remedy: give the node_" in result["msg"]
+    assert (tmp_path / "etc/node.yaml").read_text() == "name: ca1\n"
+    assert not (tmp_path / "etc/.restart-pending").exists()
+    assert {command[:2] for command in host.commands} == {("systemd-creds", "decrypt")}
+    for secret in (SECRET, "that of another inventory"):
+        assert secret not in str(result)
+
+
+def test_shared_passphrase_that_keys_need_is_not_taken_away(host, arguments, run_module, tmp_path):
+    arguments["credentials"].append({"name": "shared_passphrase", "content": SECRET})
+    run_module("node_service", **arguments)
+    (tmp_path / "state").mkdir()
+    arguments["credentials"].pop()
+    assert "another node_shared_passphrase" in run_module("node_service", **arguments)["msg"]
+
+
+def test_passphrase_that_the_agent_never_started_with_can_be_corrected(
+    host, arguments, run_module, tmp_path
+):
+    (tmp_path / "state").mkdir()
+    host.log = "the passphrase does not open the key"
+    assert run_module("node_service", **arguments)["failed"]
+    arguments["credentials"][0]["content"] = "the one that the keys were made with"
+    host.log = ""
+    assert run_module("node_service", **arguments)["steps"] == ["configure", "restart"]
+
+
+def test_passphrase_stays_proven_when_a_later_run_is_cut_off(host, arguments, run_module, tmp_path):
+    run_module("node_service", **arguments)
+    (tmp_path / "state").mkdir()
+    host.log = "port is taken"
+    changed = {**arguments, "config_content": "name: ca1\nworkers: 2\n"}
+    assert run_module("node_service", **changed)["failed"]
+    changed["credentials"] = [{"name": "passphrase", "content": "that of another inventory"}]
+    assert "another node_passphrase" in run_module("node_service", **changed)["msg"]
+
+
 def test_run_that_was_cut_off_before_the_restart_is_made_up_for(host, arguments, run_module):
     host.log = "store is locked"
     failed = run_module("node_service", **arguments)
