@@ -91,6 +91,10 @@ class Firewall:
         """Return whether the next boot brings the wanted table."""
         return all(file.is_written() for file in self._files) and self._service.is_as_wanted()
 
+    def is_on_trial(self) -> bool:
+        """Return whether a table was tried out, and neither kept nor replaced since."""
+        return os.path.exists(_BEFORE_PATH)
+
     def try_out(self, seconds: int) -> None:
         """Load the wanted table for so long; ``keep`` makes it last."""
         end_trial()

@@ -203,19 +203,24 @@ def isolated(params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any
 
 
 def load(wanted: str, params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any]:
-    """Load the table if the kernel holds another one. The next call confirms it."""
+    """Load the table if the kernel holds another one. The next call confirms it.
+
+    So it does where an earlier run loaded it and was cut off: only a new connection proves that the
+    controller gets in.
+    """
     firewall = Firewall(wanted)
     difference = firewall.difference()
     persistent = firewall.is_persistent()
     if params["confirm"] and difference is not None:
         raise HostError("the trial of the new table ended too early", "raise trial_seconds")
-    trial = difference is not None and not dry_run
-    if trial:
+    is_new = difference is not None
+    trial = not dry_run and (is_new or (firewall.is_on_trial() and not params["confirm"]))
+    if trial and is_new:
         firewall.try_out(params["trial_seconds"])
-    elif not dry_run and (params["confirm"] or not persistent):
+    elif not (trial or dry_run) and (params["confirm"] or not persistent):
         firewall.keep()
     return {
-        "changed": difference is not None or not persistent,
+        "changed": is_new or not persistent,
         "diff": [difference] if difference else [],
         "on_trial": trial,
     }

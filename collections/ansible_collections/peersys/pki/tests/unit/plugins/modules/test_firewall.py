@@ -90,6 +90,34 @@ def test_check_try_confirm_check_run(kernel, run_module, tmp_path):
     assert len(kernel.loaded) == 1
 
 
+def test_trial_of_a_run_that_was_cut_off_is_confirmed_over_a_new_connection(
+    kernel, run_module, tmp_path
+):
+    run_module("firewall", rules=RULES)
+    timer = kernel.timer
+    foreseen = run_module("firewall", check_mode=True, rules=RULES)
+    assert (foreseen["changed"], foreseen["on_trial"]) == (True, False)
+    again = run_module("firewall", rules=RULES)
+    assert (again["changed"], again["on_trial"], again["diff"]) == (True, True, [])
+    assert (kernel.timer, kernel.enabled, len(kernel.loaded)) == (timer, False, 1)
+    assert not (tmp_path / "rules.nft").exists()
+    assert not run_module("firewall", rules=RULES, confirm=True)["on_trial"]
+    assert (kernel.timer, kernel.enabled) == (None, True)
+    assert not run_module("firewall", rules=RULES)["changed"]
+
+
+def test_trial_of_what_the_file_holds_is_confirmed_too(kernel, run_module, tmp_path):
+    """The kernel's table was changed by hand, and the run that put it right was cut off."""
+    run_module("firewall", rules=RULES)
+    run_module("firewall", rules=RULES, confirm=True)
+    kernel.table += "tcp dport 23 accept\n"
+    run_module("firewall", rules=RULES)
+    assert run_module("firewall", rules=RULES)["on_trial"]
+    run_module("firewall", rules=RULES, confirm=True)
+    assert kernel.timer is None
+    assert not run_module("firewall", rules=RULES)["on_trial"]
+
+
 def test_trial_goes_back_to_the_table_before(kernel, run_module, tmp_path):
     run_module("firewall", rules=RULES)
     run_module("firewall", rules=RULES, confirm=True)
