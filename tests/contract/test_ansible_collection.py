@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from ansible_collections.peersys.pki.plugins.plugin_utils import (
 )
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
+
+from tests.support.judges import require_program
 
 REPOSITORY = Path(__file__).parents[2]
 COLLECTION = REPOSITORY / "collections/ansible_collections/peersys/pki"
@@ -53,6 +58,43 @@ def test_each_module_is_in_the_action_group_or_excluded_with_a_reason() -> None:
     assert modules.keys() <= group | NOT_IN_GROUP.keys()
     for name in modules.keys() - group:
         assert "action_group:\n    support: none\n    membership: []" in modules[name], name
+
+
+def test_each_module_has_an_action_plugin_that_says_why_it_cannot_run() -> None:
+    modules = {path.stem for path in (COLLECTION / "plugins/modules").glob("*.py")}
+    own = {path.stem for path in (COLLECTION / "plugins/action").glob("*.py")}
+    assert "HostAction" in (COLLECTION / "plugins/action/node.py").read_text(encoding="utf-8")
+    routed = read_yaml(COLLECTION / "meta/runtime.yml")["plugin_routing"]["modules"]
+    assert routed == {name: {"action_plugin": "peersys.pki.node"} for name in modules - own}
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("node_info", {"admin_socket": "/run/peersys/admin.sock"}),
+        ("port_probe", {"source": "ra1", "probes": []}),
+        ("postgresql_server", {"address": "192.0.2.21", "clients": [], "password": "x"}),
+    ],
+)
+def test_host_that_is_gone_is_named_with_a_remedy(module: str, arguments: dict[str, Any]) -> None:
+    require_program("ssh", "openssh-client")
+    reached = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).parent / "ansible", "-i", "ra1,", "ra1"),
+            *("-m", f"peersys.pki.{module}", "-a", json.dumps(arguments)),
+            *("-e", json.dumps(reached)),
+        ],
+        cwd=REPOSITORY,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "ra1 | UNREACHABLE! =>" in done.stdout
+    said = yaml.safe_load(done.stdout.partition("UNREACHABLE! =>")[2])["msg"]
+    assert "ra1 can't be reached at 127.0.0.1" in said
+    assert "Remedy: see that it runs" in said
 
 
 def test_no_package_marker_below_collections() -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import glob
 import ipaddress
 import os
@@ -17,6 +18,7 @@ import shutil
 import typing as t
 
 from ansible_collections.peersys.pki.plugins.module_utils._file_set import WantedFile
+from ansible_collections.peersys.pki.plugins.module_utils._host import HostError
 from ansible_collections.peersys.pki.plugins.module_utils._scram import (
     is_verifier_of,
     make_verifier,
@@ -26,6 +28,7 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 _OWNER = "postgres"
 _CERTIFICATE_DAYS = 3650
 _RENEW_SECONDS = 30 * 86400
+_FULL = os.strerror(errno.ENOSPC)
 _HEADER = "# Written by Ansible (peersys.pki.postgresql_server); changes made here are lost.\n"
 _DROP_IN = f"""{_HEADER}[Unit]
 Wants=network-online.target
@@ -40,8 +43,15 @@ Run = t.Callable[..., str]
 """Runs a command (a list), with ``stdin`` and ``as_user``; returns its output. Raises CommandFailed."""
 
 
-class CommandFailed(Exception):
+class CommandFailed(HostError):
     """A program of the host refused."""
+
+    def __init__(self, program: str, said: str) -> None:
+        full = _FULL in said
+        super().__init__(
+            f"{program} failed: {said}",
+            "free some space on this host's disk" if full else "clear the cause that it names",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

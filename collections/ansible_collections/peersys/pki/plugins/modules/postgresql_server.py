@@ -106,7 +106,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.peersys.pki.plugins.module_utils._claim import CLAIM_PATH, Claim
-from ansible_collections.peersys.pki.plugins.module_utils._host import HostError
+from ansible_collections.peersys.pki.plugins.module_utils._host import HostError, explain
 from ansible_collections.peersys.pki.plugins.module_utils._postgresql import (
     Cluster,
     CommandFailed,
@@ -141,7 +141,9 @@ def main() -> None:
         server.check()
         is_new = claim is not None and take(claim, dry_run=module.check_mode)
         result = make(module, server)
-    except (CommandFailed, HostError, OSError, ValueError, LookupError) as error:
+    except OSError as error:
+        module.fail_json(msg=str(explain(error, "/etc/postgresql")))
+    except (HostError, ValueError, LookupError) as error:
         module.fail_json(msg=str(error))
     if is_new:
         result.update(changed=True, changes=["host claimed", *result["changes"]])
@@ -209,6 +211,7 @@ def runner(module: AnsibleModule) -> t.Callable[..., str]:
     """Return what runs the host's programs."""
 
     def run(command: list[str], *, stdin: str | None = None, as_user: str | None = None) -> str:
+        program = command[0]
         if as_user is not None:
             command = ["runuser", "-u", as_user, "--", *command]
         path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
@@ -220,7 +223,7 @@ def runner(module: AnsibleModule) -> t.Callable[..., str]:
             environ_update={"LC_ALL": "C.UTF-8", "PATH": path},
         )
         if code:
-            raise CommandFailed(f"{command[0]} failed: {(error or output).strip() or code}")
+            raise CommandFailed(program, (error or output).strip() or f"status {code}")
         return str(output)
 
     return run

@@ -20,21 +20,28 @@ class HostAction(ActionBase):
     """Runs a module on the host, any number of times."""
 
     def run_module(
-        self, name: str, arguments: t.Mapping[str, t.Any], task_vars: t.Mapping[str, t.Any]
+        self,
+        name: str,
+        arguments: t.Mapping[str, t.Any],
+        task_vars: t.Mapping[str, t.Any],
+        *,
+        in_background: bool = False,
     ) -> dict[str, t.Any]:
         """Run a module and return its result.
 
         Raises AnsibleConnectionFailure and AnsibleActionFail with cause and remedy.
         """
-        host = task_vars.get("inventory_hostname", "the host")
+        host, address = self._host(task_vars)
         try:
             result: dict[str, t.Any] = self._execute_module(
-                module_name=name, module_args=dict(arguments), task_vars=task_vars
+                module_name=name,
+                module_args=dict(arguments),
+                task_vars=task_vars,
+                wrap_async=in_background,
             )
         except AnsibleConnectionFailure as error:
             if _FULL in str(error):
                 raise AnsibleActionFail(_full(host)) from error
-            address = task_vars.get("ansible_host", host)
             raise AnsibleConnectionFailure(
                 f"{host} can't be reached at {address}: {_first_line(error)}. Remedy: see that it "
                 "runs, that its address in the inventory is right, and that its SSH port, host key "
@@ -51,7 +58,7 @@ class HostAction(ActionBase):
 
         Ansible removes the directory when the action is over.
         """
-        host = task_vars.get("inventory_hostname", "the host")
+        host, _address = self._host(task_vars)
         try:
             if not self._connection._shell.tmpdir:
                 self._make_tmp_path()
@@ -66,6 +73,13 @@ class HostAction(ActionBase):
                 "playbook again"
             ) from error
         return remote
+
+    def _host(self, task_vars: t.Mapping[str, t.Any]) -> tuple[str, str]:
+        """Return name and address of the host that the task goes to, which may be delegated."""
+        name = self._task.delegate_to or task_vars.get("inventory_hostname", "the host")
+        if self._task.delegate_to:
+            task_vars = task_vars.get("ansible_delegated_vars", {}).get(name, {})
+        return name, task_vars.get("ansible_host", name)
 
     def _explained(self, host: str, error: AnsibleError) -> AnsibleError:
         text = _first_line(error)

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
-from ansible_collections.peersys.pki.plugins.action import firewall, node_service
+from ansible_collections.peersys.pki.plugins.action import firewall, node, node_service
 from ansible_collections.peersys.pki.plugins.plugin_utils._wheelhouse import (
     Release,
     WheelhouseError,
@@ -16,7 +16,11 @@ from ansible_collections.peersys.pki.plugins.plugin_utils._wheelhouse import (
 
 TARGET = {"python": "3.11", "machine": "x86_64", "glibc": "2.36"}
 RELEASE = Release("1-abc", "/house/1.tar.gz", "feed", 10)
-VARIABLES = {"inventory_hostname": "ra1", "ansible_host": "198.51.100.11"}
+VARIABLES = {
+    "inventory_hostname": "ra1",
+    "ansible_host": "198.51.100.11",
+    "ansible_delegated_vars": {"ca1": {"ansible_host": "198.51.100.1"}, "ca2": {}},
+}
 STARTED = {"name": "ra1", "source": "/src", "wheelhouse": "/house"}
 
 
@@ -26,9 +30,11 @@ class Host:
     def __init__(self, *answers):
         self.answers = list(answers)
         self.asked = []
+        self.in_background = []
 
-    def __call__(self, module_name, module_args, task_vars):
+    def __call__(self, module_name, module_args, task_vars, wrap_async):
         self.asked.append((module_name, module_args))
+        self.in_background.append(wrap_async)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -62,9 +68,15 @@ def house(monkeypatch):
 
 @pytest.fixture
 def act(monkeypatch):
-    def run(plugin, host, **arguments):
-        task = mock.Mock(args=arguments, async_val=0, check_mode=False)
-        connection = mock.Mock()
+    def run(plugin, host, *, delegate_to=None, async_val=0, check_mode=False, **arguments):
+        task = mock.Mock(
+            args=arguments,
+            action="peersys.pki.peer_role",
+            delegate_to=delegate_to,
+            async_val=async_val,
+            check_mode=check_mode,
+        )
+        connection = mock.Mock(has_native_async=False)
         connection._shell.tmpdir = None
         action = plugin.ActionModule(task, connection, mock.Mock(), None, None, None)
         monkeypatch.setattr(action, "_execute_module", host)
@@ -135,6 +147,40 @@ def test_stopping_needs_no_release(act, state):
 def test_what_ansible_says_gets_host_and_remedy(act, raised, expected, said):
     with pytest.raises(expected, match=said):
         act(firewall, Host(raised), rules=[])
+
+
+@pytest.mark.parametrize(
+    ("delegate_to", "said"),
+    [
+        (None, "ra1 can't be reached at 198.51.100.11: timed out. Remedy: "),
+        ("ca1", "ca1 can't be reached at 198.51.100.1: timed out. Remedy: "),
+        ("ca2", "ca2 can't be reached at ca2: timed out. Remedy: "),
+    ],
+)
+def test_host_that_is_named_is_the_one_that_the_task_goes_to(act, delegate_to, said):
+    with pytest.raises(AnsibleConnectionFailure) as caught:
+        act(node, Host(AnsibleConnectionFailure("timed out")), delegate_to=delegate_to)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_module_without_an_action_of_its_own_runs_as_it_is(act, check_mode):
+    host = Host({"changed": True, "diff": [1]})
+    result, _connection = act(node, host, check_mode=check_mode, name="cas", state="absent")
+    assert result == {"changed": True, "diff": [1]}
+    assert host.asked == [("peersys.pki.peer_role", {"name": "cas", "state": "absent"})]
+    assert host.in_background == [False]
+
+
+def test_module_runs_in_the_background_where_the_task_says_so(act):
+    host = Host({"started": True})
+    assert act(node, host, async_val=60)[0] == {"started": True}
+    assert host.in_background == [True]
+
+
+def test_action_of_several_steps_refuses_the_background(act):
+    with pytest.raises(AnsibleActionFail, match="does not support async"):
+        act(firewall, Host(), async_val=60)
 
 
 def test_disk_too_full_for_the_module_itself_is_explained(act):
