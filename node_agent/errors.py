@@ -91,16 +91,22 @@ class ConfigError(NodeAgentError):
     """A configuration value can't be used.
 
     ``where`` names the file or object and the key (``node.yaml: listen.peer``), ``remedy`` says
-    what to write instead.
+    what to write instead, ``detail`` is the message without both.
     """
 
     def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
+        self.detail = message
         self.where = where
         self.remedy = remedy
         parts = [f"{where}: {message}" if where else message]
         if remedy:
             parts.append(remedy)
         super().__init__(". ".join(parts))
+
+    def within(self, where: str) -> ConfigError:
+        """Return the same error as one of something larger that is at fault because of it."""
+        place = f"{where}: {self.where}" if self.where else where
+        return ConfigError(self.detail, where=place, remedy=self.remedy)
 
 
 class ProtocolError(NodeAgentError):

@@ -63,7 +63,7 @@ def _check_trust_domain(trust_domain: str, where: str) -> None:
     try:
         NodeIdentity(trust_domain, "node")
     except ConfigError as error:
-        raise ConfigError(str(error), where=where) from error
+        raise error.within(where) from error
 
 
 def _read_anchors(text: str, where: str) -> list[x509.Certificate]:

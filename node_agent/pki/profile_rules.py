@@ -73,7 +73,7 @@ def _pattern(source: str | None, where: str) -> Pattern | None:
     try:
         return Pattern(source)
     except ConfigError as error:
-        raise ConfigError(str(error), where=f"{where}.pattern", remedy=error.remedy) from error
+        raise error.within(f"{where}.pattern") from error
 
 
 def read_san(rules: Sequence[SanRule], where: str) -> tuple[SanField, ...]:

@@ -167,7 +167,7 @@ def _node_uri(text: str, where: str) -> str:
     try:
         return NodeIdentity.parse(text).uri
     except ConfigError as error:
-        raise ConfigError(str(error), where=where) from error
+        raise error.within(where) from error
 
 
 def _sha256_hex(text: str, where: str) -> str:

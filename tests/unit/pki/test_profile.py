@@ -26,6 +26,19 @@ def violation(made, csr, **options):
     return refused.value
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"subject": (SubjectRule(attribute="CN", pattern="("),)},
+        {"san": (SanRule(kind="dns", pattern="("),)},
+    ],
+)
+def test_fault_of_a_pattern_is_told_once(changes):
+    refused = config_error(**changes)
+    assert ".pattern: pattern '(': " in str(refused)
+    assert str(refused).count(refused.remedy) == 1
+
+
 def test_default_specification_is_a_profile():
     made = Profile.from_spec(PROFILE_SPEC)
     assert made.validity_seconds == 90 * 86400

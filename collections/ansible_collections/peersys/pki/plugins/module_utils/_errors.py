@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 
@@ -57,7 +58,7 @@ class AgentRefused(AgentError):
 
 def _sentence(about: str, status: int, problem: dict[str, t.Any]) -> str:
     detail = problem.get("detail") or problem.get("title") or f"refused with status {status}"
-    text = f"{about}: {detail}"
+    text = detail if _names(detail, about) else f"{about}: {detail}"
     # Many details tell field and remedy themselves.
     field, remedy = problem.get("field") or "", problem.get("remedy") or ""
     if not detail.startswith(field):
@@ -65,3 +66,9 @@ def _sentence(about: str, status: int, problem: dict[str, t.Any]) -> str:
     if remedy not in text:
         text = f"{text.rstrip('.')}. {remedy}"
     return text
+
+
+def _names(detail: str, about: str) -> bool:
+    """Return whether the agent names the object first, as ``kind/name`` or ``kind.name``."""
+    kind, _space, name = about.partition(" ")
+    return bool(name and re.match(rf"{re.escape(kind)}[./]{re.escape(name)}(?![\w-])", detail))

@@ -110,3 +110,17 @@ def test_problem_without_words_still_has_a_message(raw_agent, payload):
     head = f"HTTP/1.1 500 X\r\nContent-Length: {len(payload)}\r\n\r\n".encode()
     with pytest.raises(AgentRefused, match="node: refused with status 500"):
         client(raw_agent(head + payload)).get("status")
+
+
+@pytest.mark.parametrize(
+    ("detail", "message"),
+    [
+        ("peer_roles/cas: no rules", "peer_roles/cas: no rules. Add one"),
+        ("peer_roles.cas.rules: none. Add one", "peer_roles.cas.rules: none. Add one"),
+        ("peer_roles/cas-2: no rules", "peer_roles cas: peer_roles/cas-2: no rules. Add one"),
+        ("no rules", "peer_roles cas: no rules. Add one"),
+    ],
+)
+def test_message_names_object_and_remedy_once(detail, message):
+    refused = AgentRefused("peer_roles cas", 422, {"detail": detail, "remedy": "Add one"})
+    assert str(refused) == message
