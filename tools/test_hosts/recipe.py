@@ -21,7 +21,7 @@ FIRST_PACKAGES = (
     "systemd-sysv",
 )
 # Their installation asks for settings that have to be there before.
-LATER_PACKAGES = ("curl", "libfaketime", "openssl", "postgresql", "procps")
+LATER_PACKAGES = ("curl", "openssl", "postgresql", "procps")
 
 FILES_BEFORE_LATER_PACKAGES = {
     # The package is there, as on a host prepared by its owner; clusters are made by the playbooks.
