@@ -93,8 +93,8 @@ $(SANITY): sanity-%: $(DEV)
 bench: .venv/.installed-bench ## measure beside rivals; writes docs/performance.md
 	python -m benchmarks --write
 
-bench-deploy: hosts-needs $(DEV) ## time deployments to 4, 8 and 16 such hosts
-	@python -m benchmarks.bench_deploy
+bench-deploy: hosts-needs $(DEV) ## time deployments to 4, 8 and 16 such hosts; writes docs/performance.md
+	@python -m benchmarks.bench_deploy --write
 
 docs: $(DEV) ## make the generated pages below docs/reference again
 	python tools/draw_cli_reference.py

@@ -24,12 +24,16 @@ from benchmarks import (
 from benchmarks.machine import describe_machine, library_versions
 from benchmarks.measure import Benchmark, Outcome, RunSettings, judge, run_benchmark
 from benchmarks.programs import PROGRAMS, missing_programs, program_version
-from benchmarks.report import as_json, format_figure, render_outcomes, write_between_markers
+from benchmarks.report import (
+    PAGE,
+    as_json,
+    format_figure,
+    render_outcomes,
+    write_between_markers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark

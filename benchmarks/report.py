@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.measure import Bar, Outcome, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from benchmarks.machine import Machine
 
-__all__ = ["BEGIN", "END", "as_json", "format_figure", "render_outcomes", "write_between_markers"]
+__all__ = [
+    "DEPLOYMENTS",
+    "OUTCOMES",
+    "PAGE",
+    "Markers",
+    "as_json",
+    "format_figure",
+    "machine_text",
+    "render_outcomes",
+    "write_between_markers",
+]
 
-BEGIN = "<!-- benchmarks: begin -->"
-END = "<!-- benchmarks: end -->"
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+
+
+class Markers(NamedTuple):
+    """What stands on the page around a measured part."""
+
+    begin: str
+    end: str
+
+
+OUTCOMES = Markers("<!-- benchmarks: begin -->", "<!-- benchmarks: end -->")
+DEPLOYMENTS = Markers("<!-- deployments: begin -->", "<!-- deployments: end -->")
 
 
 def format_figure(value: float) -> str:
@@ -38,21 +58,21 @@ def render_outcomes(
     taken_at: str,
 ) -> str:
     """Return the page's measured part."""
-    parts = [_machine_text(machine, versions, command=command, taken_at=taken_at)]
+    parts = [machine_text(machine, versions, command=command, taken_at=taken_at)]
     if any(outcome.benchmark.bars for outcome in outcomes):
         parts.append(_bars_text(outcomes))
     parts += (_outcome_text(outcome) for outcome in outcomes)
     return "\n\n".join(parts) + "\n"
 
 
-def write_between_markers(page: Path, text: str) -> None:
+def write_between_markers(page: Path, text: str, markers: Markers = OUTCOMES) -> None:
     """Replace what stands between the markers. Raises ValueError when the page has none."""
     content = page.read_text(encoding="utf-8")
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = content.partition(markers.begin)
+    _, end, after = rest.partition(markers.end)
     if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN} … {END}")
-    page.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+        raise ValueError(f"{page} has no {markers.begin} … {markers.end}")
+    page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
 
 
 def as_json(outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -66,9 +86,10 @@ def as_json(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     }
 
 
-def _machine_text(
+def machine_text(
     machine: Machine, versions: Mapping[str, str], *, command: str, taken_at: str
 ) -> str:
+    """Return when, how and on what something was measured."""
     programs = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"Taken {taken_at} with `{command}` on {machine.cores} cores ({machine.cpu}), "

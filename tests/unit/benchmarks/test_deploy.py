@@ -50,3 +50,18 @@ def test_bars_are_judged_for_eight_hosts_alone() -> None:
     assert "full: <= 5, measured 6.00: not reached: 1.20 times" in text
     assert "unchanged: <= 1.2, measured 1.10: reached" in text
     assert text.count("bar for eight hosts") == 2
+    assert "an added host" not in text
+
+
+@pytest.mark.parametrize(
+    ("sixteen", "said"),
+    [
+        (100, "measured 1.00: reached (5.00 s up to eight, 5.00 s up to sixteen)"),
+        (110, "measured 1.25: reached (5.00 s up to eight, 6.25 s up to sixteen)"),
+        (140, "measured 2.00: not reached: 1.60 times what it may be (5.00 s"),
+    ],
+)
+def test_host_that_is_added_may_cost_no_more_than_those_before(sixteen: int, said: str) -> None:
+    full = {4: 40, 16: sixteen, 8: 60}
+    text = render([Deployment(hosts, 10, taken, 11, 15) for hosts, taken in full.items()])
+    assert f"bar for an added host, full: <= 1.25, {said}" in text

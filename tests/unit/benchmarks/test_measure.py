@@ -18,8 +18,8 @@ from benchmarks.measure import (
     run_benchmark,
 )
 from benchmarks.report import (
-    BEGIN,
-    END,
+    DEPLOYMENTS,
+    OUTCOMES,
     as_json,
     format_figure,
     render_outcomes,
@@ -99,9 +99,12 @@ def test_the_page_says_how_much_is_missing() -> None:
 
 def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    whole = "before\n{0.begin}\n{1}{0.end}\nbetween\n{2.begin}\n{3}{2.end}\nafter\n"
+    page.write_text(whole.format(OUTCOMES, "old\n", DEPLOYMENTS, "old\n"))
     write_between_markers(page, "new\n")
-    assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    assert page.read_text() == whole.format(OUTCOMES, "new\n", DEPLOYMENTS, "old\n")
+    write_between_markers(page, "newer\n", DEPLOYMENTS)
+    assert page.read_text() == whole.format(OUTCOMES, "new\n", DEPLOYMENTS, "newer\n")
 
 
 def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
