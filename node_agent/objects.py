@@ -330,7 +330,9 @@ class RequesterSpec(_Spec, frozen=True):
     token of at least 128 random bits) or by client certificate (``certificate_sha256``).
 
     ``rules`` use the same resources as peer roles (``/ra/enroll``, ``/ca/issuing``, …), and
-    ``names`` are as there.
+    ``names`` are as there. It may ask ``burst_requests`` times at once, and
+    ``requests_per_second`` times in the long run: one runaway client doesn't crowd out the others.
+    What protects the CA are the credits that it grants to the RA.
     """
 
     name: Name
@@ -339,6 +341,8 @@ class RequesterSpec(_Spec, frozen=True):
     rules: tuple[AccessRule, ...] = ()
     client_trust_anchors: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    requests_per_second: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 300
+    burst_requests: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
 
 
 class NodeSpecification(_Spec, frozen=True):

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from node_agent.web.problems import refuse
+from node_agent.web.rate_limit import Rate
 from node_agent.web.registration_bodies import Credential, CredentialKind, Requester
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class CredentialTable:
     def __init__(self, requesters: Iterable[RequesterSpec]) -> None:
         self._by_credential: dict[tuple[CredentialKind, str], tuple[str, Requester]] = {}
         for spec in requesters:
-            requester = Requester(spec.name)
+            requester = Requester(spec.name, Rate(spec.requests_per_second, spec.burst_requests))
             for kind, sha256 in (
                 (CredentialKind.TOKEN, spec.token_sha256),
                 (CredentialKind.CERTIFICATE, spec.certificate_sha256),

@@ -73,16 +73,13 @@ _SERIAL = {"serial": SERIAL_PATTERN}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationSettings:
-    """Limits per RA port (body) and per requester (rate).
+    """Limits of an RA port. How often each requester may ask says its object.
 
     A P-256 CSR with a hundred names is about 6 KiB of PEM, one with an ML-DSA-87 key and
-    signature about 10 KiB. The rate keeps one runaway client from crowding out the others; what
-    protects the CA are the credits it grants to this RA.
+    signature about 10 KiB.
     """
 
     max_body_bytes: int = 64 * 1024
-    requests_per_second: float = 5000.0
-    burst: float = 10_000.0
 
 
 def registration_app(
@@ -90,11 +87,10 @@ def registration_app(
 ) -> AsgiApp:
     """Return the REST API's ASGI application. Serve it with ``serve.HttpServer`` over TLS."""
     limits = settings or RegistrationSettings()
-    buckets = TokenBuckets(per_second=limits.requests_per_second, burst=limits.burst, clock=clock)
     api_settings = ApiSettings(
         audience=Audience.PUBLIC,
         max_body_bytes=limits.max_body_bytes,
-        admit=partial(_admit, backend, buckets),
+        admit=partial(_admit, backend, TokenBuckets(clock)),
     )
     return build_app(registration_routes(backend), api_settings)
 
@@ -199,7 +195,7 @@ def _admit(backend: RegistrationBackend, buckets: TokenBuckets, scope: Scope) ->
     requester = backend.authenticate(credential_of(scope))
     if requester is None:
         raise unauthenticated()
-    wait_seconds = buckets.take(requester.name)
+    wait_seconds = buckets.take(requester.name, requester.rate)
     if wait_seconds > 0:
         raise refuse(
             HTTPStatus.TOO_MANY_REQUESTS,

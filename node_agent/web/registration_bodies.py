@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 
 from node_agent.web.bodies import CertificateInfo, Order, View
+from node_agent.web.rate_limit import Rate  # noqa: TC001  # msgspec resolves it at run time
 
 __all__ = [
     "Catalogue",
@@ -45,9 +46,10 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asks; ``name`` is the requester object's name."""
+    """Who asks, and how often it may; ``name`` is the requester object's name."""
 
     name: str
+    rate: Rate
 
 
 class EnrollOrder(Order, frozen=True, kw_only=True):

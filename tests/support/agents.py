@@ -194,6 +194,9 @@ class Topology:
                     "name": "tester",
                     "token_sha256": hashlib.sha256(self.token.encode()).hexdigest(),
                     "rules": requester_rules(),
+                    # Load comes from one requester here.
+                    "requests_per_second": 100_000,
+                    "burst_requests": 100_000,
                 }
             ],
         )

@@ -15,6 +15,7 @@ from node_agent.peers.approval_messages import (
 from node_agent.policy import parse_roles
 from node_agent.web.approval_bodies import ApprovalFilter, ApprovalPage
 from node_agent.web.backends import Requester
+from node_agent.web.rate_limit import Rate
 from tests.support.event_loop import run
 
 BOB = RequesterSpec(
@@ -60,7 +61,7 @@ class Desk:
 
     async def page(self, limit: int, after: str | None = None) -> ApprovalPage:
         query = ApprovalFilter(authority="issuing", limit=limit, after=after)
-        return await self.approvals.pending(Requester("bob"), query)
+        return await self.approvals.pending(Requester("bob", Rate(300, 1000)), query)
 
 
 def test_pages_are_as_if_nothing_else_waited() -> None:

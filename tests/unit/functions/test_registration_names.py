@@ -12,6 +12,7 @@ from node_agent.functions.registration import Registration
 from node_agent.objects import AccessRule, RequesterSpec
 from node_agent.policy import parse_roles
 from node_agent.web.backends import EnrollCall, Requester
+from node_agent.web.rate_limit import Rate
 from tests.support.csrs import csr_der
 from tests.support.event_loop import run
 
@@ -60,7 +61,7 @@ def test_a_requester_is_denied_other_names_and_the_denial_is_audited() -> None:
             request_id=bytes(16),
         )
         with pytest.raises(PolicyDenied, match=r"requesters/web: names\[0\]"):
-            await registration.enroll(Requester("web"), call)
+            await registration.enroll(Requester("web", Rate(300, 1000)), call)
 
     run(scenario())
     (record,) = audited

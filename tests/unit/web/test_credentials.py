@@ -10,7 +10,7 @@ from node_agent.errors import CsrRefused
 from node_agent.objects import RequesterSpec
 from node_agent.web.credentials import CredentialTable
 from node_agent.web.pem import decode_csr, pem_certificate, pem_chain
-from node_agent.web.rate_limit import TokenBuckets
+from node_agent.web.rate_limit import Rate, TokenBuckets
 from node_agent.web.registration_bodies import Credential, CredentialKind, Requester
 from tests.support.clock import ManualClock
 
@@ -18,14 +18,14 @@ from tests.support.clock import ManualClock
 def test_a_token_hash_is_no_certificate_hash() -> None:
     table = CredentialTable(
         [
-            RequesterSpec(name="a", token_sha256="AB" * 32),
-            RequesterSpec(name="b", certificate_sha256="cd" * 32),
+            RequesterSpec(name="a", token_sha256="AB" * 32, requests_per_second=7),
+            RequesterSpec(name="b", certificate_sha256="cd" * 32, burst_requests=9),
             RequesterSpec(name="nobody"),
         ]
     )
     token, certificate = CredentialKind.TOKEN, CredentialKind.CERTIFICATE
-    assert table.find(Credential(token, "ab" * 32)) == Requester("a")
-    assert table.find(Credential(certificate, "cd" * 32)) == Requester("b")
+    assert table.find(Credential(token, "ab" * 32)) == Requester("a", Rate(7, 1000))
+    assert table.find(Credential(certificate, "cd" * 32)) == Requester("b", Rate(300, 9))
     assert table.find(Credential(certificate, "ab" * 32)) is None
     assert table.find(Credential(token, "cd" * 32)) is None
     assert table.find(Credential(token, "0" * 64)) is None
@@ -34,15 +34,16 @@ def test_a_token_hash_is_no_certificate_hash() -> None:
 
 def test_bucket_gives_its_burst_then_its_rate() -> None:
     clock = ManualClock()
-    buckets = TokenBuckets(per_second=2, burst=3, clock=clock)
-    assert [buckets.take("a") for _ in range(3)] == [0, 0, 0]
-    assert buckets.take("a") == pytest.approx(0.5)
-    assert buckets.take("b") == 0
+    buckets = TokenBuckets(clock)
+    rate = Rate(per_second=2, burst=3)
+    assert [buckets.take("a", rate) for _ in range(3)] == [0, 0, 0]
+    assert buckets.take("a", rate) == pytest.approx(0.5)
+    assert buckets.take("b", rate) == 0
     clock.advance(0.5)
-    assert buckets.take("a") == 0
-    assert buckets.take("a") > 0
+    assert buckets.take("a", rate) == 0
+    assert buckets.take("a", rate) > 0
     clock.advance(3600)
-    assert [buckets.take("a") for _ in range(4)] == [0, 0, 0, pytest.approx(0.5)]
+    assert [buckets.take("a", rate) for _ in range(4)] == [0, 0, 0, pytest.approx(0.5)]
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ _EXPECTED = {
     "Conflict": 409,
     "Outdated": 409,
     "Superseded": 409,
+    "TokenClosed": 503,
     "TokenError": 503,
+    "TokenLost": 503,
     "RemoteError": 502,
 }
 

@@ -520,6 +520,14 @@ names:
   type: list
   elements: str
   default: []
+requests_per_second:
+  description: How often it may ask in the long run. Beyond that it is told to wait.
+  type: int
+  default: 300
+burst_requests:
+  description: How often it may ask at once.
+  type: int
+  default: 1000
 """
     + _RULES
 )

@@ -273,6 +273,8 @@ REQUESTER = ArgumentSpec(
         "rules": _RULES,
         "client_trust_anchors": _texts(),
         "names": _texts(),
+        "requests_per_second": _number(300),
+        "burst_requests": _number(1000),
     }
 )
 
