@@ -29,6 +29,8 @@ class CredentialStore:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        # Each decryption is a program that runs.
+        self._decrypted: t.Dict[str, t.Optional[str]] = {}
 
     def differing(self, wanted: t.Mapping[str, str]) -> t.List[str]:
         """Return the names whose secret isn't stored as wanted, or no longer wanted."""
@@ -37,6 +39,7 @@ class CredentialStore:
 
     def write(self, wanted: t.Mapping[str, str], names: t.Sequence[str]) -> None:
         """Store those of ``wanted`` that are named, and remove the other named ones."""
+        self._decrypted.clear()
         files = [
             WantedFile(self._path(name), _encrypt(name, wanted[name]), _MODE, secret=True)
             for name in names
@@ -48,6 +51,11 @@ class CredentialStore:
 
     def stored(self, name: str) -> t.Optional[str]:
         """Return the stored secret, None when there is none that this host can decrypt."""
+        if name not in self._decrypted:
+            self._decrypted[name] = self._decrypt(name)
+        return self._decrypted[name]
+
+    def _decrypt(self, name: str) -> t.Optional[str]:
         path = self._path(name)
         if not os.path.isfile(path):
             return None
