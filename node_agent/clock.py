@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Annotated, Final, Protocol
 
-__all__ = ["Clock", "SystemClock"]
+import msgspec
+
+__all__ = ["LAST_SECOND", "Clock", "EpochSeconds", "SystemClock"]
+
+LAST_SECOND: Final = 253_402_300_799
+"""9999-12-31 23:59:59 UTC: the last that certificates and CRLs can write (RFC 5280, 4.1.2.5)."""
+
+EpochSeconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_SECOND)]
+"""A time that somebody tells us: whole seconds since the Unix epoch."""
 
 
 class Clock(Protocol):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from node_agent.clock import LAST_SECOND
 from node_agent.errors import Conflict, NotFound, PolicyDenied, RequestRefused
 from node_agent.functions.approvals import Approvals
 from node_agent.functions.certificate_records import (
@@ -260,6 +261,12 @@ class AuthorityService:
     def _status_change(
         self, authority: LoadedAuthority, serial: int, reason: Reason, invalidity_at: int | None
     ) -> StatusChange:
+        if invalidity_at is not None and not 0 <= invalidity_at <= LAST_SECOND:
+            raise RequestRefused(
+                f"{invalidity_at} is no time that a CRL can write",
+                field="invalidity_at",
+                remedy="write seconds since 1970",
+            )
         return StatusChange(
             authority_id=authority.authority_id,
             serial=serial,

@@ -7,8 +7,11 @@ default.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from node_agent.clock import EpochSeconds  # noqa: TC001  # msgspec resolves the annotation
 from node_agent.store.records import (
     CertificateRecord,
     CertificateStatus,
@@ -35,6 +38,13 @@ __all__ = [
 ]
 
 
+# What a store can hold in a column: anything else would fail there, behind all checks.
+_Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Stored = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+# The numbers of RFC 5280 section 5.3.1. An answer writes them in one octet.
+_ReasonNumber = Annotated[int, msgspec.Meta(ge=0, le=10)]
+
+
 class _Payload(msgspec.Struct, frozen=True, array_like=True):
     pass
 
@@ -53,19 +63,23 @@ class CertificatePayload(_Payload, frozen=True):
     subject: str
     names: tuple[str, ...]
     fingerprint_sha256: bytes
-    not_before: int
-    not_after: int
+    not_before: EpochSeconds
+    not_after: EpochSeconds
     profile: str
-    issued_at: int
+    issued_at: EpochSeconds
 
 
 class StatusPayload(_Payload, frozen=True):
-    """A status change; ``reason`` is an RFC 5280 CRLReason number."""
+    """A status change; ``reason`` is an RFC 5280 CRLReason number.
+
+    ``invalidity_at`` may be no time at all: older versions recorded whatever was asked for. It is
+    kept as it came, so that rows compare as equal, and left out of CRLs.
+    """
 
     status: str
-    at: int
-    reason: int | None
-    invalidity_at: int | None
+    at: EpochSeconds
+    reason: _ReasonNumber | None
+    invalidity_at: _Stored | None
 
 
 class CrlPayload(_Payload, frozen=True):
@@ -75,14 +89,14 @@ class CrlPayload(_Payload, frozen=True):
     are sent ahead (``crl_transfer.py``).
     """
 
-    number: int
-    this_update: int
-    next_update: int
+    number: _Number
+    this_update: EpochSeconds
+    next_update: EpochSeconds
     der: bytes
-    base_number: int | None
+    base_number: _Number | None
     sha256: bytes = b""
-    octets: int = 0
-    shard: int = 0
+    octets: _Number = 0
+    shard: _Number = 0
 
 
 encode = msgspec.msgpack.Encoder().encode

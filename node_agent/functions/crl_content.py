@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
+from node_agent.clock import LAST_SECOND
 from node_agent.functions.crl_transfer import INLINE_OCTETS
 from node_agent.pki.crl import CrlWriter, entry_encoder
 from node_agent.pki.crl_points import delta_urls, issuing_urls
@@ -42,9 +43,8 @@ async def make_crl(
     """
     spec = authority.spec.crl
     this_update = max(now, start.not_before)
-    next_update = this_update + (
-        spec.validity_seconds if base is None else spec.delta_validity_seconds
-    )
+    life = spec.validity_seconds if base is None else spec.delta_validity_seconds
+    next_update = min(this_update + life, LAST_SECOND)
     with _writer(authority, shard, start.number, this_update, next_update, base) as writer:
         async for entries in store.revoked(
             authority.authority_id,

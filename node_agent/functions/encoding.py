@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from node_agent.clock import EpochSeconds
 from node_agent.errors import RequestRefused
 from node_agent.web.backends import REASON_NUMBERS, RevocationReason
+from node_agent.web.bodies import SerialHex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +71,7 @@ def decode_cursor(text: str | None) -> Cursor | None:
     if text is None:
         return None
     try:
-        at, authority, serial = _transparent(text, tuple[int, str, str])
+        at, authority, serial = _transparent(text, tuple[EpochSeconds, str, SerialHex])
         return at, authority, int(serial, 16)
     except (ValueError, msgspec.DecodeError) as error:
         raise _not_given_out() from error
@@ -85,7 +87,7 @@ def decode_approval_cursor(text: str | None) -> tuple[int, bytes] | None:
     if text is None:
         return None
     try:
-        at, request = _transparent(text, tuple[int, str])
+        at, request = _transparent(text, tuple[EpochSeconds, str])
         return at, bytes.fromhex(request)
     except (ValueError, msgspec.DecodeError) as error:
         raise _not_given_out() from error

@@ -26,6 +26,7 @@ import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from node_agent.clock import LAST_SECOND
 from node_agent.errors import ConfigError, RequestRefused, Unavailable
 from node_agent.functions.change_payloads import certificate_payload, encode, status_payload
 from node_agent.functions.compared import read_entry
@@ -205,7 +206,7 @@ class Recovery:
                 status=record.status,
                 at=record.revoked_at or record.issued_at,
                 reason=record.reason,
-                invalidity_at=record.invalidity_at,
+                invalidity_at=_writable(record.invalidity_at),
             )
 
     async def _commit(self, report: RecoveryReport, found: dict[str, _Found], caller: str) -> None:
@@ -261,6 +262,11 @@ def _own_certificate(
         invalidity_at=None,
         crl_shard=shard_named_in(certificate, authority.issuer.crl_urls),
     )
+
+
+def _writable(at: int | None) -> int | None:
+    """Return a time as far as a CRL can write it: a peer says what it likes."""
+    return at if at is not None and 0 <= at <= LAST_SECOND else None
 
 
 def _described(name: str, found: _Found) -> RecoveredAuthority:

@@ -126,7 +126,7 @@ class PeerCaller:
             audience=_audience(operation, request, peers),
             request_id=request_id or secrets.token_bytes(16),
             requester=requester,
-            payload=ENCODER.encode(request),
+            payload=_encoded(request),
             deadline=asyncio.get_running_loop().time() + timeout_seconds,
             peers=tuple(peers),
             body=body,
@@ -259,6 +259,14 @@ class PeerCaller:
                 f"the answer can't be read: {error}", status=Status.INTERNAL, problem="bad-answer"
             ) from error
         return answer
+
+
+def _encoded(request: msgspec.Struct) -> bytes:
+    """Return the request as octets. Raises RequestRefused for a number that MessagePack lacks."""
+    try:
+        return ENCODER.encode(request)
+    except OverflowError as error:
+        raise RequestRefused("a number in it is too large", field="payload") from error
 
 
 def _audience(

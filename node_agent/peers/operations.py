@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
 
+from node_agent.clock import EpochSeconds  # noqa: TC001  # msgspec resolves the annotation
 from node_agent.peers.approval_messages import (
     ApproveRequest,
     PendingAnswer,
@@ -125,7 +126,7 @@ class RevokeRequest(_Message, frozen=True):
     authority: str
     serial: bytes
     reason: int = 0
-    invalidity_at: int | None = None
+    invalidity_at: EpochSeconds | None = None
     protocol: str = "rest"
 
 
@@ -174,7 +175,7 @@ class SearchRequest(_Message, frozen=True):
     status: str | None = None
     profile: str | None = None
     requester: str | None = None
-    expires_before: int | None = None
+    expires_before: EpochSeconds | None = None
     limit: int = 100
     after: str | None = None
     protocol: str = "rest"

@@ -16,6 +16,10 @@ __all__ = [
 ]
 
 
+# A CA goes on counting above what a peer says it had reached: there must be room.
+_Counted = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
@@ -60,8 +64,8 @@ class RecordsRequest(_Message, frozen=True):
 class HeldList(_Message, frozen=True, array_like=True):
     """The number of the newest CRL of a shard."""
 
-    shard: int
-    number: int
+    shard: _Counted
+    number: _Counted
 
 
 class RecordsAnswer(_Message, frozen=True):

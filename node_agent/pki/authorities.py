@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from node_agent.clock import LAST_SECOND
 from node_agent.errors import ConfigError, RequestRefused
 from node_agent.pki import extensions, usages
 from node_agent.pki.issue import Contents, ToBeSigned, assemble, validity_within
@@ -42,7 +43,6 @@ __all__ = [
 BACKDATE_SECONDS = 300
 _SECONDS_PER_DAY = 86400
 # RFC 5280 section 4.1.2.5 and X.509: GeneralizedTime has four digits for the year.
-_LAST_SECOND_OF_9999 = 253402300799
 _DIGITAL_SIGNATURE = frozenset({0})
 
 
@@ -261,7 +261,7 @@ def _own_issuer(
         authority_id=authority_id(name, spki),
         algorithm=algorithm_identifier(key.kind),
         not_before=not_before,
-        not_after=min(not_before + validity_days * _SECONDS_PER_DAY - 1, _LAST_SECOND_OF_9999),
+        not_after=min(not_before + validity_days * _SECONDS_PER_DAY - 1, LAST_SECOND),
         path_length=None,
         ocsp_urls=(),
         issuer_urls=(),

@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from node_agent.clock import LAST_SECOND
 from node_agent.errors import ConfigError
 from node_agent.pki import der, extensions
 from node_agent.pki.keys import SigningKey, start_digest
@@ -244,7 +245,8 @@ def _behind_serial(
     assert at is not None
     # Reason unspecified is left out, as RFC 5280 section 5.3.1 asks.
     parts = _REASON_EXTENSIONS[reason] if reason else b""
-    if invalidity_at is not None:
+    # Older versions recorded what a request said, whatever it was: a CRL is made all the same.
+    if invalidity_at is not None and 0 <= invalidity_at <= LAST_SECOND:
         date = der.generalized_time(invalidity_at)
         parts += der.extension(_INVALIDITY_DATE_OID, date)
     if parts:

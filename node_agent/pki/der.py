@@ -11,6 +11,9 @@ import datetime
 import functools
 import time
 
+from node_agent.clock import LAST_SECOND
+from node_agent.errors import ConfigError
+
 __all__ = [
     "BIT_STRING",
     "BOOLEAN",
@@ -162,14 +165,23 @@ _SECONDS = tuple(f"{second:02d}Z".encode() for second in range(60))
 
 
 def generalized_time(at: int) -> bytes:
-    """Return whole seconds since the epoch as a GeneralizedTime (RFC 5280 section 4.1.2.5.2)."""
+    """Return whole seconds since the epoch as a GeneralizedTime (RFC 5280 section 4.1.2.5.2).
+
+    Raises ConfigError for a time that has no such form: a year of five digits would be signed as
+    broken DER.
+    """
+    if not 0 <= at <= LAST_SECOND:
+        raise ConfigError(f"{at} is no time that a certificate or CRL can write")
     day, second = divmod(at, _SECONDS_PER_DAY)
     return b"\x18\x0f" + _date_digits(day) + _MINUTES[second // 60] + _SECONDS[second % 60]
 
 
 def x509_time(at: int) -> bytes:
-    """Return whole seconds since the epoch as the Time of RFC 5280 (UTCTime until 2049)."""
-    if at >= _FIRST_SECOND_OF_2050:
+    """Return whole seconds since the epoch as the Time of RFC 5280 (UTCTime until 2049).
+
+    Raises ConfigError for a time that has no such form.
+    """
+    if not 0 <= at < _FIRST_SECOND_OF_2050:
         return generalized_time(at)
     day, second = divmod(at, _SECONDS_PER_DAY)
     return b"\x17\x0d" + _date_digits(day)[2:] + _MINUTES[second // 60] + _SECONDS[second % 60]

@@ -255,7 +255,9 @@ class RecoveryOrder(Order, frozen=True, kw_only=True):
 
     dry_run: bool = False
     position: int = 0
-    crl_numbers: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = msgspec.field(default_factory=dict)
+    crl_numbers: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class RecoveredAuthority(View, frozen=True, kw_only=True):
@@ -381,7 +383,7 @@ class AuditSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     epoch) and not after ``until``, and has ``peer`` (a node's URI or name) in its chain.
     """
 
-    after: int = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
     limit: int = 1000
     last: bool = False
     denied: bool = False

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from node_agent.clock import EpochSeconds  # noqa: TC001  # msgspec resolves the annotation
+
 __all__ = [
     "CertificateFilter",
     "CertificateInfo",
@@ -82,7 +84,7 @@ class RevocationOrder(Order, frozen=True, kw_only=True):
     """Revoke (or hold with ``certificateHold``, release with ``removeFromCRL``)."""
 
     reason: RevocationReason = "unspecified"
-    invalidity_at: int | None = None
+    invalidity_at: EpochSeconds | None = None
 
 
 class RevocationOutcome(View, frozen=True, kw_only=True):
@@ -124,7 +126,7 @@ class CertificateFilter(Order, frozen=True, kw_only=True):
     status: StatusWord | None = None
     profile: str | None = None
     requester: str | None = None
-    expires_before: int | None = None
+    expires_before: EpochSeconds | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     after: str | None = None
 

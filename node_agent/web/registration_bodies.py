@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from node_agent.clock import LAST_SECOND
 from node_agent.web.bodies import CertificateInfo, Order, View
 from node_agent.web.rate_limit import Rate  # noqa: TC001  # msgspec resolves it at run time
 
@@ -62,7 +63,7 @@ class EnrollOrder(Order, frozen=True, kw_only=True):
     profile: _Word
     csr: _Word
     request_id: uuid.UUID | None = None
-    validity_seconds: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    validity_seconds: Annotated[int, msgspec.Meta(gt=0, le=LAST_SECOND)] | None = None
 
 
 class IssuedCertificate(View, frozen=True, kw_only=True):

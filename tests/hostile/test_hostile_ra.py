@@ -8,10 +8,19 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
 
 from node_agent.errors import Conflict, PolicyDenied, ProfileViolation, RequestRefused
 from node_agent.peers.envelope import sign_request
-from node_agent.peers.operations import ENROLL, SEARCH, EnrollRequest, SearchRequest
+from node_agent.peers.operations import (
+    ENROLL,
+    REVOKE,
+    SEARCH,
+    EnrollRequest,
+    RevokeRequest,
+    SearchRequest,
+    serial_octets,
+)
 from node_agent.wire import Status
 from tests.support.hostile_peer import HostilePeer
 from tests.support.hostile_requests import CSR, ENROL, OUT_OF_SCOPE, ask, csr_for
@@ -152,6 +161,33 @@ def test_an_envelope_that_is_not_right_is_denied_and_logged(
     answer = ra.send("ra.enroll", forge(ra, request_id), request_id=request_id)
     assert answer.status == Status.DENIED
     assert len(denied_since()) == 1
+
+
+def newest_crl(topology: Topology) -> x509.CertificateRevocationList:
+    pem = topology.ca.admin.get("/v1/crls/issuing")["crl"]
+    return x509.load_pem_x509_crl(pem.encode())
+
+
+@pytest.mark.parametrize("at", [-1, 253402300800, 10**17])
+def test_no_date_of_a_revocation_breaks_the_crl(
+    ra: HostilePeer, topology: Topology, at: int
+) -> None:
+    """It may revoke; a date that no list can write would end the CA, again at each start."""
+    answer = ask(ra, ENROLL, EnrollRequest(**{**ENROL, "csr": csr_for("www.example.org")}))
+    serial = serial_octets(x509.load_der_x509_certificate(answer.chain[0]).serial_number)
+    with pytest.raises(PolicyDenied):
+        ask(ra, REVOKE, RevokeRequest(authority="issuing", serial=serial, invalidity_at=at))
+    ask(ra, REVOKE, RevokeRequest(authority="issuing", serial=serial, invalidity_at=1))
+    number = int.from_bytes(serial, "big")
+    wait_until(
+        lambda: newest_crl(topology).get_revoked_certificate_by_serial_number(number) is not None,
+        timeout_seconds=15,
+        what="the CA made a CRL",
+    )
+    entry = newest_crl(topology).get_revoked_certificate_by_serial_number(number)
+    assert entry is not None
+    date = entry.extensions.get_extension_for_class(x509.InvalidityDate).value
+    assert date.invalidity_date_utc.timestamp() == 1
 
 
 def test_a_denial_does_not_tell_what_exists(ra: HostilePeer) -> None:

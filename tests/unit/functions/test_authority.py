@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from cryptography import x509
 
@@ -234,6 +236,46 @@ def test_an_unknown_reason_or_serial_is_refused(tmp_path: Path) -> None:
                 await own.service.revoke(
                     context(), RevokeRequest(authority="issuing", serial=b"\x01")
                 )
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("at", [-1, 253402300800, 10**17])
+def test_an_invalidity_date_that_no_crl_can_write_is_refused(tmp_path: Path, at: int) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            serial = await issued_serial(own)
+            with pytest.raises(RequestRefused) as refused:
+                await own.service.revoke(
+                    context(),
+                    RevokeRequest(
+                        authority="issuing", serial=serial_octets(serial), invalidity_at=at
+                    ),
+                )
+            assert refused.value.field == "invalidity_at"
+            with pytest.raises(RequestRefused):
+                await own.service.revoke_locally(
+                    "issuing", serial, RevocationOrder(invalidity_at=at), caller="local"
+                )
+            record = await own.store.certificate(own.authority_id(), serial)
+            assert record is not None
+            assert record.status is CertificateStatus.GOOD
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "position", [[10**17, "a", "5"], [-1, "a", "5"], [1, "a", "-5"], [1, "a", "f" * 41]]
+)
+def test_a_search_position_beyond_all_bounds_is_refused(
+    tmp_path: Path, position: list[int | str]
+) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            after = base64.urlsafe_b64encode(msgspec.json.encode(position)).decode()
+            with pytest.raises(RequestRefused) as refused:
+                await own.service.search(context(), SearchRequest(authority="issuing", after=after))
+            assert refused.value.field == "after"
 
     run(scenario())
 

@@ -67,6 +67,27 @@ def test_a_revocation_is_on_the_next_crl_which_lints_clean(tmp_path: Path) -> No
     run(scenario())
 
 
+def test_a_date_that_an_older_version_recorded_keeps_no_crl_from_being_made(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            serials = [await revoked_serial(own, number) for number in (1, 2)]
+            for serial, at in zip(serials, (10**17, 253402300800), strict=True):
+                with own.store._writing.begin() as connection:
+                    connection.exec_driver_sql(
+                        "UPDATE certificates SET invalidity_at = ? WHERE serial = ?",
+                        (at, serial.to_bytes(20, "big")),
+                    )
+            await own.crls.make_if_due("issuing")
+            crl = await current(own)
+            for serial in serials:
+                entry = crl.get_revoked_certificate_by_serial_number(serial)
+                assert entry is not None
+                assert [item.value.oid for item in entry.extensions] == [x509.CRLReason.oid]
+            assert pkilint_crl(own.made_crls[-1]) == []
+
+    run(scenario())
+
+
 def test_a_crl_is_made_anew_when_its_overlap_begins(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with own_authority(tmp_path) as own:

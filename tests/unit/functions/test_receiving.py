@@ -11,7 +11,12 @@ from unittest.mock import AsyncMock
 import pytest
 
 from node_agent.errors import Conflict, PolicyDenied, RequestRefused
-from node_agent.functions.change_payloads import AuthorityPayload, decode, encode
+from node_agent.functions.change_payloads import (
+    AuthorityPayload,
+    StatusPayload,
+    decode,
+    encode,
+)
 from node_agent.functions.known_authorities import KIND, KnownAuthorities, from_record
 from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.signal import ChangeSignal
@@ -319,6 +324,7 @@ def test_forged_and_malformed_entries_are_refused(tmp_path: Path) -> None:
                 changed(crl, kind="gift"),
                 changed(crl, kind="status", payload=encode_status("lost")),
                 changed(authority, authority_id="0" * 32),
+                *(changed(crl, kind="status", serial=b"\1", payload=it) for it in UNWRITABLE),
             ):
                 with pytest.raises(RequestRefused):
                     await va.publish(authority, entry)
@@ -327,7 +333,13 @@ def test_forged_and_malformed_entries_are_refused(tmp_path: Path) -> None:
     run(scenario())
 
 
-def encode_status(word: str) -> bytes:
-    from node_agent.functions.change_payloads import StatusPayload
+UNWRITABLE = [
+    encode(StatusPayload("revoked", 10**17, None, None)),
+    encode(StatusPayload("revoked", -1, None, None)),
+    encode(StatusPayload("revoked", 1, 300, None)),
+    encode(StatusPayload("revoked", 1, None, (1 << 64) - 1)),
+]
 
+
+def encode_status(word: str) -> bytes:
     return encode(StatusPayload(word, 0, None, None))

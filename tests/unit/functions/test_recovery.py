@@ -278,12 +278,20 @@ def test_a_va_invents_no_certificate_and_releases_none(tmp_path: Path) -> None:
             await it.revoke(old)
             with it.va._writing.begin() as connection:
                 connection.exec_driver_sql("UPDATE certificates SET status = 'good'")
+                connection.exec_driver_sql(
+                    "UPDATE certificates SET status = 'revoked', revoked_at = 5, "
+                    "invalidity_at = ? WHERE serial = ?",
+                    (10**17, good.serial_number.to_bytes(20, "big")),
+                )
             report = await it.recovery.recover(RecoveryOrder(), caller="test")
             assert report.authorities[0].listed == ("3039",)
             assert await it.own.store.certificate(identifier, 12345) is None
             record = await it.own.store.certificate(identifier, old.serial_number)
             assert record is not None
             assert record.status is REVOKED
+            told = await it.own.store.certificate(identifier, good.serial_number)
+            assert told is not None
+            assert (told.status, told.invalidity_at) == (REVOKED, None)
 
     run(scenario())
 

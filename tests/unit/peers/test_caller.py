@@ -195,6 +195,11 @@ def test_a_request_that_is_too_large_is_refused_here() -> None:
             huge = EnrollRequest(authority="issuing", profile="server", csr=bytes(5_000_000))
             with pytest.raises(RequestRefused):
                 await ra.caller.call(ENROLL, huge, peers=[ca.node], timeout_seconds=5)
+            long = EnrollRequest(
+                authority="issuing", profile="server", csr=b"", validity_seconds=1 << 64
+            )
+            with pytest.raises(RequestRefused, match="number"):
+                await ra.caller.call(ENROLL, long, peers=[ca.node], timeout_seconds=5)
             await enroll(ra, ca)
 
     run(scene())

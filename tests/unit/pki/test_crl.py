@@ -207,6 +207,15 @@ def test_distribution_point_and_freshest_crl_are_named():
     assert freshest[0].full_name[0].value == "http://va.example.org/crl/a-delta.crl"
 
 
+@pytest.mark.parametrize("invalidity_at", [-1, 253402300800, 10**17])
+def test_an_invalidity_date_that_cannot_be_written_is_left_out(invalidity_at):
+    rows = [entry(5, reason=1, invalidity_at=invalidity_at), entry(6, invalidity_at=invalidity_at)]
+    loaded = load(crl.build_crl(issuing_ca(), rows, number=1, **TIMES))
+    first, second = loaded
+    assert [extension.value.oid for extension in first.extensions] == [x509.CRLReason.oid]
+    assert not list(second.extensions)
+
+
 def test_entries_after_2050_use_generalized_time():
     late = 2524608000
     loaded = load(

@@ -7,6 +7,7 @@ import datetime
 import pytest
 from cryptography.hazmat import asn1
 
+from node_agent.errors import ConfigError
 from node_agent.pki import der
 
 
@@ -90,6 +91,14 @@ def test_time_changes_its_type_in_2050_and_reads_back(moment, tag):
     assert found == tag
     assert der.decode_time(found, encoded[start:end]) == at
     assert der.decode_time(der.GENERALIZED_TIME, der.generalized_time(at)[2:]) == at
+
+
+@pytest.mark.parametrize("at", [-(10**12), -1, 253402300800, 10**17, 10**30])
+@pytest.mark.parametrize("write", [der.x509_time, der.generalized_time])
+def test_a_time_that_has_no_form_is_refused(write, at):
+    """A year of five digits would be signed as broken DER; another is beyond the C library."""
+    with pytest.raises(ConfigError):
+        write(at)
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ def test_csr_may_be_bare_base64_of_der() -> None:
         (order(csr="AAAA"), 422, "csr"),
         (order(request_id="no uuid"), 400, "request_id"),
         (order(validity_seconds=0), 400, "validity_seconds"),
+        (order(validity_seconds=10**30), 400, "validity_seconds"),
         ({"authority": "issuing"}, 400, ""),
         (order(subject="CN=forged"), 400, ""),
         (b"", 400, ""),
@@ -203,6 +204,19 @@ def test_bad_enrolment_names_the_field_at_fault(body: Any, status: int, field: s
     assert answer.status == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json.get("field", "") == field
+
+
+@pytest.mark.parametrize("at", ["-1", "253402300800", "9" * 18, "9" * 30, "9" * 6000])
+def test_a_time_that_is_none_names_the_field_at_fault(at: str) -> None:
+    backend = MemoryRegistration(ALICE)
+    body = f'{{"invalidity_at": {at}}}'.encode()
+    target = "/v1/certificates/issuing/0a/revocation"
+    revoked = exchange("POST", target, body, backend=backend)
+    assert (revoked.status, revoked.json["field"]) == (400, "invalidity_at")
+    target = f"/v1/certificates?authority=issuing&expires_before={at}"
+    found = exchange("GET", target, backend=backend)
+    assert (found.status, found.json["field"]) == (400, "expires_before")
+    assert backend.calls == []
 
 
 def test_header_and_body_must_name_the_same_request() -> None:
