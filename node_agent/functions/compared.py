@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["ComparedStore", "read_entry", "repaired_entry"]
 
 _ENTRIES_AT_ONCE: Final = 10_000
+_LAST_SERIAL: Final = (1 << 160) - 1
 _MOST_TREES: Final = 4
 """Comparisons that may be under way at once without making their trees again: 2.2 MiB each."""
 
@@ -90,11 +91,11 @@ class ComparedStore:
     async def entries(self, context: Context, request: EntriesRequest) -> EntriesAnswer:
         """Answer what is in some leaves."""
         self._authority(request.authority, request.authority_id)
+        after = serial_number(request.after)
+        if after == _LAST_SERIAL:
+            return EntriesAnswer(entries=(), has_more=False)
         found = await self._store.entry_digests(
-            request.authority_id,
-            request.buckets,
-            after=serial_number(request.after),
-            limit=_ENTRIES_AT_ONCE,
+            request.authority_id, request.buckets, after=after, limit=_ENTRIES_AT_ONCE
         )
         entries = tuple(
             ComparedEntry(

@@ -110,10 +110,10 @@ async def send_content(
     """
     held = await send(crl.request(authority, 0), None)
     while held < crl.content.octets:
-        offset = held - held % CHUNK_OCTETS
+        before, offset = held, held - held % CHUNK_OCTETS
         segment = partial(_segment, store, crl.record, offset)
         held = await send(crl.request(authority, offset), segment)
-        if held <= offset:
+        if held <= before:
             raise NodeAgentError(f"the peer stores nothing of CRL {crl.record.number}")
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import structlog
 
-from node_agent.errors import Conflict, NodeAgentError, Unavailable
+from node_agent.errors import Conflict, NodeAgentError, RemoteError, Unavailable
 from node_agent.functions.compared import repaired_entry
+from node_agent.functions.compared_answers import TheirEntries, check_repair, digests_of
 from node_agent.functions.provenance import CURRENT_SECONDS, OwnWork, Provenance
 from node_agent.functions.range_digests import DEPTH, DIGEST_OCTETS, FANOUT, LeafKeeper, read_tree
 from node_agent.functions.verification_schedule import VerificationSchedule
@@ -27,10 +28,10 @@ from node_agent.peers.operations import (
     DigestsRequest,
     EntriesRequest,
     RepairRequest,
-    serial_number,
     serial_octets,
 )
 from node_agent.web.backends import AuthorityComparison, PublisherVerification
+from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,6 +55,8 @@ _BUCKETS_AT_ONCE: Final = 128
 _ENTRIES_AT_ONCE: Final = 10_000
 _REPAIRS_AT_ONCE: Final = 200
 _CHANGES_AT_ONCE: Final = 1000
+# A peer with more was fed by somebody else, or invents them; they are held in memory.
+_MOST_SURPLUS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -218,6 +221,7 @@ class _Comparison:
         self._content = content
         self._recompute = recompute
         self._only_changed = publisher.spec.only_revoked
+        self._peer = publisher.spec.peer
         self._may_take_back = False
 
     async def find(self) -> tuple[_Differences, int]:
@@ -278,7 +282,8 @@ class _Comparison:
             )
             answer = await self._whole.ask(self._publisher, PUBLISH_DIGESTS, request)
             self._may_take_back = answer.may_take_back
-            for prefix, theirs in zip(some, answer.digests, strict=True):
+            digests = digests_of(self._peer, some, answer)
+            for prefix, theirs in zip(some, digests, strict=True):
                 differing += (
                     f"{prefix}{child:x}"
                     for child in range(FANOUT)
@@ -288,7 +293,7 @@ class _Comparison:
 
     async def _compare(self, buckets: Sequence[int], found: _Differences) -> None:
         """Add what differs in some leaves to ``found``."""
-        theirs = {serial_number(item.serial): item async for item in self._their_entries(buckets)}
+        theirs = await self._their_entries(buckets)
         after = 0
         while True:
             ours = await self._store.entry_digests(
@@ -308,24 +313,32 @@ class _Comparison:
                 break
             after = ours[-1].serial
         found.surplus += theirs
+        if len(found.surplus) > _MOST_SURPLUS:
+            raise RemoteError(
+                f"{self._peer} has more than {_MOST_SURPLUS} certificates that {self._name!r} "
+                "never issued: somebody has to look at it",
+                status=Status.INTERNAL,
+                problem="bad-answer",
+            )
 
     def _is_other(self, statuses: bytes, certificate: bytes, other: ComparedEntry) -> bool:
         if "status" in self._content and statuses != other.statuses:
             return True
         return "certificate" in self._content and certificate != other.certificate
 
-    async def _their_entries(self, buckets: Sequence[int]) -> Any:
-        after = b"\0"
+    async def _their_entries(self, buckets: Sequence[int]) -> dict[int, ComparedEntry]:
+        theirs = TheirEntries(self._peer, buckets)
         while True:
             request = EntriesRequest(
-                authority=self._name, authority_id=self._id, buckets=tuple(buckets), after=after
+                authority=self._name,
+                authority_id=self._id,
+                buckets=tuple(buckets),
+                after=theirs.after,
             )
             answer = await self._whole.ask(self._publisher, PUBLISH_ENTRIES, request)
-            for entry in answer.entries:
-                yield entry
+            theirs.add(answer)
             if not answer.has_more:
-                return
-            after = answer.entries[-1].serial
+                return theirs.found
 
     async def _repair(self, found: _Differences) -> int:
         repaired = 0
@@ -343,7 +356,7 @@ class _Comparison:
                 takes_back=self._may_take_back,
             )
             answer = await self._whole.ask(self._publisher, PUBLISH_REPAIR, request)
-            repaired += answer.repaired
+            repaired += check_repair(self._peer, request, answer)
         return repaired
 
     async def _entries(self, serials: Iterable[int]) -> Any:

@@ -91,6 +91,10 @@ __all__ = [
 
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,3}$")]
 Bucket = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+Serial = Annotated[bytes, msgspec.Meta(min_length=1, max_length=20)]
+Digest = Annotated[bytes, msgspec.Meta(max_length=32)]
+# What a store can hold in a column.
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -242,7 +246,7 @@ class PublishRequest(_Message, frozen=True):
 class PublishAnswer(_Message, frozen=True):
     """The position that is committed at the receiver."""
 
-    position: int
+    position: Number
 
 
 class ContentRequest(_Message, frozen=True):
@@ -266,7 +270,7 @@ class ContentAnswer(_Message, frozen=True):
     the receiver has a newer one.
     """
 
-    held: int
+    held: Number
 
 
 class DigestsRequest(_Message, frozen=True):
@@ -302,15 +306,15 @@ class EntriesRequest(_Message, frozen=True):
     authority: str
     authority_id: str
     buckets: Annotated[tuple[Bucket, ...], msgspec.Meta(min_length=1, max_length=1024)]
-    after: bytes = b"\0"
+    after: Serial = b"\0"
 
 
 class ComparedEntry(_Message, frozen=True, array_like=True):
     """A certificate as two stores compare it."""
 
-    serial: bytes
-    statuses: bytes
-    certificate: bytes
+    serial: Serial
+    statuses: Digest
+    certificate: Digest
 
 
 class EntriesAnswer(_Message, frozen=True):
@@ -340,7 +344,7 @@ class PositionRequest(_Message, frozen=True):
 class PositionAnswer(_Message, frozen=True):
     """The position that is committed at the receiver; 0 when it knows nothing of the source."""
 
-    position: int
+    position: Number
 
 
 def serial_octets(serial: int) -> bytes:

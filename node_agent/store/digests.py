@@ -35,7 +35,14 @@ if TYPE_CHECKING:
 
     from node_agent.store.transaction import Needs, Transaction
 
-__all__ = ["BUCKETS", "CoverLeaves", "DigestReader", "ForgetLeaves", "RefreshLeaves"]
+__all__ = [
+    "BUCKETS",
+    "CoverLeaves",
+    "DigestReader",
+    "ForgetLeaves",
+    "RefreshLeaves",
+    "bucket_of",
+]
 
 ResultT = TypeVar("ResultT")
 
@@ -171,6 +178,11 @@ class DigestReader:
         """
         wanted = _rows_of(authority_id, only_changed=only_changed)
         return await self._read(lambda connection: _some(connection, wanted, buckets, after, limit))
+
+
+def bucket_of(serial: int) -> int:
+    """Return the bucket of a serial number."""
+    return int.from_bytes(pack_serial(serial)[:2], "big")
 
 
 def _some(

@@ -11,17 +11,26 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from node_agent.errors import PolicyDenied
+from node_agent.net import RawAnswer
 from node_agent.peers.envelope import sign_request
-from node_agent.peers.operations import CERTIFY_SIGNER, CertifySignerRequest
+from node_agent.peers.operations import (
+    CERTIFY_SIGNER,
+    PUBLISH_POSITION,
+    CertifySignerRequest,
+    PositionAnswer,
+)
 from node_agent.wire import Status
+from tests.support.admin import AdminError
 from tests.support.hostile_peer import HostilePeer
 from tests.support.hostile_requests import CSR, FOR_RAS_ONLY, OUT_OF_SCOPE, ask
+from tests.support.lying_va import LIES, LyingVa, as_handler
 from tests.support.processes import wait_until
 from tests.support.scope_table import Try, tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from node_agent.net import IncomingCall
     from tests.support.agents import Topology
 
     Denials = Callable[[], list[dict[str, Any]]]
@@ -38,6 +47,79 @@ def va(topology: Topology) -> Iterator[HostilePeer]:
     with HostilePeer(topology, topology.va) as peer:
         wait_until(peer.is_linked, timeout_seconds=30, what="the CA dialled the hostile VA")
         yield peer
+
+
+@pytest.fixture
+def liar(topology: Topology, va: HostilePeer) -> Iterator[LyingVa]:
+    """Yield what the VA answers, once its CA has published to it and is told what it likes."""
+    lying = LyingVa()
+    va.handler = as_handler(va, lying)
+    wait_until(lambda: published(topology)["state"] == "up", what="the CA publishes")
+    yield lying
+    va.handler = denying
+
+
+async def denying(call: IncomingCall) -> RawAnswer:
+    return RawAnswer(Status.DENIED, b"")
+
+
+def published(topology: Topology) -> dict[str, Any]:
+    publishers = topology.ca.admin.get("/v1/status")["publishers"]
+    return next(publisher for publisher in publishers if publisher["name"] == "va1")
+
+
+def compare_each(topology: Topology, seconds: int) -> None:
+    spec = {"name": "va1", "peer": topology.va.identity, "authorities": ["root", "issuing"]}
+    topology.ca.admin.apply(publishers=[{**spec, "verify_seconds": seconds}])
+
+
+@pytest.mark.parametrize("what", LIES)
+def test_what_it_answers_to_a_comparison_is_held_against_the_question(
+    topology: Topology, liar: LyingVa, what: str
+) -> None:
+    liar.lies = LIES[what]
+    with pytest.raises(AdminError) as refused:
+        topology.ca.admin.post("/v1/publishers/va1/verification", {"repair": True})
+    assert (refused.value.status, refused.value.problem["type"]) == (
+        502,
+        "urn:peersys:problem:bad-answer",
+    )
+
+
+def test_no_answer_ends_the_ca_or_its_comparisons(topology: Topology, liar: LyingVa) -> None:
+    """The node's own comparisons go on, whatever they are answered."""
+    before = topology.ca.admin.get("/v1/node")["started_at"]
+    compare_each(topology, 1)
+    try:
+        for what in ("short digests", "more entries, but none", "entries of other leaves"):
+            liar.lies = LIES[what]
+            (operation,) = liar.lies
+            asked = liar.asked.count(operation.method)
+            wait_until(
+                lambda asked=asked, method=operation.method: liar.asked.count(method) >= asked + 2,
+                timeout_seconds=20,
+                what=f"the CA compares again after {what}",
+            )
+    finally:
+        compare_each(topology, 3600)
+    assert topology.ca.admin.get("/v1/node")["started_at"] == before
+
+
+@pytest.mark.parametrize("position", [-1, 1 << 63, (1 << 64) - 1])
+def test_no_position_that_it_claims_ends_the_ca(
+    topology: Topology, liar: LyingVa, position: int
+) -> None:
+    before = topology.ca.admin.get("/v1/node")["started_at"]
+    liar.lies = {PUBLISH_POSITION: lambda request: PositionAnswer(position=position)}
+    with pytest.raises(AdminError) as refused:
+        topology.ca.admin.post("/v1/publishers/va1/verification", {"repair": True})
+    assert refused.value.status == 502
+    compare_each(topology, 7200)
+    wait_until(lambda: published(topology)["last_error"] is not None, what="it is refused")
+    liar.lies = {}
+    compare_each(topology, 3600)
+    wait_until(lambda: published(topology)["state"] == "up", what="the CA publishes again")
+    assert topology.ca.admin.get("/v1/node")["started_at"] == before
 
 
 def test_its_own_signer_is_a_signer_and_nothing_more(va: HostilePeer) -> None:

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock
 
+import msgspec
 import pytest
 
 from node_agent.clock import SystemClock
-from node_agent.errors import Conflict, Unavailable
+from node_agent.errors import Conflict, RemoteError, Unavailable
 from node_agent.functions.compared import ComparedStore
 from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.provenance import OwnLog, OwnWork
@@ -21,6 +22,7 @@ from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.signal import ChangeSignal
 from node_agent.functions.verification import Verification
 from node_agent.objects import AccessRule, PeerRoleSpec, PublisherSpec
+from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.operations import (
     PUBLISH,
     PUBLISH_DIGESTS,
@@ -29,23 +31,32 @@ from node_agent.peers.operations import (
     PUBLISH_RECORDS,
     PUBLISH_REPAIR,
     EnrollRequest,
+    EntriesRequest,
     Operation,
 )
 from node_agent.policy import parse_roles
 from node_agent.store import Store, open_store
 from node_agent.store.records import CertificateStatus
 from node_agent.web.backends import RevocationOrder
+from node_agent.wire.codes import Status
 from tests.support.csrs import csr_der
 from tests.support.event_loop import run
+from tests.support.lying_va import LIES, LyingVa
 from tests.support.own_authority import NODE, OwnAuthority, context, own_authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    import msgspec
-
     from node_agent.web.backends import AuthorityComparison
+
+
+def as_decoded(operation: Operation[Any, Any], answer: msgspec.Struct) -> Any:
+    """Return an answer as it is read from a link. Raises RemoteError for one out of its schema."""
+    try:
+        return msgspec.msgpack.decode(ENCODER.encode(answer), type=operation.answer_type)
+    except UNREADABLE as error:
+        raise RemoteError("can't be read", status=Status.INTERNAL) from error
 
 
 @dataclasses.dataclass
@@ -56,6 +67,7 @@ class ToVa:
     compared: ComparedStore
     asked: list[str] = dataclasses.field(default_factory=list)
     holds_back: bool = False
+    liar: LyingVa = dataclasses.field(default_factory=LyingVa)
     rules: tuple[AccessRule, ...] = (AccessRule(resource="/peer/publish/**"),)
 
     async def call(self, operation: Operation[Any, Any], request: msgspec.Struct, **_: Any) -> Any:
@@ -64,6 +76,8 @@ class ToVa:
         self.asked.append(operation.method)
         if self.holds_back and operation is PUBLISH:
             await asyncio.Event().wait()
+        if operation in self.liar.lies:
+            return as_decoded(operation, self.liar.answer(operation.method, request))
         handlers: dict[Any, Any] = {
             PUBLISH: self.receiver.publish,
             PUBLISH_POSITION: self.receiver.position,
@@ -238,6 +252,52 @@ def test_what_was_tampered_with_is_found_and_put_right(tmp_path: Path, what: str
             assert (await it.compare(repair=True)).repaired == 1
             await it.settled()
             assert it.applied[-1].certificates
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("what", LIES)
+def test_an_answer_to_another_question_is_refused(tmp_path: Path, what: str) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            it.by_hand("DELETE FROM certificates WHERE id = 4")
+            it.calls.liar.lies = LIES[what]
+            with pytest.raises(RemoteError):
+                await it.compare(repair=True)
+            it.calls.liar.lies = {}
+            assert (await it.compare(repair=True)).repaired <= 1
+            await it.settled()
+
+    run(scenario())
+
+
+def test_more_than_anybody_issued_isnt_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.functions.verification._MOST_SURPLUS", 2)
+
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            for number in (4, 5, 6):
+                serial = bytes([0x11, number] * 10)
+                it.by_hand(f"UPDATE certificates SET serial = ? WHERE id = {number}", serial)
+            with pytest.raises(RemoteError, match="never issued"):
+                await it.compare(repair=True)
+
+    run(scenario())
+
+
+def test_whoever_asks_behind_the_last_serial_is_told_of_none(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            request = EntriesRequest(
+                authority="issuing",
+                authority_id=it.own.authority_id(),
+                buckets=(0xFFFF,),
+                after=b"\xff" * 20,
+            )
+            answer = await it.calls.call(PUBLISH_ENTRIES, request)
+            assert (answer.entries, answer.has_more) == ((), False)
 
     run(scenario())
 
