@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from node_agent.errors import PolicyDenied
 from node_agent.pki.names import authority_id
@@ -164,8 +165,13 @@ class KnownAuthorities:
 
 def load_authority(name: str, chain: tuple[bytes, ...], publisher: str) -> KnownAuthority:
     """Return the CA of ``chain``. Raises ValueError when its first certificate isn't one."""
+    if not chain:
+        raise ValueError("a CA without a certificate")
     certificate = x509.load_der_x509_certificate(chain[0])
-    certificate.public_key()
+    try:
+        certificate.public_key()
+    except UnsupportedAlgorithm as error:
+        raise ValueError("a CA with a key of an unknown kind") from error
     return kept_authority(name, chain, publisher)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from node_agent.errors import ConfigError, NodeAgentError
+from node_agent.errors import ConfigError, NodeAgentError, Unavailable
 from node_agent.functions.creation import free_label
 from node_agent.functions.node_objects import (
     ManagedObject,
@@ -241,13 +241,30 @@ class Signers:
             peers=self._upstreams.serving(spec.authority),
             timeout_seconds=_CALL_SECONDS,
         )
+        if not answer.chain:
+            raise Unavailable(f"the CA {spec.authority!r} hasn't certified it yet")
         certified = ActiveSigner(spec, key, answer.chain[0])
+        self._check(certified)
         serial = certified.signer.serial
         await self._keep(item, SignerState(label, answer.chain))
         self._active[spec.authority] = certified
         self._fresh_keys.pop(item.name, None)
         log.info("signer certified", signer=item.name, serial=f"{serial:x}")
         self._on_change()
+
+    def _check(self, certified: ActiveSigner) -> None:
+        """Believe no answer: whoever gave it must have been the CA, and clients will look.
+
+        Raises ConfigError for a certificate of another key, another CA or another time;
+        Unavailable while nobody has told which certificate that CA has.
+        """
+        spec = certified.spec
+        authority = self._known.named(spec.authority)
+        if authority is None:
+            raise Unavailable(f"no certificate of the CA {spec.authority!r} is known here yet")
+        certified.signer.check_issuer(authority.outline.subject, authority.spki)
+        if certified.signer.not_after <= self._clock.now():
+            raise ConfigError("the signer's certificate has ended already")
 
     async def _key_label(self, item: ManagedObject, spec: SignerSpec) -> str:
         """Return the label of the key to be certified, which is a new one after a revocation."""

@@ -17,7 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from node_agent.errors import ConfigError, RequestRefused
 from node_agent.pki import der
-from node_agent.pki.keys import SigningKey, algorithm_identifier, load_spki
+from node_agent.pki.keys import SigningKey, algorithm_identifier, load_spki, verify
+from node_agent.pki.outline import outline
 from node_agent.pki.revoke import Reason
 
 if TYPE_CHECKING:
@@ -135,11 +136,15 @@ class OcspSigner:
         try:
             parsed = x509.load_der_x509_certificate(certificate)
             usage = parsed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+            is_its_key = parsed.public_key() == load_spki(key.spki)
+        except (
+            *(ValueError, UnsupportedAlgorithm),
+            *(x509.ExtensionNotFound, x509.DuplicateExtension),
+        ) as error:
             raise ConfigError("the certificate is not an OCSP signer's") from error
         if ExtendedKeyUsageOID.OCSP_SIGNING not in usage:
             raise ConfigError("the certificate is not an OCSP signer's")
-        if parsed.public_key() != load_spki(key.spki):
+        if not is_its_key:
             raise ConfigError("the signer's certificate belongs to another key")
         key_hash = der.octet_string(_key_hash("sha1", key.spki))
         return cls(
@@ -153,6 +158,15 @@ class OcspSigner:
             algorithm=algorithm_identifier(key.kind),
             certificates=der.context(0, der.sequence(certificate), constructed=True),
         )
+
+    def check_issuer(self, name: bytes, spki: bytes) -> None:
+        """Raise ConfigError unless the CA with this name and SubjectPublicKeyInfo (DER) signed the
+        certificate: no client would take an answer of any other one (RFC 6960 section 4.2.2.2).
+        """
+        parsed = x509.load_der_x509_certificate(self.certificate)
+        is_named = outline(self.certificate).issuer == name
+        if not is_named or not verify(spki, parsed.signature, parsed.tbs_certificate_bytes):
+            raise ConfigError("the signer's certificate isn't of its CA")
 
 
 def _key_hash(algorithm: str, spki: bytes) -> bytes:

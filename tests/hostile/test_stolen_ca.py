@@ -13,8 +13,10 @@ import pytest
 from node_agent.errors import PolicyDenied
 from node_agent.peers.envelope import sign_request
 from node_agent.peers.operations import (
+    CERTIFY_SIGNER,
     PUBLISH,
     PUBLISH_POSITION,
+    CertificateAnswer,
     PositionRequest,
     PublishedEntry,
     PublishRequest,
@@ -22,6 +24,8 @@ from node_agent.peers.operations import (
 from node_agent.wire import Status
 from tests.support.hostile_node import HostileNode, certified_holder
 from tests.support.hostile_requests import FOR_RAS_ONLY, OUT_OF_SCOPE
+from tests.support.lying_va import LyingVa, as_handler
+from tests.support.processes import wait_until
 from tests.support.scope_table import Try, tries
 
 if TYPE_CHECKING:
@@ -138,3 +142,30 @@ def test_positions_of_other_sources_are_not_told(
 
 def test_the_log_is_whole_after_all_of_it(topology: Topology, thief: HostileNode) -> None:
     assert topology.ra.admin.post("/v1/audit/verify", {})["ok"]
+
+
+@pytest.mark.parametrize(
+    "chain", [(), (b"",), (b"0\x00",)], ids=["no chain", "nothing", "no certificate"]
+)
+def test_no_answer_about_a_signer_ends_its_va(
+    thief: HostileNode, topology: Topology, chain: tuple[bytes, ...]
+) -> None:
+    """A VA believes only what its CA signed, and asks again after anything else."""
+    thief.believe(topology.va.identity)
+    lies = {CERTIFY_SIGNER: lambda request: CertificateAnswer(chain=chain)}
+    liar = LyingVa(lies)
+    thief.handler = as_handler(thief, liar)
+    if not thief.is_linked(topology.va.identity):
+        thief.dial(topology.va.listen["peer"], topology.va.identity)
+    before = topology.va.admin.get("/v1/node")["started_at"]
+    topology.va.admin.apply(signers=[{"name": "root", "authority": "root"}])
+    wait_until(
+        lambda: liar.asked.count(CERTIFY_SIGNER.method) >= 3,
+        timeout_seconds=20,
+        what="the VA asks again",
+    )
+    assert topology.va.admin.get("/v1/node")["started_at"] == before
+    states = {
+        signer["name"]: signer["state"] for signer in topology.va.admin.get("/v1/status")["signers"]
+    }
+    assert states == {"issuing": "active", "root": "waiting"}

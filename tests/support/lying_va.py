@@ -168,7 +168,7 @@ def as_handler(node: HostileNode, va: LyingVa) -> CallHandler:
     """Return what answers in ``node``'s name, signed as it must be."""
 
     async def handle(call: IncomingCall) -> RawAnswer:
-        if call.method not in _KNOWN:
+        if call.method not in _KNOWN | {operation.method for operation in va.lies}:
             return RawAnswer(Status.UNAVAILABLE, b"")
         async for _ in call.body:
             pass

@@ -324,6 +324,7 @@ def test_forged_and_malformed_entries_are_refused(tmp_path: Path) -> None:
                 changed(crl, kind="gift"),
                 changed(crl, kind="status", payload=encode_status("lost")),
                 changed(authority, authority_id="0" * 32),
+                changed(authority, payload=encode(AuthorityPayload("issuing", ()))),
                 *(changed(crl, kind="status", serial=b"\1", payload=it) for it in UNWRITABLE),
             ):
                 with pytest.raises(RequestRefused):

@@ -9,19 +9,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from node_agent.errors import StoreError, Unavailable
 from node_agent.functions.node_objects import NodeObjects, SignerState, decode_state
 from node_agent.functions.signers import Signers
 from node_agent.functions.tokens import Tokens
 from node_agent.objects import CryptoTokenSpec
+from node_agent.peers.approval_messages import Waiting
+from node_agent.peers.operations import CertificateAnswer, CertifySignerRequest, EnrollRequest
 from node_agent.pki.csr import parse_csr
 from node_agent.web.backends import RevocationOrder
+from tests.support.csrs import csr_der
 from tests.support.event_loop import run
 from tests.support.own_authority import OwnAuthority, context, own_authority
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 DAY = 86400
@@ -35,6 +42,7 @@ class ToCa:
 
     own: OwnAuthority
     is_away: bool = False
+    instead: Callable[[CertificateAnswer], Awaitable[CertificateAnswer]] | None = None
     requests: list[Any] = field(default_factory=list)
 
     async def call(self, operation: object, request: Any, **_: object) -> Any:
@@ -42,7 +50,8 @@ class ToCa:
         self.requests.append(request)
         if self.is_away:
             raise Unavailable("no link to the CA")
-        return await self.own.service.certify_signer(context("va1"), request)
+        answer = await self.own.service.certify_signer(context("va1"), request)
+        return answer if self.instead is None else await self.instead(answer)
 
     def serving(self, authority: str) -> list[Any]:
         """Return whom to ask."""
@@ -228,6 +237,101 @@ def test_a_hold_that_was_released_leaves_the_signer_as_it_was(tmp_path: Path) ->
             await va.revoke("removeFromCRL")
             assert await va.signers.look_after()
             assert (va.signers.state("s"), va.serial()) == ("active", first)
+
+    run(scenario())
+
+
+async def of_another_key(own: OwnAuthority) -> CertificateAnswer:
+    request = CertifySignerRequest(authority="issuing", csr=csr_der())
+    return await own.service.certify_signer(context("va2"), request)
+
+
+async def of_a_server(own: OwnAuthority) -> CertificateAnswer:
+    request = EnrollRequest(
+        authority="issuing", profile="server", csr=csr_der(names=["dns:a.example.org"])
+    )
+    return await own.service.enroll(context(), request)
+
+
+async def waiting(own: OwnAuthority) -> CertificateAnswer:
+    waits = Waiting(approval=b"a" * 32, given=0, needed=1, expires_at=1)
+    return CertificateAnswer(chain=(), waiting=waits)
+
+
+async def no_chain(own: OwnAuthority) -> CertificateAnswer:
+    return CertificateAnswer(chain=())
+
+
+async def no_certificate(own: OwnAuthority) -> CertificateAnswer:
+    return CertificateAnswer(chain=(b"0\x00",))
+
+
+@pytest.mark.parametrize("answer", [of_another_key, of_a_server, waiting, no_chain, no_certificate])
+def test_what_is_no_certificate_of_the_key_is_asked_for_again(
+    tmp_path: Path, answer: Callable[[OwnAuthority], Awaitable[CertificateAnswer]]
+) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            first = va.serial()
+            va.own.clock.advance(24 * DAY)
+            va.calls.instead = lambda true: answer(va.own)
+            assert not await va.signers.look_after()
+            assert "s" in va.signers.last_error
+            assert (va.serial(), va.signers.state("s")) == (first, "active")
+            va.calls.instead = None
+            assert await va.signers.look_after()
+            assert va.serial() != first
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_another_cas_certificate_for_the_key_is_not_taken(tmp_path: Path, is_renamed: bool) -> None:
+    """It has the right key and says what it is for: only the signature tells."""
+
+    def signed_elsewhere(true: CertificateAnswer) -> CertificateAnswer:
+        model = x509.load_der_x509_certificate(true.chain[0])
+        builder = x509.CertificateBuilder(
+            issuer_name=model.subject if is_renamed else model.issuer,
+            subject_name=model.subject,
+            public_key=model.public_key(),
+            serial_number=model.serial_number,
+            not_valid_before=model.not_valid_before_utc,
+            not_valid_after=model.not_valid_after_utc,
+            extensions=list(model.extensions),
+        )
+        forged = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+        return CertificateAnswer(chain=(forged.public_bytes(Encoding.DER),))
+
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            first = va.serial()
+            va.own.clock.advance(24 * DAY)
+
+            async def instead(true: CertificateAnswer) -> CertificateAnswer:
+                return signed_elsewhere(true)
+
+            va.calls.instead = instead
+            assert not await va.signers.look_after()
+            assert "isn't of its CA" in va.signers.last_error["s"]
+            assert va.serial() == first
+
+    run(scenario())
+
+
+def test_a_certificate_that_has_ended_replaces_none(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            first = va.serial()
+            va.own.clock.advance(24 * DAY)
+
+            async def late(true: CertificateAnswer) -> CertificateAnswer:
+                va.own.clock.advance(31 * DAY)
+                return true
+
+            va.calls.instead = late
+            assert not await va.signers.look_after()
+            assert va.serial() == first
 
     run(scenario())
 
