@@ -32,7 +32,8 @@
     ├── TokenError                      a crypto token is locked or its passphrase is missing
     │   ├── TokenClosed                 its PIN was refused: nobody tries it until told to
     │   └── TokenLost                   a worker's session with it has ended
-    └── RemoteError                     the peer answered with a problem
+    ├── RemoteError                     the peer answered with a problem
+    └── UnexpectedFailure               a bug, contained to the item that met it
 
 Attributes carry data; the message is for people. Library errors are translated once, at the
 boundary, with ``raise … from``. The number on the wire and the HTTP status of each error live in
@@ -79,6 +80,7 @@ __all__ = [
     "TokenError",
     "TokenLost",
     "Unavailable",
+    "UnexpectedFailure",
     "WriteStalled",
 ]
 
@@ -288,6 +290,10 @@ class TokenClosed(TokenError):
 
 class TokenLost(TokenError):
     """A worker's session with a token has ended: removed, restarted. Another one may succeed."""
+
+
+class UnexpectedFailure(NodeAgentError):
+    """Something failed in a way that nobody foresaw. The log has its trace; it is tried again."""
 
 
 class RemoteError(NodeAgentError):

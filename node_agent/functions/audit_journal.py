@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from node_agent.errors import NodeAgentError
+from node_agent.errors import NodeAgentError, UnexpectedFailure
+from node_agent.functions.containment import Containment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,12 +70,15 @@ class AuditJournal:
         self._clock = clock
         self._journal = journal
         self._is_failing = False
+        self._contained = Containment("audit journal", clock=clock)
 
     async def run(self) -> None:
         """Send what is new each second."""
         while True:
-            await self.catch_up()
-            await self._clock.sleep(_INTERVAL_SECONDS)
+            with contextlib.suppress(UnexpectedFailure), self._contained.around("entries"):
+                await self.catch_up()
+            pause = self._contained.pause_seconds("entries")
+            await self._clock.sleep(max(pause, _INTERVAL_SECONDS))
 
     async def catch_up(self) -> None:
         """Send everything that isn't sent yet, or log why it can't be."""

@@ -16,18 +16,19 @@ import structlog
 
 from node_agent.errors import NodeAgentError, Superseded
 from node_agent.functions.change_payloads import crl_payload, encode
+from node_agent.functions.containment import Containment
 from node_agent.functions.crl_content import make_crl
 from node_agent.functions.crl_schedule import CrlSchedule
 from node_agent.functions.signal import ChangeSignal
 from node_agent.store.records import CrlHead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Mapping
 
     from node_agent.clock import Clock
     from node_agent.functions.authorities import Authorities, LoadedAuthority
     from node_agent.store.api import Writer
-    from node_agent.store.records import CrlRecord, CrlStart
+    from node_agent.store.records import CrlOutlook, CrlRecord, CrlStart
 
 __all__ = ["CrlIssuing"]
 
@@ -62,6 +63,7 @@ class CrlIssuing:
         self._unlooked: set[str] = set()
         self._schedule = CrlSchedule()
         self._is_planned = False
+        self._contained = Containment("CRL", clock=clock)
         self.newest: dict[tuple[str, int], CrlHead] = {}
         self.last_error: dict[str, str] = {}
 
@@ -100,11 +102,13 @@ class CrlIssuing:
             pause = _RETRY_SECONDS
             try:
                 if not self._is_planned:
-                    await self._plan()
+                    with self._contained.around(""):
+                        await self._plan()
                 while (name := self._schedule.take(self._clock.now())) is not None:
                     await self._look(name)
                 pause = self._schedule.seconds_until_next(self._clock.now())
-            except NodeAgentError as error:
+            except (NodeAgentError, TimeoutError) as error:
+                pause = max(pause, self._contained.pause_seconds(""))
                 log.error("CRLs not planned", reason=str(error))
             await self._wake.wait(seen, min(pause, _LOOK_AGAIN_SECONDS))
 
@@ -118,10 +122,12 @@ class CrlIssuing:
         """Learn by two questions to the store when each CA is to be looked at. No CA is loaded."""
         self._is_planned = True
         try:
-            outlook = await self._store.crl_outlook()
-        except NodeAgentError:
+            self._put_all(await self._store.crl_outlook())
+        except Exception:
             self._is_planned = False
             raise
+
+    def _put_all(self, outlook: Mapping[str, CrlOutlook]) -> None:
         self._schedule.clear()
         for name, authority_id, spec in self._authorities.crl_orders():
             lists = outlook.get(authority_id)
@@ -138,13 +144,20 @@ class CrlIssuing:
         if not self._authorities.has(name):
             self.last_error.pop(name, None)
             return
+        pause = self._contained.pause_seconds(name)
+        if pause > 0:
+            # Revocations go on, and each would have it tried at once.
+            self._schedule.put(name, self._clock.now() + pause)
+            return
         try:
-            await self.make_if_due(name)
+            with self._contained.around(name):
+                await self.make_if_due(name)
             self.last_error.pop(name, None)
-        except NodeAgentError as error:
+        except (NodeAgentError, TimeoutError) as error:
             self.last_error[name] = str(error)
             self._unlooked.add(name)
-            self._schedule.put(name, self._clock.now() + _RETRY_SECONDS)
+            pause = max(_RETRY_SECONDS, self._contained.pause_seconds(name))
+            self._schedule.put(name, self._clock.now() + pause)
             log.error("CRL not made", authority=name, reason=str(error))
 
     def _next_look(self, authority: LoadedAuthority) -> float:

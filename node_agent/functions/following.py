@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from node_agent.errors import NodeAgentError, TokenError
+from node_agent.functions.containment import Containment
 from node_agent.store.records import ChangeKind, FollowedEntry, StoreHeads
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class StoreFollower:
         self._clock = clock
         self._position = begin.position
         self._revision = begin.revision
+        self._contained = Containment("store follower", clock=clock)
         self.last_error: str | None = None
 
     async def run(self) -> None:
@@ -90,10 +92,12 @@ class StoreFollower:
         while True:
             pause = LOOK_SECONDS
             try:
-                await self.look()
+                with self._contained.around(""):
+                    await self.look()
                 self.last_error = None
-            except NodeAgentError as error:
+            except (NodeAgentError, TimeoutError) as error:
                 pause = _KEY_SECONDS if isinstance(error, TokenError) else _RETRY_SECONDS
+                pause = max(pause, self._contained.pause_seconds(""))
                 if self.last_error != str(error):
                     log.error("other nodes' changes can't be followed", reason=str(error))
                 self.last_error = str(error)

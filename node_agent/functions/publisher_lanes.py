@@ -47,6 +47,7 @@ class PublisherLanes:
         self.peer = self._lanes[0].peer
         self._verified_at: int | None = None
         self._differences = 0
+        self._not_compared: str | None = None
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -64,7 +65,7 @@ class PublisherLanes:
             state=lanes[0].state,
             lag_entries=max(lane.lag_entries for lane in lanes),
             lag_seconds=max(lane.lag_seconds for lane in lanes),
-            last_error=next(errors, None),
+            last_error=next(errors, self._not_compared),
             verified_at=self._verified_at,
             differences=self._differences,
         )
@@ -72,6 +73,11 @@ class PublisherLanes:
     def verified(self, at: int, differences: int) -> None:
         """Note what a comparison left different."""
         self._verified_at, self._differences = at, differences
+        self._not_compared = None
+
+    def not_compared(self, reason: str) -> None:
+        """Note that the peer's answers are no use, until the next comparison."""
+        self._not_compared = f"not compared: {reason}"
 
     async def is_peer_ahead(self) -> bool:
         """Tell whether the peer has applied more than our log holds: ours is an old copy."""

@@ -26,6 +26,7 @@ from node_agent.functions.change_payloads import (
     encode,
     status_only,
 )
+from node_agent.functions.containment import Containment
 from node_agent.functions.crl_transfer import LongCrl, find_long_crl, send_content
 from node_agent.functions.publishing_turn import BEAT_SECONDS, OnlyTurn, TurnLost
 from node_agent.functions.receiving import SHARED_LOG
@@ -196,18 +197,20 @@ class Publisher:
         self._last_error: str | None = None
         self._verified_at: int | None = None
         self._differences = 0
+        self._contained = Containment("publisher", clock=clock)
 
     async def run(self) -> None:
         """Publish until cancelled; a failing peer is asked again with a growing pause."""
         pause = _RETRY_SECONDS
         while True:
             try:
-                self._log_id = (await self._store.heads()).log_id
-                self._following = self._source()
-                await self._turn.take(self._key(), self._is_behind)
-                await self._resume()
-                pause = _RETRY_SECONDS
-                await self._follow()
+                with self._contained.around(self.spec.name):
+                    self._log_id = (await self._store.heads()).log_id
+                    self._following = self._source()
+                    await self._turn.take(self._key(), self._is_behind)
+                    await self._resume()
+                    pause = _RETRY_SECONDS
+                    await self._follow()
             except TurnLost as reason:
                 self._state, self._last_error = "standby", None
                 log.info("publisher stands by", publisher=self.spec.name, reason=str(reason))
@@ -218,7 +221,7 @@ class Publisher:
                 self._state, self._last_error = "waiting", str(error)
                 self._turn.failed()
                 log.info("publisher waits", publisher=self.spec.name, reason=str(error))
-            await self._clock.sleep(pause)
+            await self._clock.sleep(max(pause, self._contained.pause_seconds(self.spec.name)))
             pause = min(pause * 2, _RETRY_CAP_SECONDS)
 
     def snapshot(self) -> PublisherSnapshot:

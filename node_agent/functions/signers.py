@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from node_agent.errors import ConfigError, NodeAgentError, Unavailable
+from node_agent.functions.containment import Containment
 from node_agent.functions.creation import free_label
 from node_agent.functions.node_objects import (
     ManagedObject,
@@ -99,6 +100,7 @@ class Signers:
         self._on_change = on_change
         self._active: dict[str, ActiveSigner] = {}
         self._wake = ChangeSignal()
+        self._contained = Containment("signer", clock=clock)
         # Serial numbers of signers' certificates: those whose status was looked up, and those of
         # them that were revoked.
         self._looked_up: set[int] = set()
@@ -176,9 +178,22 @@ class Signers:
         """Certify and renew what is due; return whether all of it succeeded."""
         is_done = True
         for item in self._objects.all("signers"):
-            if await self._is_revoked(item) or self._is_due(item):
-                is_done &= await self._renew(item)
+            is_done &= await self._look_after_one(item)
         return is_done
+
+    async def _look_after_one(self, item: ManagedObject) -> bool:
+        if self._contained.pause_seconds(item.name) > 0:
+            return False
+        try:
+            with self._contained.around(item.name):
+                if await self._is_revoked(item) or self._is_due(item):
+                    await self._certify(item)
+        except (NodeAgentError, TimeoutError) as error:
+            self.last_error[item.name] = str(error)
+            log.info("signer not certified yet", signer=item.name, reason=str(error))
+            return False
+        self.last_error.pop(item.name, None)
+        return True
 
     def _is_due(self, item: ManagedObject) -> bool:
         assert isinstance(item.spec, SignerSpec)
@@ -216,16 +231,6 @@ class Signers:
         assert isinstance(spec, SignerSpec)
         found = self._active.get(spec.authority)
         return found if found is not None and found.spec.name == name else None
-
-    async def _renew(self, item: ManagedObject) -> bool:
-        try:
-            await self._certify(item)
-        except (NodeAgentError, TimeoutError) as error:
-            self.last_error[item.name] = str(error)
-            log.info("signer not certified yet", signer=item.name, reason=str(error))
-            return False
-        self.last_error.pop(item.name, None)
-        return True
 
     async def _certify(self, item: ManagedObject) -> None:
         spec = item.spec

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from node_agent.errors import NodeAgentError, Unavailable
+from node_agent.functions.containment import Containment
 from node_agent.functions.signal import ChangeSignal
 from node_agent.identity import NodeIdentity
 from node_agent.peers.operations import (
@@ -61,6 +62,7 @@ class Upstreams:
         self._offers: dict[NodeIdentity, tuple[AuthorityDescription, ...]] = {}
         self._asked_at: dict[NodeIdentity, float] = {}
         self._wake = ChangeSignal()
+        self._contained = Containment("catalogue", clock=clock)
         # Choosing walks all roles; it is asked for each request and changes with links, offers and
         # roles only.
         self._chosen: dict[str, list[NodeIdentity]] = {}
@@ -152,7 +154,11 @@ class Upstreams:
         """Refresh until cancelled."""
         while True:
             seen = self._wake.count
-            await self.refresh()
+            try:
+                with self._contained.around(""):
+                    await self.refresh()
+            except (NodeAgentError, TimeoutError) as error:
+                log.warning("catalogues not refreshed", reason=str(error))
             await self._wake.wait(seen, _REFRESH_SECONDS)
 
     def wake(self) -> None:
@@ -204,9 +210,10 @@ class Upstreams:
     async def _ask(self, peer: NodeIdentity) -> None:
         self._asked_at[peer] = self._clock.monotonic()
         try:
-            answer: CatalogueAnswer = await self._caller.call(
-                CATALOGUE, CatalogueRequest(), peers=[peer], timeout_seconds=_CATALOGUE_SECONDS
-            )
+            with self._contained.around(peer.uri):
+                answer: CatalogueAnswer = await self._caller.call(
+                    CATALOGUE, CatalogueRequest(), peers=[peer], timeout_seconds=_CATALOGUE_SECONDS
+                )
         except (NodeAgentError, TimeoutError) as error:
             log.info("catalogue not received", peer=peer.uri, reason=str(error))
             return

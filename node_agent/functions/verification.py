@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import structlog
 
-from node_agent.errors import Conflict, NodeAgentError, RemoteError, Unavailable
+from node_agent.errors import (
+    Conflict,
+    NodeAgentError,
+    RemoteError,
+    Unavailable,
+    UnexpectedFailure,
+)
 from node_agent.functions.compared import repaired_entry
 from node_agent.functions.compared_answers import TheirEntries, check_repair, digests_of
+from node_agent.functions.containment import Containment
 from node_agent.functions.provenance import CURRENT_SECONDS, OwnWork, Provenance
 from node_agent.functions.range_digests import DEPTH, DIGEST_OCTETS, FANOUT, LeafKeeper, read_tree
 from node_agent.functions.verification_schedule import VerificationSchedule
@@ -50,6 +57,8 @@ AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
 
 _LOOK_SECONDS: Final = 1.0
 _CALL_SECONDS: Final = 240.0
+# What was repaired by then stays so; the rest comes next time.
+_TURN_SECONDS: Final = 1800.0
 _PREFIXES_AT_ONCE: Final = 512
 _BUCKETS_AT_ONCE: Final = 128
 _ENTRIES_AT_ONCE: Final = 10_000
@@ -95,6 +104,7 @@ class Verification:
         self._authority_ids = authority_ids
         self._clock = clock
         self._locks: dict[str, asyncio.Lock] = {}
+        self._contained = Containment("comparison", clock=clock)
 
     async def verify(
         self, publisher: PublisherLanes, *, repair: bool, recompute: bool = False
@@ -162,14 +172,23 @@ class Verification:
         while True:
             await self._clock.sleep(_LOOK_SECONDS)
             for publisher in publishers():
-                is_up, now = publisher.snapshot().state == "up", self._clock.monotonic()
-                if not schedule.is_due(publisher.spec, is_up=is_up, now=now):
+                if self._contained.pause_seconds(publisher.spec.name) > 0:
                     continue
-                try:
+                is_up, now = publisher.snapshot().state == "up", self._clock.monotonic()
+                if schedule.is_due(publisher.spec, is_up=is_up, now=now):
+                    await self._verify_in_turn(publisher)
+
+    async def _verify_in_turn(self, publisher: PublisherLanes) -> None:
+        """Compare one of all: whatever it answers, and however slowly, others have their turn."""
+        name = publisher.spec.name
+        try:
+            with self._contained.around(name):
+                async with asyncio.timeout(_TURN_SECONDS):
                     await self.verify(publisher, repair=True)
-                except (NodeAgentError, TimeoutError) as error:
-                    name = publisher.spec.name
-                    log.warning("peer not compared", publisher=name, reason=str(error))
+        except (NodeAgentError, TimeoutError) as error:
+            log.warning("peer not compared", publisher=name, reason=str(error))
+            if isinstance(error, (RemoteError, UnexpectedFailure)):
+                publisher.not_compared(str(error))
 
     def _is_current(self, names: Sequence[str]) -> bool:
         age = self._provenance.age_seconds(names)

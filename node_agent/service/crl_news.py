@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from node_agent.errors import NodeAgentError
+from node_agent.functions.containment import Containment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,6 +37,7 @@ class CrlNews:
         self._identities = identities
         self._kept = kept
         self._spawn = spawn
+        self._contained = Containment("CRL for links", clock=base.clock)
 
     async def load(self) -> None:
         """Take up the newest CRLs of our trust anchors: what a peer told us survives a restart."""
@@ -71,6 +73,7 @@ class CrlNews:
     async def _learn(self, crl: CrlRecord) -> None:
         base = self._base
         try:
-            self._identities.learn_crl(await base.store.crl_der(crl), base.objects)
+            with self._contained.around(crl.authority_id):
+                self._identities.learn_crl(await base.store.crl_der(crl), base.objects)
         except NodeAgentError as error:
             log.warning("CRL not in force for links", reason=str(error))

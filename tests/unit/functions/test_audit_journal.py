@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import contextlib
 import os
 import socket
@@ -29,7 +30,7 @@ class Log:
 
     def __init__(self, *entries: AuditEntry) -> None:
         self.entries = list(entries)
-        self.fault: StoreError | None = None
+        self.fault: Exception | None = None
 
     async def audit_entries(self, *, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
         if self.fault is not None:
@@ -162,6 +163,30 @@ def test_what_could_not_be_sent_comes_later(journal: Journal, tmp_path: Path) ->
         assert len(again.read()) == 1
     finally:
         again.close()
+
+
+def test_an_entry_that_nobody_thought_of_does_not_end_the_task(
+    journal: Journal, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        log, clock = Log(), ManualClock()
+        log.fault = KeyError("nobody thought of it")
+        sent = AuditJournal(
+            log, position_path=tmp_path / "p", node="ca1", clock=clock, journal=journal.path
+        )
+        sending = asyncio.create_task(sent.run())
+        while not clock.sleepers:  # noqa: ASYNC110  # nothing announces it
+            await asyncio.sleep(0)
+        log.fault = None
+        log.entries.append(entry(1))
+        clock.advance(2)
+        while not (found := journal.read()):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert len(found) == 1
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    run(scenario())
 
 
 def test_a_place_that_cannot_be_read_sends_nothing(journal: Journal, tmp_path: Path) -> None:

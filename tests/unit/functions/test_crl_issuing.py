@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
@@ -14,6 +14,8 @@ from tests.support.own_authority import AUTHORITIES, OwnAuthority, context, own_
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 async def revoked_serial(own: OwnAuthority, number: int, reason: int = 1) -> int:
@@ -131,6 +133,36 @@ def test_delta_crls_name_their_base_and_list_what_changed_since(tmp_path: Path) 
             assert entry is not None
             reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
             assert reason is x509.ReasonFlags.remove_from_crl
+
+    run(scenario())
+
+
+def test_one_ca_whose_crl_fails_unexpectedly_keeps_no_other_from_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own, asyncio.TaskGroup() as tasks:
+            begin, broken = own.store.begin_crl, own.authority_id()
+
+            async def begin_crl(authority_id: str, **options: Any) -> Any:
+                if authority_id == broken:
+                    raise OverflowError("a row that nobody thought of")
+                return await begin(authority_id, **options)
+
+            monkeypatch.setattr(own.store, "begin_crl", begin_crl)
+            task = tasks.create_task(own.crls.run())
+            while len(own.made_crls) < 2 or not own.crls.last_error:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert list(own.crls.last_error) == ["issuing"]
+            assert "OverflowError" in own.crls.last_error["issuing"]
+            broken = ""
+            own.clock.advance(10)
+            own.crls.want("issuing")
+            while len(own.made_crls) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            while own.crls.last_error:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            task.cancel()
 
     run(scenario())
 

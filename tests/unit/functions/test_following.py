@@ -53,13 +53,15 @@ class Recorder:
         self.told.append(("objects", None))
 
 
-async def follower_of(store: Store, node: Recorder, changed: ChangeSignal) -> StoreFollower:
+async def follower_of(
+    store: Store, node: Recorder, changed: ChangeSignal, clock: ManualClock | None = None
+) -> StoreFollower:
     return StoreFollower(
         store,
         follower=node,
         refresh=node.refresh,
         changed=changed,
-        clock=ManualClock(),
+        clock=clock or ManualClock(),
         begin=await store.heads(),
     )
 
@@ -109,6 +111,29 @@ def test_who_was_away_long_forgets_everything(
             await follower.look()
             await follower.look()
             assert node.told == [("everything", None)]
+
+    run(scenario())
+
+
+def test_what_nobody_foresaw_is_told_and_tried_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(f"sqlite:///{tmp_path}/x.sqlite3") as store:
+            node, changed, clock = Recorder(), ChangeSignal(), ManualClock()
+            follower = await follower_of(store, node, changed, clock)
+            await add_object(store, "a")
+            node.failure = AssertionError("a row that nobody thought of")
+            running = asyncio.create_task(follower.run())
+            while follower.last_error is None:  # noqa: ASYNC110  # nothing announces it
+                await asyncio.sleep(0.001)
+            assert "AssertionError" in follower.last_error
+            node.failure = None
+            while not node.told:
+                clock.advance(1)
+                await asyncio.sleep(0.01)
+            assert node.told == [("objects", None)]
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
 
     run(scenario())
 

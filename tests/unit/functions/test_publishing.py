@@ -57,6 +57,8 @@ class ToReceiver:
     contents: list[ContentRequest] = field(default_factory=list)
     cut_after: int = 0
     asked: int = 0
+    fault: Exception | None = None
+    """Raised once."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Pieces of CRLs travel while it is set."""
     sending: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,6 +92,9 @@ class ToReceiver:
         body: Callable[[], AsyncIterator[bytes]] | None = None,
     ) -> Any:
         """Hand the request over as if it had come over a link of ca1."""
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
         if self.cut:
             self.cut -= 1
             raise LinkClosed("cut")
@@ -192,6 +197,20 @@ def _publisher(own: OwnAuthority, calls: ToReceiver, **spec: Any) -> PublisherLa
 
 def _ignore(applied: Applied) -> None:
     """Nothing keeps answers here."""
+
+
+def test_what_nobody_foresaw_is_told_and_published_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=("certificate", "status")) as it:
+            await it.caught_up()
+            it.calls.fault = OverflowError("a position that no column holds")
+            await it.issue(1)
+            while "OverflowError" not in (it.publisher.snapshot().last_error or ""):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await it.caught_up()
+            assert it.publisher.snapshot().last_error is None
+
+    run(scenario())
 
 
 def test_what_is_issued_and_revoked_arrives(tmp_path: Path) -> None:

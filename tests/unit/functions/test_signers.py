@@ -336,6 +336,46 @@ def test_a_certificate_that_has_ended_replaces_none(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_what_nobody_foresaw_is_tried_again_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            first = va.serial()
+            va.own.clock.advance(24 * DAY)
+
+            async def broken(true: CertificateAnswer) -> CertificateAnswer:
+                raise IndexError("tuple index out of range")
+
+            va.calls.instead = broken
+            assert not await va.signers.look_after()
+            assert "IndexError" in va.signers.last_error["s"]
+            asked = len(va.calls.requests)
+            assert not await va.signers.look_after()
+            assert len(va.calls.requests) == asked, "not at once"
+            va.calls.instead = None
+            va.own.clock.advance(2)
+            assert await va.signers.look_after()
+            assert va.serial() != first
+            assert va.signers.last_error == {}
+
+    run(scenario())
+
+
+def test_a_signer_that_is_deleted_while_it_is_looked_after_ends_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            va.own.clock.advance(24 * DAY)
+
+            async def deleted(true: CertificateAnswer) -> CertificateAnswer:
+                await va.own.apply(signers=[], purge=True)
+                return true
+
+            va.calls.instead = deleted
+            assert not await va.signers.look_after()
+            assert await va.signers.look_after()
+
+    run(scenario())
+
+
 def test_a_store_that_fails_does_not_end_the_looking_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from node_agent.identity import NodeIdentity
 from node_agent.objects import AccessRule, PeerRoleSpec
 from node_agent.peers.directory import Directory
 from node_agent.policy import RoleSet, parse_role
+from tests.support.event_loop import run
 
 CA1 = NodeIdentity("pki.example.org", "ca1")
 CA2 = NodeIdentity("pki.example.org", "ca2")
@@ -42,12 +43,23 @@ def role(node: NodeIdentity, *resources: str, deny: str | None = None) -> PeerRo
     return PeerRoleSpec(name=node.name, members=(node.uri,), rules=tuple(rules))
 
 
-def upstreams(roles: Roles) -> Upstreams:
+class Broken:
+    """A caller that fails in a way of its own."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def call(self, *arguments: Any, **options: Any) -> NoReturn:
+        self.asked += 1
+        raise KeyError("nobody thought of it")
+
+
+def upstreams(roles: Roles, caller: Any = None) -> Upstreams:
     clock = SystemClock()
     return Upstreams(
         roles=lambda: roles.current,
         directory=Directory(clock=clock),
-        caller=NobodyToAsk(),
+        caller=caller or NobodyToAsk(),
         clock=clock,
     )
 
@@ -55,6 +67,18 @@ def upstreams(roles: Roles) -> Upstreams:
 def test_a_peer_serves_what_its_role_grants() -> None:
     found = upstreams(Roles(role(CA1, "/peer/upstream", "/ca/one"), role(CA2, "/ca/one")))
     assert found.serving("one") == [CA1]
+
+
+def test_a_catalogue_that_fails_unexpectedly_keeps_no_other_from_being_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caller = Broken()
+    roles = Roles(role(CA1, "/peer/upstream", "/ca/one"), role(CA2, "/peer/upstream", "/ca/one"))
+    found = upstreams(roles, caller)
+    monkeypatch.setattr(found, "_reachable", lambda: [CA1, CA2])
+    run(found.refresh())
+    assert caller.asked == 2
+    assert found.serving("one") == [CA1, CA2]
 
 
 def test_nobody_serves_what_is_denied() -> None:

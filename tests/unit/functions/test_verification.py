@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from unittest.mock import AsyncMock
 
 import msgspec
@@ -16,6 +16,7 @@ from node_agent.errors import Conflict, RemoteError, Unavailable
 from node_agent.functions.compared import ComparedStore
 from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.provenance import OwnLog, OwnWork
+from node_agent.functions.publisher_lanes import PublisherLanes
 from node_agent.functions.publishing import Publisher
 from node_agent.functions.range_digests import LeafKeeper
 from node_agent.functions.receiving import Applied, PublicationReceiver
@@ -267,6 +268,33 @@ def test_an_answer_to_another_question_is_refused(tmp_path: Path, what: str) -> 
             it.calls.liar.lies = {}
             assert (await it.compare(repair=True)).repaired <= 1
             await it.settled()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("what", ["unexpected", "no digests"])
+def test_comparisons_go_on_whatever_one_of_them_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("node_agent.functions.verification._LOOK_SECONDS", 0.01)
+
+    def unexpected(request: msgspec.Struct) -> NoReturn:
+        raise IndexError("nobody thought of it")
+
+    async def scenario() -> None:
+        async with pair(tmp_path, verify_seconds=1) as it:
+            lanes = PublisherLanes(it.publisher.spec, lambda part: it.publisher)
+            it.calls.liar.lies = {**LIES, "unexpected": {PUBLISH_DIGESTS: unexpected}}[what]
+            comparing = asyncio.create_task(it.verification.run(lambda: [lanes]))
+            while lanes.snapshot().last_error is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert (lanes.snapshot().last_error or "").startswith("not compared: ")
+            it.calls.liar.lies = {}
+            while lanes.snapshot().verified_at is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert lanes.snapshot().last_error is None
+            comparing.cancel()
+            await asyncio.gather(comparing, return_exceptions=True)
 
     run(scenario())
 
