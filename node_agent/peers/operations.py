@@ -24,6 +24,7 @@ from node_agent.peers.approval_messages import (
     Waiting,
     WithdrawRequest,
 )
+from node_agent.peers.fields import Digest, Number, Serial  # noqa: TC001  # as above
 from node_agent.peers.repair_messages import (
     RecordsAnswer,
     RecordsRequest,
@@ -91,10 +92,6 @@ __all__ = [
 
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,3}$")]
 Bucket = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
-Serial = Annotated[bytes, msgspec.Meta(min_length=1, max_length=20)]
-Digest = Annotated[bytes, msgspec.Meta(max_length=32)]
-# What a store can hold in a column.
-Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,7 +125,7 @@ class RevokeRequest(_Message, frozen=True):
     """Revoke, hold or release. ``reason`` is an RFC 5280 CRLReason number; 8 releases a hold."""
 
     authority: str
-    serial: bytes
+    serial: Serial
     reason: int = 0
     invalidity_at: EpochSeconds | None = None
     protocol: str = "rest"
@@ -150,7 +147,7 @@ class StatusRequest(_Message, frozen=True):
     """Ask for one certificate of ``authority``."""
 
     authority: str
-    serial: bytes
+    serial: Serial
     protocol: str = "rest"
 
 
@@ -158,7 +155,7 @@ class CertificateDescription(_Message, frozen=True):
     """A certificate as search and status return it."""
 
     authority: str
-    serial: bytes
+    serial: Serial
     subject: str
     names: tuple[str, ...]
     profile: str
@@ -220,11 +217,11 @@ class CertifySignerRequest(_Message, frozen=True):
 class PublishedEntry(_Message, frozen=True):
     """A change-log entry on its way. ``payload`` as in ``functions/change_payloads.py``."""
 
-    position: int
+    position: Number
     kind: str
     authority_id: str
-    serial: bytes | None
-    at: int
+    serial: Serial | None
+    at: EpochSeconds
     payload: bytes
 
 
@@ -237,8 +234,8 @@ class PublishRequest(_Message, frozen=True):
     """
 
     source: str
-    after: int
-    position: int
+    after: Number
+    position: Number
     authorities: tuple[str, ...]
     entries: tuple[PublishedEntry, ...]
 
@@ -257,12 +254,12 @@ class ContentRequest(_Message, frozen=True):
 
     authority: str
     authority_id: str
-    number: int
+    number: Number
     is_delta: bool
     sha256: bytes
-    octets: int
-    offset: int
-    shard: int = 0
+    octets: Number
+    offset: Number
+    shard: Number = 0
 
 
 class ContentAnswer(_Message, frozen=True):

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 
+from node_agent.peers.fields import Serial  # noqa: TC001  # msgspec resolves the annotation
+
 __all__ = [
     "HeldList",
     "RecordsAnswer",
@@ -27,7 +29,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class RepairedEntry(_Message, frozen=True):
     """What a certificate's row says: payloads as in ``functions/change_payloads.py``."""
 
-    serial: bytes
+    serial: Serial
     certificate: bytes
     status: bytes
 
@@ -43,7 +45,7 @@ class RepairRequest(_Message, frozen=True):
     authority_id: str
     content: tuple[str, ...]
     entries: tuple[RepairedEntry, ...]
-    surplus: tuple[bytes, ...]
+    surplus: tuple[Serial, ...]
     takes_back: bool = False
 
 
@@ -58,7 +60,7 @@ class RecordsRequest(_Message, frozen=True):
 
     authority: str
     authority_id: str
-    serials: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=200)] = ()
+    serials: Annotated[tuple[Serial, ...], msgspec.Meta(max_length=200)] = ()
 
 
 class HeldList(_Message, frozen=True, array_like=True):

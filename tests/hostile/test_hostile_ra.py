@@ -16,9 +16,11 @@ from node_agent.peers.operations import (
     ENROLL,
     REVOKE,
     SEARCH,
+    STATUS,
     EnrollRequest,
     RevokeRequest,
     SearchRequest,
+    StatusRequest,
     serial_octets,
 )
 from node_agent.wire import Status
@@ -161,6 +163,18 @@ def test_an_envelope_that_is_not_right_is_denied_and_logged(
     answer = ra.send("ra.enroll", forge(ra, request_id), request_id=request_id)
     assert answer.status == Status.DENIED
     assert len(denied_since()) == 1
+
+
+@pytest.mark.parametrize("serial", [b"", b"\1" * 21, b"\xff" * 4096])
+@pytest.mark.parametrize(("operation", "kind"), [(REVOKE, RevokeRequest), (STATUS, StatusRequest)])
+def test_what_is_no_serial_number_is_denied_and_logged(
+    ra: HostilePeer, denied_since: Denials, operation: Any, kind: Any, serial: bytes
+) -> None:
+    """It reaches no handler: none fails over it, with a trace in the CA's log for each try."""
+    with pytest.raises(PolicyDenied):
+        ask(ra, operation, kind(authority="issuing", serial=serial))
+    (entry,) = denied_since()
+    assert entry["action"] == operation.method
 
 
 def newest_crl(topology: Topology) -> x509.CertificateRevocationList:
