@@ -7,7 +7,7 @@ change-log entry, its request id and its audit entry in one transaction, and onl
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -57,7 +57,7 @@ from node_agent.store.records import StatusRequest as StatusAsked
 from node_agent.web.backends import RevocationOrder, RevocationOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from node_agent.clock import Clock
     from node_agent.functions.authorities import Authorities, LoadedAuthority
@@ -69,10 +69,16 @@ if TYPE_CHECKING:
 
 __all__ = ["AuthorityService"]
 
+ItemT = TypeVar("ItemT")
+
 _SECONDS_PER_DAY = 86400
 # RFC 6960 section 4.2.2.2.1: with nocheck a signer's life bounds the damage of a stolen key.
 _SIGNER_VALIDITY_SECONDS = 30 * _SECONDS_PER_DAY
 _MOST_SEARCHED = 1000
+# An answer is one message, of 4 MiB at most; ML-DSA certificates have 7 KiB and more each.
+_PAGE_OCTETS = 2 * 1024 * 1024
+# What a description takes besides the octets and texts that are counted.
+_FIELDS_OCTETS = 256
 
 
 class AuthorityService:
@@ -163,7 +169,9 @@ class AuthorityService:
         return _description(request.authority, await self._find(authority, serial, tenants))
 
     async def search(self, context: Context, request: SearchRequest) -> SearchAnswer:
-        """Return one page of a CA's certificates, newest first."""
+        """Return one page of a CA's certificates, newest first: as many as were asked for, or as
+        fit an answer.
+        """
         authority = self._authorities.online(request.authority)
         limit = min(max(request.limit, 1), _MOST_SEARCHED)
         records = await self._store.search(
@@ -179,14 +187,23 @@ class AuthorityService:
                 after=decode_cursor(request.after),
             )
         )
+        found = [_description(request.authority, record) for record in records]
+        fitting = _fitting(found, _octets_of_certificate)
+        is_end = fitting == len(records) < limit
         return SearchAnswer(
-            certificates=tuple(_description(request.authority, record) for record in records),
-            after=_cursor(records, limit),
+            certificates=tuple(found[:fitting]),
+            after=None if is_end else _cursor(records[fitting - 1]),
         )
 
     async def catalogue(self, context: Context, request: CatalogueRequest) -> CatalogueAnswer:
-        """Return the CAs and profiles that everyone on the way is granted."""
-        return CatalogueAnswer(authorities=tuple(self._offers(context)))
+        """Return the CAs and profiles that everyone on the way is granted, a page of them."""
+        offers, octets, after = list[AuthorityDescription](), 0, request.after or ""
+        for offer in self._offers(context, after):
+            octets += _octets_of_offer(offer)
+            if offers and octets > _PAGE_OCTETS:
+                return CatalogueAnswer(authorities=tuple(offers), after=offers[-1].name)
+            offers.append(offer)
+        return CatalogueAnswer(authorities=tuple(offers))
 
     async def revoke_locally(
         self, name: str, serial: int, order: RevocationOrder, *, caller: str
@@ -369,10 +386,10 @@ class AuthorityService:
             raise NotFound(f"the CA {authority.name!r} has issued no certificate {serial:x}")
         return record
 
-    def _offers(self, context: Context) -> Iterable[AuthorityDescription]:
-        for name in self._authorities.names():
+    def _offers(self, context: Context, after: str) -> Iterable[AuthorityDescription]:
+        for name in sorted(self._authorities.names()):
             # Asked first: a CA is loaded only for somebody who may see it.
-            if not context.permits(f"/ca/{name}"):
+            if name <= after or not context.permits(f"/ca/{name}"):
                 continue
             authority = self._authorities.get(name)
             if authority.spec.kind != "management" and not authority.is_offline:
@@ -453,8 +470,30 @@ def _description(authority: str, record: CertificateRecord) -> CertificateDescri
     )
 
 
-def _cursor(records: list[CertificateRecord], limit: int) -> str | None:
-    if len(records) < limit:
-        return None
-    last = records[-1]
+def _cursor(last: CertificateRecord) -> str | None:
     return encode_cursor((last.issued_at, last.authority_id, last.serial))
+
+
+def _fitting(found: Sequence[ItemT], octets_of: Callable[[ItemT], int]) -> int:
+    """Return how many of ``found`` fit an answer, at least one if there is any."""
+    octets = 0
+    for count, item in enumerate(found):
+        octets += octets_of(item)
+        if octets > _PAGE_OCTETS and count:
+            return count
+    return len(found)
+
+
+def _octets_of_certificate(item: CertificateDescription) -> int:
+    texts = (item.authority, item.subject, *item.names, item.profile, item.requester)
+    return _FIELDS_OCTETS + len(item.der) + sum(_octets_of_text(text) for text in texts)
+
+
+def _octets_of_offer(item: AuthorityDescription) -> int:
+    texts = (item.name, *item.profiles)
+    return _FIELDS_OCTETS + sum(map(len, item.chain)) + sum(map(_octets_of_text, texts))
+
+
+def _octets_of_text(text: str) -> int:
+    """Return how much a text takes as MessagePack, at most."""
+    return len(text.encode()) + 5

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from node_agent.errors import NodeAgentError, Unavailable
+from node_agent.errors import NodeAgentError, RemoteError, Unavailable
 from node_agent.functions.containment import Containment
 from node_agent.functions.signal import ChangeSignal
 from node_agent.identity import NodeIdentity
@@ -23,6 +23,7 @@ from node_agent.peers.operations import (
 )
 from node_agent.peers.relays import RELAY_RESOURCES, relays_upstream
 from node_agent.policy import MemberKind, Role, RoleSet, grants
+from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,8 @@ __all__ = ["Upstreams"]
 log = structlog.get_logger(__name__)
 
 _CATALOGUE_SECONDS = 10.0
+# Of 2 MiB each, or a few hundred CAs: a catalogue is held in memory.
+_MOST_PAGES = 100
 # New CAs and profiles at the CA show in an RA's catalogue after at most this long.
 _REFRESH_SECONDS = 30.0
 # Requesters may ask for any name; only so many are remembered.
@@ -211,14 +214,33 @@ class Upstreams:
         self._asked_at[peer] = self._clock.monotonic()
         try:
             with self._contained.around(peer.uri):
-                answer: CatalogueAnswer = await self._caller.call(
-                    CATALOGUE, CatalogueRequest(), peers=[peer], timeout_seconds=_CATALOGUE_SECONDS
-                )
+                offers = await self._offers_of(peer)
         except (NodeAgentError, TimeoutError) as error:
             log.info("catalogue not received", peer=peer.uri, reason=str(error))
             return
-        self._offers[peer] = answer.authorities
+        self._offers[peer] = offers
         self._chosen.clear()
+
+    async def _offers_of(self, peer: NodeIdentity) -> tuple[AuthorityDescription, ...]:
+        """Return the whole catalogue of a peer. Raises RemoteError for one without end."""
+        offers: list[AuthorityDescription] = []
+        after: str | None = None
+        for _ in range(_MOST_PAGES):
+            answer: CatalogueAnswer = await self._caller.call(
+                CATALOGUE,
+                CatalogueRequest(after=after),
+                peers=[peer],
+                timeout_seconds=_CATALOGUE_SECONDS,
+            )
+            offers += answer.authorities
+            if answer.after is None:
+                return tuple(offers)
+            if after is not None and answer.after <= after:
+                break
+            after = answer.after
+        raise RemoteError(
+            f"the catalogue of {peer.uri} has no end", status=Status.INTERNAL, problem="bad-answer"
+        )
 
 
 def _nodes_of(role: Role) -> Iterable[NodeIdentity]:

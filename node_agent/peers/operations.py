@@ -189,8 +189,10 @@ class SearchAnswer(_Message, frozen=True):
     after: str | None
 
 
-class CatalogueRequest(_Message, frozen=True):
-    """Ask what this peer may ask for."""
+class CatalogueRequest(_Message, frozen=True, omit_defaults=True):
+    """Ask what this peer may ask for; ``after`` is the name of the last CA that was answered."""
+
+    after: str | None = None
 
 
 class AuthorityDescription(_Message, frozen=True):
@@ -201,10 +203,13 @@ class AuthorityDescription(_Message, frozen=True):
     profiles: tuple[str, ...]
 
 
-class CatalogueAnswer(_Message, frozen=True):
-    """Only what the whole chain of askers is granted."""
+class CatalogueAnswer(_Message, frozen=True, omit_defaults=True):
+    """Only what the whole chain of askers is granted, in the order of the CAs' names. ``after``:
+    ask again with it; absent at the end.
+    """
 
     authorities: tuple[AuthorityDescription, ...]
+    after: str | None = None
 
 
 class CertifySignerRequest(_Message, frozen=True):

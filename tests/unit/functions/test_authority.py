@@ -18,8 +18,11 @@ from node_agent.errors import (
     ProfileViolation,
     RequestRefused,
 )
-from node_agent.objects import PeerRoleSpec
+from node_agent.functions import authority
+from node_agent.objects import AccessRule, PeerRoleSpec
 from node_agent.peers.operations import (
+    CatalogueAnswer,
+    CatalogueRequest,
     CertificateAnswer,
     CertifySignerRequest,
     EnrollRequest,
@@ -32,6 +35,7 @@ from node_agent.peers.operations import (
 from node_agent.policy import parse_roles
 from node_agent.store.records import CertificateStatus
 from node_agent.web.backends import RevocationOrder
+from node_agent.wire.settings import WireSettings
 from tests.support.csrs import csr_der
 from tests.support.event_loop import run
 from tests.support.own_authority import OwnAuthority, context, own_authority
@@ -238,6 +242,79 @@ def test_an_unknown_reason_or_serial_is_refused(tmp_path: Path) -> None:
                 )
 
     run(scenario())
+
+
+def test_a_page_of_a_search_fits_an_answer_however_large_certificates_are(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            serial = await issued_serial(own)
+            record = await own.store.certificate(own.authority_id(), serial)
+            assert record is not None
+            large = [
+                replace(record, serial=number, der=number.to_bytes(2, "big") * 3700)
+                for number in range(1, 1000)
+            ]
+            await own.store.apply_published("x", 1, certificates=large)
+            found: list[int] = []
+            pages, after = 0, None
+            while pages == 0 or after is not None:
+                request = SearchRequest(authority="issuing", limit=1000, after=after)
+                answer = await own.service.search(context(), request)
+                octets = len(msgspec.msgpack.encode(answer))
+                assert octets < WireSettings().max_message_bytes - 64 * 1024, (
+                    "it is signed, with a chain"
+                )
+                found += [int.from_bytes(item.serial, "big") for item in answer.certificates]
+                pages, after = pages + 1, answer.after
+            assert pages == 4
+            assert len(found) == len(set(found)) == 1000
+
+    run(scenario())
+
+
+def test_a_catalogue_comes_in_pages_that_fit_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"ca{number}" for number in range(5)]
+
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            await own.apply(
+                certification_authorities=[
+                    {"name": name, "kind": "root", "subject": f"CN={name}"} for name in names
+                ]
+            )
+            allowed = parse_roles(
+                [
+                    PeerRoleSpec(
+                        name="ra",
+                        members=("spiffe://test.example/node/ra1",),
+                        rules=(AccessRule(resource="/ca/*"),),
+                    )
+                ]
+            )
+            asker = context(roles=allowed)
+            whole = await own.service.catalogue(asker, CatalogueRequest())
+            assert whole.after is None
+            monkeypatch.setattr(authority, "_PAGE_OCTETS", 2 * len(whole.authorities[0].chain[0]))
+            pages = [await own.service.catalogue(asker, CatalogueRequest())]
+            while pages[-1].after is not None:
+                request = CatalogueRequest(after=pages[-1].after)
+                pages.append(await own.service.catalogue(asker, request))
+            assert len(pages) > 2
+            assert all(page.authorities for page in pages)
+            offers = tuple(offer for page in pages for offer in page.authorities)
+            assert offers == whole.authorities
+            assert set(names) <= {offer.name for offer in offers}
+
+    run(scenario())
+
+
+def test_one_page_is_asked_for_and_answered_as_ever() -> None:
+    """Nodes of before know no pages, and take no field that they don't know."""
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(CatalogueRequest())) == {}
+    answer = msgspec.msgpack.encode(CatalogueAnswer(authorities=()))
+    assert msgspec.msgpack.decode(answer) == {"authorities": []}
 
 
 @pytest.mark.parametrize("at", [-1, 253402300800, 10**17])

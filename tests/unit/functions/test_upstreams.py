@@ -12,6 +12,11 @@ from node_agent.functions.upstreams import Upstreams
 from node_agent.identity import NodeIdentity
 from node_agent.objects import AccessRule, PeerRoleSpec
 from node_agent.peers.directory import Directory
+from node_agent.peers.operations import (
+    AuthorityDescription,
+    CatalogueAnswer,
+    CatalogueRequest,
+)
 from node_agent.policy import RoleSet, parse_role
 from tests.support.event_loop import run
 
@@ -67,6 +72,41 @@ def upstreams(roles: Roles, caller: Any = None) -> Upstreams:
 def test_a_peer_serves_what_its_role_grants() -> None:
     found = upstreams(Roles(role(CA1, "/peer/upstream", "/ca/one"), role(CA2, "/ca/one")))
     assert found.serving("one") == [CA1]
+
+
+class Paged:
+    """A caller whose peer answers a catalogue of three pages, or of pages without end."""
+
+    def __init__(self, pages: dict[str | None, str | None]) -> None:
+        self.pages = pages
+        self.asked: list[str | None] = []
+
+    async def call(self, operation: Any, request: CatalogueRequest, **options: Any) -> Any:
+        self.asked.append(request.after)
+        name = request.after or "a"
+        offer = AuthorityDescription(name=f"{name}1", chain=(), profiles=())
+        return CatalogueAnswer(authorities=(offer,), after=self.pages[request.after])
+
+
+def test_a_catalogue_is_taken_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = Paged({None: "b", "b": "c", "c": None})
+    found = upstreams(Roles(role(CA1, "/peer/upstream", "/ca/**")), caller)
+    monkeypatch.setattr(found, "_reachable", lambda: [CA1])
+    offers = run(found.catalogue())
+    assert [offer.name for offer in offers] == ["a1", "b1", "c1"]
+    assert caller.asked == [None, "b", "c"]
+
+
+@pytest.mark.parametrize("again", ["b", "a", ""])
+def test_a_catalogue_that_goes_round_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    caller = Paged({None: "b", "b": again, "a": "b", "": "b"})
+    found = upstreams(Roles(role(CA1, "/peer/upstream", "/ca/**")), caller)
+    monkeypatch.setattr(found, "_reachable", lambda: [CA1])
+    run(found.refresh())
+    assert len(caller.asked) == 2
+    assert run(found.catalogue()) == ()
 
 
 def test_a_catalogue_that_fails_unexpectedly_keeps_no_other_from_being_asked(
