@@ -14,6 +14,7 @@ import msgspec
 
 __all__ = [
     "KINDS",
+    "TLS_KEY_KINDS",
     "AccessRule",
     "AuthenticatorSpec",
     "CertificateProfileSpec",
@@ -46,6 +47,18 @@ KeyKind = Literal[
     "ml-dsa-65",
     "ml-dsa-87",
 ]
+TLS_KEY_KINDS: tuple[KeyKind, ...] = (
+    "rsa-2048",
+    "rsa-3072",
+    "rsa-4096",
+    "ec-p256",
+    "ec-p384",
+    "ec-p521",
+    "ed25519",
+)
+"""What an authenticator's key may be. TLS takes ML-DSA from OpenSSL 3.5 on only, and peers sign
+nothing with it.
+"""
 SanKind = Literal["dns", "ip", "email", "uri"]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]

@@ -17,6 +17,7 @@ from node_agent.config import parse_address
 from node_agent.errors import ConfigError
 from node_agent.functions.crl_shards import check_shards, check_shards_kept
 from node_agent.functions.token_rules import check_crypto_token, check_key_fits
+from node_agent.functions.written_rules import check_written
 from node_agent.identity import NodeIdentity
 from node_agent.objects import (
     KINDS,
@@ -37,7 +38,7 @@ from node_agent.pki.profile import Profile
 from node_agent.policy import expand_role, parse_requester, parse_role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "BUILT_IN_TOKEN",
@@ -114,7 +115,7 @@ def copy_objects(current: Objects, steps: Iterable[Step]) -> Objects:
     return result
 
 
-def check_objects(objects: Objects, steps: Iterable[Step]) -> None:
+def check_objects(objects: Objects, steps: Sequence[Step]) -> None:
     """Raise ConfigError when ``objects``, the result of ``steps``, breaks a rule."""
     for step in steps:
         if step.action == "update":
@@ -122,6 +123,7 @@ def check_objects(objects: Objects, steps: Iterable[Step]) -> None:
     for kind, specs in objects.items():
         for name, spec in specs.items():
             _check_object(objects, f"{kind}.{name}", spec)
+    check_written(objects, steps)
 
 
 def spec_fields(spec: ObjectSpec | None) -> dict[str, Any] | None:
@@ -297,8 +299,6 @@ def _check_connector(objects: Objects, where: str, spec: PeerConnectorSpec) -> N
     parse_address(spec.address, where=f"{where}.address")
     _identity(spec.peer, f"{where}.peer")
     _need(objects, "authenticators", spec.authenticator, f"{where}.authenticator")
-    if spec.min_connections > spec.max_connections:
-        raise ConfigError("must not exceed max_connections", where=f"{where}.min_connections")
 
 
 def _check_publisher(objects: Objects, where: str, spec: PublisherSpec) -> None:

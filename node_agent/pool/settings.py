@@ -69,7 +69,7 @@ class PoolSettings:
                 idle_seconds=spec.idle_seconds,
             )
         except ConfigError as error:
-            raise error.within(f"peer_connectors/{spec.name}") from error
+            raise error.within(f"peer_connectors.{spec.name}") from error
 
     @property
     def requests_per_connection(self) -> int:

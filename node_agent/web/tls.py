@@ -6,6 +6,9 @@ import hashlib
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from node_agent.errors import ConfigError
 from node_agent.net.tls import load_key
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["TlsHolder", "rest_context", "tls_extension"]
+__all__ = ["TlsHolder", "check_client_trust_anchors", "rest_context", "tls_extension"]
 
 
 def rest_context(
@@ -35,14 +38,27 @@ def rest_context(
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
     try:
-        load_key(context, private_key, chain_pem.encode("ascii"))
+        load_key(context, private_key, chain_pem.encode())
         if client_trust_anchors_pem:
-            context.load_verify_locations(cadata="\n".join(client_trust_anchors_pem))
+            _trust(context, client_trust_anchors_pem)
     except (ssl.SSLError, ValueError) as error:
         raise ConfigError(
             f"is not usable for TLS: {error}", where="server authenticator"
         ) from error
     return context
+
+
+def check_client_trust_anchors(pem: Sequence[str]) -> None:
+    """Raise ValueError or ssl.SSLError unless a REST port can trust these certificates."""
+    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem)
+
+
+def _trust(context: ssl.SSLContext, pem: Sequence[str]) -> None:
+    # In DER: text between certificates, which may be in any language, is nothing to OpenSSL.
+    certificates = [item for text in pem for item in x509.load_pem_x509_certificates(text.encode())]
+    context.load_verify_locations(
+        cadata=b"".join(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+    )
 
 
 class TlsHolder:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,8 +18,10 @@ from node_agent.objects import (
     CertificationAuthoritySpec,
     CryptoTokenSpec,
     NodeSpecification,
+    PeerConnectorSpec,
     PublisherSpec,
 )
+from tests.support.pki import ThrowawayAuthority
 
 
 def specification(**kinds: Any) -> NodeSpecification:
@@ -132,6 +136,35 @@ def test_issuers_that_form_a_loop_are_refused() -> None:
         plan_node({}, specification(certification_authorities=loop))
 
 
+MANAGEMENT, STRANGER = ThrowawayAuthority(), ThrowawayAuthority("Somebody else")
+
+
+def pem(item: x509.Certificate | x509.CertificateRevocationList) -> str:
+    return item.public_bytes(Encoding.PEM).decode()
+
+
+def authenticator(*crls: x509.CertificateRevocationList) -> dict[str, Any]:
+    return {
+        "name": "x",
+        "trust_anchors": [pem(MANAGEMENT.certificate)],
+        "crls": [pem(crl) for crl in crls],
+    }
+
+
+def connector(**fields: Any) -> dict[str, Any]:
+    return {"name": "x", "address": "host:1", "peer": "spiffe://test.example/node/x", **fields}
+
+
+PARTIAL = x509.IssuingDistributionPoint(
+    full_name=None,
+    relative_name=None,
+    only_contains_user_certs=True,
+    only_contains_ca_certs=False,
+    only_some_reasons=None,
+    indirect_crl=False,
+    only_contains_attribute_certs=False,
+)
+
 BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
     "profile that allows no name": (
         "certificate_profiles",
@@ -185,13 +218,58 @@ BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "connector with min above max": (
         "peer_connectors",
-        {
-            "name": "x",
-            "address": "host:1",
-            "peer": "spiffe://test.example/node/x",
-            "min_connections": 5,
-        },
-        "max_connections",
+        connector(min_connections=5),
+        r"peer_connectors\.x: min_connections 5 and max_connections 4",
+    ),
+    "connector with fewer requests than connections": (
+        "peer_connectors",
+        connector(max_parallel_requests=2),
+        r"peer_connectors\.x: max_parallel_requests is below max_connections",
+    ),
+    "connector with more connections than a pool has": (
+        "peer_connectors",
+        connector(max_connections=65, max_parallel_requests=100),
+        r"peer_connectors\.x: .*max_connections <= 64",
+    ),
+    "authenticator with a key that TLS can't use": (
+        "authenticators",
+        {"name": "x", "key_kind": "ml-dsa-65"},
+        r"authenticators\.x\.key_kind: .*ed25519",
+    ),
+    "authenticator with a certificate that isn't PEM": (
+        "authenticators",
+        {"name": "x", "certificate": "PEM"},
+        r"authenticators\.x\.certificate: isn't readable PEM",
+    ),
+    "authenticator with a trust anchor that isn't PEM": (
+        "authenticators",
+        {"name": "x", "trust_anchors": ["PEM"]},
+        r"authenticators\.x\.trust_anchors: isn't readable PEM",
+    ),
+    "authenticator with a CRL that isn't PEM": (
+        "authenticators",
+        {**authenticator(), "crls": [pem(MANAGEMENT.certificate)]},
+        r"authenticators\.x\.crls: isn't readable PEM",
+    ),
+    "authenticator with somebody's CRL": (
+        "authenticators",
+        authenticator(MANAGEMENT.crl(), STRANGER.crl()),
+        r"authenticators\.x\.crls: .*Somebody else.* can't be used: no trusted CA",
+    ),
+    "authenticator with a CRL under its issuer's name": (
+        "authenticators",
+        authenticator(MANAGEMENT.crl(signed_with=STRANGER.key)),
+        r"authenticators\.x\.crls: .*no trusted CA",
+    ),
+    "authenticator with a delta CRL": (
+        "authenticators",
+        authenticator(MANAGEMENT.crl(extra_extensions=[(x509.DeltaCRLIndicator(1), True)])),
+        r"authenticators\.x\.crls: .*2\.5\.29\.27",
+    ),
+    "authenticator with a CRL of some certificates": (
+        "authenticators",
+        authenticator(MANAGEMENT.crl(extra_extensions=[(PARTIAL, True)])),
+        r"authenticators\.x\.crls: .*doesn't cover all",
     ),
     "publisher to nobody": (
         "publishers",
@@ -245,6 +323,25 @@ BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
         {"name": "x", "token_sha256": "secret"},
         r"requesters\.x\.token_sha256",
     ),
+    "requester with a trust anchor that isn't PEM": (
+        "requesters",
+        {
+            "name": "x",
+            "token_sha256": "ab" * 32,
+            "client_trust_anchors": [pem(MANAGEMENT.certificate), "PEM"],
+        },
+        r"requesters\.x\.client_trust_anchors\[1\]: isn't a certificate in PEM",
+    ),
+    "requester by a certificate that nobody vouches for": (
+        "requesters",
+        {"name": "x", "certificate_sha256": "ab" * 32},
+        r"requesters\.x\.client_trust_anchors: no requester has",
+    ),
+    "second signer for a CA": (
+        "signers",
+        {"name": "x", "authority": "issuing"},
+        r"signers\.\w+\.authority: .* has the signer '\w+' already",
+    ),
     "role with a rule for nothing": (
         "peer_roles",
         {"name": "x", "rules": [{"resource": "/nothing/here"}]},
@@ -260,6 +357,37 @@ def test_a_broken_reference_is_refused_naming_object_and_field(case: str) -> Non
     steps = plan_node({}, wanted)
     with pytest.raises(ConfigError, match=message):
         check_objects(copy_objects({}, steps), steps)
+
+
+def test_what_was_stored_before_a_rule_hinders_no_plan_about_something_else() -> None:
+    """So an operator can mend one object after the other."""
+    old = [connector(name=name, max_parallel_requests=2) for name in ("a", "b")]
+    objects = copy_objects({}, plan_node({}, specification(**{**WORKING, "peer_connectors": old})))
+    mended = PeerConnectorSpec(**{**old[0], "max_parallel_requests": 8})
+    steps = plan_object(objects, "peer_connectors", "a", mended)
+    check_objects(copy_objects(objects, steps), steps)
+
+
+def test_the_last_trust_anchor_of_requesters_by_certificate_stays() -> None:
+    anchored = {
+        "name": "anchored",
+        "token_sha256": "ab" * 32,
+        "client_trust_anchors": [pem(MANAGEMENT.certificate)],
+    }
+    pinned = {"name": "pinned", "certificate_sha256": "cd" * 32}
+    wanted = specification(requesters=[pinned, anchored])
+    objects = copy_objects({}, plan_node({}, wanted))
+    check_objects(objects, plan_node({}, wanted))
+    steps = plan_object(objects, "requesters", "anchored", None)
+    with pytest.raises(ConfigError, match=r"requesters\.pinned\.client_trust_anchors"):
+        check_objects(copy_objects(objects, steps), steps)
+
+
+def test_a_signer_may_take_the_place_of_another_in_one_plan() -> None:
+    objects = copy_objects({}, plan_node({}, specification(**WORKING)))
+    wanted = {**WORKING, "signers": [{"name": "other", "authority": "issuing"}], "purge": True}
+    steps = plan_node(objects, specification(**wanted))
+    check_objects(copy_objects(objects, steps), steps)
 
 
 @pytest.mark.parametrize(

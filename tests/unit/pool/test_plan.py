@@ -194,7 +194,7 @@ def test_the_cap_grows_with_a_long_outage_but_not_while_requests_wait() -> None:
 
 
 def test_settings_that_dont_fit_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="peer_connectors/ra1"):
+    with pytest.raises(ConfigError, match=r"peer_connectors\.ra1"):
         PoolSettings.from_spec(
             PeerConnectorSpec(name="ra1", address="h:1", peer="x", min_connections=5)
         )

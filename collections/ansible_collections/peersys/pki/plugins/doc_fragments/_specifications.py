@@ -20,6 +20,8 @@ key_kind:
   choices: [rsa-2048, rsa-3072, rsa-4096, ec-p256, ec-p384, ec-p521, ed25519, ml-dsa-44, ml-dsa-65, ml-dsa-87]
   default: ec-p256
 """
+# An authenticator's key is for TLS, which has none of these.
+_TLS_KEY_KIND = _KEY_KIND.replace(", ml-dsa-44, ml-dsa-65, ml-dsa-87", "")
 _CRYPTO_TOKEN_NAME = r"""
 crypto_token:
   description: The crypto token that holds the key. The key never leaves it.
@@ -88,7 +90,7 @@ crls:
   elements: str
 """
     + _CRYPTO_TOKEN_NAME
-    + _KEY_KIND
+    + _TLS_KEY_KIND
 )
 
 _MANAGEMENT_CA = (
@@ -404,11 +406,11 @@ min_connections:
   type: int
   default: 1
 max_connections:
-  description: Links at the most, when requests queue.
+  description: Links at the most, when requests queue. Not less than the least, and 64 at the most.
   type: int
   default: 4
 max_parallel_requests:
-  description: How many requests of the peer are served at a time.
+  description: How many requests of the peer are served at a time, at least one for each link.
   type: int
   default: 50
 max_age_seconds:

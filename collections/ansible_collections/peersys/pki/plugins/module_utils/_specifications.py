@@ -16,7 +16,8 @@ import typing as t
 
 from ansible_collections.peersys.pki.plugins.module_utils._argspec import ArgumentSpec, Options
 
-KEY_KINDS = [
+# What an authenticator's key may be: TLS has none of the others.
+TLS_KEY_KINDS = [
     "rsa-2048",
     "rsa-3072",
     "rsa-4096",
@@ -24,10 +25,8 @@ KEY_KINDS = [
     "ec-p384",
     "ec-p521",
     "ed25519",
-    "ml-dsa-44",
-    "ml-dsa-65",
-    "ml-dsa-87",
 ]
+KEY_KINDS = [*TLS_KEY_KINDS, "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"]
 SUBJECT_ATTRIBUTES = [
     "common_name",
     "organization",
@@ -70,8 +69,8 @@ def _entries(options: Options) -> dict[str, t.Any]:
     return {"type": "list", "elements": "dict", "default": [], "options": options}
 
 
-def _key_kind() -> dict[str, t.Any]:
-    return _text("ec-p256", choices=KEY_KINDS, no_log=False)
+def _key_kind(choices: t.Sequence[str] = KEY_KINDS) -> dict[str, t.Any]:
+    return _text("ec-p256", choices=choices, no_log=False)
 
 
 def _crypto_token() -> dict[str, t.Any]:
@@ -105,7 +104,7 @@ AUTHENTICATOR = ArgumentSpec(
         **_NAME,
         "purpose": _text("peer", choices=["peer", "server"]),
         "crypto_token": _crypto_token(),
-        "key_kind": _key_kind(),
+        "key_kind": _key_kind(TLS_KEY_KINDS),
         "dns_names": _texts(),
         "ip_addresses": _texts(),
         # Absent means "as they are": a certificate is never taken away by not naming it.
