@@ -17,7 +17,8 @@
     │   ├── AcquireTimeout              no free link or credit in time
     │   └── CallTimeout                 no answer in time
     ├── Unavailable                     nobody can serve it now; says when to come back
-    │   └── AwaitsApproval              people have to approve it first
+    │   ├── AwaitsApproval              people have to approve it first
+    │   └── NotAtWork                   it is stored, but the node can't do it yet
     ├── PolicyDenied                    the one decision point said no
     ├── RequestRefused                  the request itself can't be granted as written
     │   ├── QuotaExceeded               the tenant has as many certificates as it may have
@@ -45,7 +46,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "AcquireTimeout",
@@ -64,6 +65,7 @@ __all__ = [
     "LocalProtocolError",
     "NetworkError",
     "NodeAgentError",
+    "NotAtWork",
     "NotFound",
     "Outdated",
     "PolicyDenied",
@@ -188,6 +190,18 @@ class AwaitsApproval(Unavailable):
             f"the request waits for approval: {given} of {needed} given",
             retry_after_seconds=retry_after_seconds,
         )
+
+
+class NotAtWork(Unavailable):
+    """What was asked is stored, but a part of the node can't do it yet, and tries again.
+
+    ``causes`` says why, by object or part.
+    """
+
+    def __init__(self, causes: Mapping[str, str]) -> None:
+        self.causes = dict(causes)
+        told = "; ".join(f"{what}: {cause}" for what, cause in self.causes.items())
+        super().__init__(f"it is stored, but not at work: {told}", retry_after_seconds=5)
 
 
 class PolicyDenied(NodeAgentError):

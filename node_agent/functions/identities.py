@@ -6,6 +6,8 @@ CRLs come from the authenticator's specification and, newer ones, over peer link
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtensionOID
 
-from node_agent.errors import ConfigError
+from node_agent.errors import ConfigError, NodeAgentError
 from node_agent.functions.node_objects import (
     AuthenticatorState,
     ManagedObject,
@@ -24,15 +26,19 @@ from node_agent.functions.node_objects import (
     decode_state,
 )
 from node_agent.functions.peer_issuers import read_issuer
-from node_agent.net.crls import crl_number
+from node_agent.net.crls import crl_number, is_crl_of
 from node_agent.net.tls import IdentityHolder, TlsIdentity
-from node_agent.objects import AuthenticatorSpec, PeerIssuerSpec, RequesterSpec
+from node_agent.objects import (
+    TLS_KEY_KINDS,
+    AuthenticatorSpec,
+    PeerIssuerSpec,
+    RequesterSpec,
+)
 from node_agent.pki.names import authority_id
 from node_agent.pki.outline import outline
-from node_agent.web.tls import rest_context
+from node_agent.web.tls import check_client_trust_anchors, rest_context
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterable, Iterator, Sequence
 
     from node_agent.clock import Clock
@@ -45,6 +51,8 @@ __all__ = ["Identities", "check_certificate"]
 log = structlog.get_logger(__name__)
 
 _MAX_REMEMBERED = 4096
+# What is raised for a key, certificate or CRL that was stored and can't be used.
+_UNUSABLE = (NodeAgentError, ValueError, TypeError, ssl.SSLError, UnsupportedAlgorithm)
 
 
 class Identities:
@@ -61,6 +69,10 @@ class Identities:
         """The authority ids of every trust anchor of authenticators and peer issuers: of all CAs
         that the node knows, only the CRLs of these matter to its links.
         """
+        self.faults: dict[str, str] = {}
+        """Why authenticators and peer issuers, by ``kind.name``, couldn't be put in force."""
+        self.requester_faults: dict[str, str] = {}
+        """The same of requesters, whose trust anchors the REST port does without."""
 
     def holder(self, name: str) -> IdentityHolder | None:
         """Return the holder of the authenticator ``name``, None until it is certified."""
@@ -72,7 +84,9 @@ class Identities:
         return next(iter(self._holders.values()), None)
 
     def configure(self, objects: NodeObjects) -> None:
-        """Put every certified peer authenticator in force, and forget deleted ones."""
+        """Put every certified peer authenticator in force, and forget deleted ones. One that can't
+        be leaves in force what was.
+        """
         wanted = {
             item.name: item
             for item in objects.all("authenticators")
@@ -83,9 +97,13 @@ class Identities:
         for gone in set(self._holders) - set(wanted):
             del self._holders[gone], self._in_force[gone]
         self.anchor_ids = frozenset(_authority_id(anchor) for anchor in _trust_anchors(objects))
+        self.faults = {}
         issuers = self._issuers(objects) if wanted else ()
         for name, item in wanted.items():
-            self._put_in_force(name, item, issuers)
+            try:
+                self._put_in_force(name, item, issuers)
+            except _UNUSABLE as error:
+                self.faults[f"authenticators.{name}"] = str(error)
 
     def learn_crl(self, der: bytes, objects: NodeObjects) -> None:
         """Take over a full CRL if a trust anchor signed it and it is newer than what is known."""
@@ -93,10 +111,7 @@ class Identities:
         if any(item.oid == ExtensionOID.DELTA_CRL_INDICATOR for item in crl.extensions):
             return
         # By the key: a CA of a trust anchor's name must not put its list in the anchor's place.
-        if not any(
-            anchor.subject == crl.issuer and _is_signed_by(crl, anchor)
-            for anchor in _trust_anchors(objects)
-        ):
+        if not any(is_crl_of(crl, anchor) for anchor in _trust_anchors(objects)):
             return
         known = self._crls.get(crl.issuer)
         if known is not None and crl_number(known) >= crl_number(crl):
@@ -123,10 +138,13 @@ class Identities:
 
     def _issuers(self, objects: NodeObjects) -> tuple[PeerIssuer, ...]:
         """Return the peer issuers, each with the newest CRLs that are known of it."""
-        return tuple(
-            self._with_newest_crls(read_issuer(spec))
-            for spec in objects.specs("peer_issuers", PeerIssuerSpec)
-        )
+        found: list[PeerIssuer] = []
+        for spec in objects.specs("peer_issuers", PeerIssuerSpec):
+            try:
+                found.append(self._with_newest_crls(read_issuer(spec)))
+            except ConfigError as error:
+                self.faults[f"peer_issuers.{spec.name}"] = str(error)
+        return tuple(found)
 
     def _with_newest_crls(self, issuer: PeerIssuer) -> PeerIssuer:
         if not any(anchor.subject in self._crls for anchor in issuer.trust_anchors):
@@ -137,6 +155,8 @@ class Identities:
     def _build(self, item: ManagedObject, issuers: Sequence[PeerIssuer]) -> TlsIdentity:
         spec = item.spec
         assert isinstance(spec, AuthenticatorSpec)
+        if spec.key_kind not in TLS_KEY_KINDS:
+            raise ConfigError(f"TLS has no {spec.key_kind} keys", where="authenticator: key_kind")
         state = decode_state(item, AuthenticatorState)
         given = [x509.load_pem_x509_crl(text.encode()) for text in spec.crls]
         anchors = _load_all(spec.trust_anchors)
@@ -166,13 +186,8 @@ class Identities:
 
     def rest_context(self, objects: NodeObjects) -> ssl.SSLContext | None:
         """Return the TLS context of the REST port, None without a certified ``server``
-        authenticator.
+        authenticator. Raises ConfigError when that can't be used.
         """
-        anchors = {
-            anchor
-            for spec in objects.specs("requesters", RequesterSpec)
-            for anchor in spec.client_trust_anchors
-        }
         for item in objects.all("authenticators"):
             spec = item.spec
             assert isinstance(spec, AuthenticatorSpec)
@@ -181,9 +196,22 @@ class Identities:
                 return rest_context(
                     private_key=self._tokens.own(spec.crypto_token).private_key(label),
                     chain_pem=spec.certificate,
-                    client_trust_anchors_pem=sorted(anchors),
+                    client_trust_anchors_pem=sorted(self._client_trust_anchors(objects)),
                 )
         return None
+
+    def _client_trust_anchors(self, objects: NodeObjects) -> set[str]:
+        self.requester_faults = {}
+        anchors: set[str] = set()
+        for spec in objects.specs("requesters", RequesterSpec):
+            try:
+                check_client_trust_anchors(spec.client_trust_anchors)
+            except _UNUSABLE as error:
+                fault = f"client_trust_anchors: {error}"
+                self.requester_faults[f"requesters.{spec.name}"] = fault
+            else:
+                anchors.update(spec.client_trust_anchors)
+        return anchors
 
 
 def check_certificate(
@@ -231,10 +259,13 @@ def _check_identity(leaf: x509.Certificate, node: NodeIdentity, where: str) -> N
 
 
 def _trust_anchors(objects: NodeObjects) -> Iterator[x509.Certificate]:
+    """Yield every trust anchor that can be read. Why another can't says who puts it in force."""
     for own in objects.specs("authenticators", AuthenticatorSpec):
-        yield from _load_all(own.trust_anchors)
+        with contextlib.suppress(ValueError):
+            yield from _load_all(own.trust_anchors)
     for issuer in objects.specs("peer_issuers", PeerIssuerSpec):
-        yield from read_issuer(issuer).trust_anchors
+        with contextlib.suppress(ConfigError):
+            yield from read_issuer(issuer).trust_anchors
 
 
 @lru_cache(maxsize=_MAX_REMEMBERED)

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from node_agent.config import parse_address
-from node_agent.errors import NotFound, Unavailable
+from node_agent.errors import ConfigError, NotFound, Unavailable
 from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.net import NetSettings, TlsNetwork
 from node_agent.objects import PeerConnectorSpec, PeerRoleSpec, RequesterSpec
@@ -82,6 +82,8 @@ class Linking:
         self._listener: Listener | None = None
         self._dispatcher: Dispatcher | None = None
         self._caller: PeerCaller | None = None
+        self.faults: dict[str, str] = {}
+        """Why connectors, by ``kind.name``, couldn't be put to work."""
         self.roles = self._parse_roles()
         self.directory = Directory(clock=clock)
         self.directory.observe(lambda peer, is_connected: on_link())
@@ -124,14 +126,27 @@ class Linking:
         )
 
     async def configure(self) -> None:
-        """Bring up, change and take down listener and pools as the objects now say."""
-        identity = self._identities.first
-        if identity is None:
+        """Bring up, change and take down pools as the objects now say."""
+        self.faults = {}
+        if self._is_active():
+            self._configure_pools()
+
+    async def open_listener(self) -> None:
+        """Open the peer port once there is an identity for it. Raises NetworkError."""
+        address = self._settings.peer_address
+        if address is None or self._listener is not None or not self._is_active():
             return
-        if self._dispatcher is None:
-            self._activate(identity)
-        await self._open_listener(identity)
-        self._configure_pools()
+        identity = self._identities.first
+        assert identity is not None
+        assert self._dispatcher is not None
+        self._listener = await self._network.listen(
+            address,
+            identity=identity,
+            on_link=self._admit,
+            handler=self._dispatcher.handle,
+            settings=self._net_settings,
+        )
+        log.info("peer port open", address=str(self._listener.address))
 
     def replace_roles(self) -> None:
         """Put the roles as they now are in force, for links that are up too."""
@@ -192,6 +207,12 @@ class Linking:
         await self._breaches.close()
         await self._handshakes.close()
 
+    def _is_active(self) -> bool:
+        identity = self._identities.first
+        if identity is not None and self._dispatcher is None:
+            self._activate(identity)
+        return identity is not None
+
     def _activate(self, identity: IdentityHolder) -> None:
         certificates = PeerCertificates(identity)
         self._dispatcher = Dispatcher(
@@ -214,20 +235,6 @@ class Linking:
             roles=lambda: self.roles,
         )
 
-    async def _open_listener(self, identity: IdentityHolder) -> None:
-        address = self._settings.peer_address
-        if address is None or self._listener is not None:
-            return
-        assert self._dispatcher is not None
-        self._listener = await self._network.listen(
-            address,
-            identity=identity,
-            on_link=self._admit,
-            handler=self._dispatcher.handle,
-            settings=self._net_settings,
-        )
-        log.info("peer port open", address=str(self._listener.address))
-
     def _admit(self, link: Link) -> None:
         self.directory.add(link)
 
@@ -247,8 +254,11 @@ class Linking:
             self._close_soon(self._pools.pop(name))
         for spec in wanted.values():
             identity = self._identities.holder(spec.authenticator)
-            if identity is not None:
-                self._configure_pool(spec, identity)
+            try:
+                if identity is not None:
+                    self._configure_pool(spec, identity)
+            except ConfigError as error:
+                self.faults[f"peer_connectors.{spec.name}"] = str(error)
 
     def _configure_pool(self, spec: PeerConnectorSpec, identity: IdentityHolder) -> None:
         address, peer = parse_address(spec.address), NodeIdentity.parse(spec.peer)
@@ -295,7 +305,8 @@ class Linking:
                 queued=0,
                 round_trip_ms=None,
                 roles=roles,
-                last_error=f"the authenticator {spec.authenticator} isn't certified",
+                last_error=self.faults.get(f"peer_connectors.{spec.name}")
+                or f"the authenticator {spec.authenticator} isn't certified",
                 last_seen=None,
             )
         now = pool.snapshot()

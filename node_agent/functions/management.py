@@ -12,7 +12,7 @@ import random
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from node_agent.errors import NodeAgentError, Outdated
+from node_agent.errors import NotAtWork, Outdated
 from node_agent.functions.audit_view import audit_items, select_entries
 from node_agent.functions.creation import Creation, PlanBatch
 from node_agent.functions.explanation import explain_access
@@ -60,7 +60,7 @@ from node_agent.web.backends import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from node_agent.clock import Clock
     from node_agent.functions.audit_checkpoints import AuditCheckpoints
@@ -90,7 +90,15 @@ class Runtime(Protocol):
         ...
 
     async def follow(self, steps: Sequence[Step], *, elsewhere: bool = False) -> None:
-        """Make the running parts what the committed objects now say."""
+        """Make the running parts what the committed objects now say, as far as they can be."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Try again what couldn't be followed."""
+        ...
+
+    def faults_of(self, objects: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+        """Return what isn't at work of these objects (kind, name), and why."""
         ...
 
     def peers(self) -> list[PeerStatus]:
@@ -354,15 +362,26 @@ class Management:
         check_objects(objects, steps)
         check_peer_issuers(objects, steps, self._node)
         check_named_authorities(objects)
-        if steps and not dry_run:
-            await self._commit(steps, str(caller))
         touched = {*named, *((step.kind, step.name) for step in steps)}
+        if not dry_run:
+            await self._do(steps, touched, str(caller))
         changing = {(step.kind, step.name) for step in steps} if dry_run else set()
         return PlanResult(
             changed=bool(steps),
             steps=tuple(_plan_step(step) for step in steps),
             objects=await self._touched(touched - changing),
         )
+
+    async def _do(self, steps: list[Step], touched: Iterable[tuple[str, str]], caller: str) -> None:
+        """Commit and follow; without a step, follow what an earlier plan has left."""
+        if steps:
+            await self._commit(steps, caller)
+            await self._runtime.follow(steps)
+        else:
+            await self._runtime.catch_up()
+        faults = self._runtime.faults_of(touched)
+        if faults:
+            raise NotAtWork(faults)
 
     async def _commit(self, steps: list[Step], caller: str) -> None:
         batch = PlanBatch(at=int(self._clock.now()))
@@ -378,12 +397,11 @@ class Management:
                 audit=batch.audit,
                 made_at=self._refresh.revision,
             )
-        except (NodeAgentError, asyncio.CancelledError):
+        except BaseException:
             await self._creation.withdraw(batch)
             raise
         self._refresh.revision += 1
         self._objects.apply(batch.changes)
-        await self._runtime.follow(steps)
 
     async def _touched(
         self, touched: Iterable[tuple[str, str]]

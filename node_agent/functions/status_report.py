@@ -54,9 +54,11 @@ class StatusReporter:
         urls: Callable[[], ServiceUrls],
         status_workers: Callable[[], Sequence[StatusWorkerStatus]],
         crypto_tokens: Callable[[], Iterable[CryptoTokenStatus]],
-        following: Callable[[], str | None],
+        undone: Callable[[], Iterable[str]],
     ) -> None:
-        """``node`` is what doesn't change while the node runs: name, identity, version, start."""
+        """``node`` is what doesn't change while the node runs: name, identity, version, start.
+        ``undone`` says what else it doesn't do that it should.
+        """
         self._node = node
         self._objects = objects
         self._known = known
@@ -68,7 +70,7 @@ class StatusReporter:
         self._urls = urls
         self._status_workers = status_workers
         self._crypto_tokens = crypto_tokens
-        self._following = following
+        self._undone = undone
 
     async def report(self) -> StatusReport:
         """Return the whole node."""
@@ -215,7 +217,7 @@ class StatusReporter:
                 for item in self._status_workers()
                 if item.state != "up"
             ),
-            *(f"shared store: {error}" for error in (self._following(),) if error),
+            *self._undone(),
             *(f"CRL of {name}: {error}" for name, error in self._crls.last_error.items()),
         ]
 

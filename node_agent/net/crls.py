@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtensionOID
 
@@ -102,7 +103,7 @@ def is_crl_of(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> 
     key: CertificateIssuerPublicKeyTypes = issuer.public_key()  # type: ignore[assignment]
     try:
         return crl.is_signature_valid(key)
-    except TypeError:  # a key that can't sign CRLs at all
+    except (TypeError, UnsupportedAlgorithm):  # a key that can't sign CRLs at all
         return False
 
 
@@ -116,8 +117,12 @@ def crl_number(crl: x509.CertificateRevocationList) -> int:
 
 def crl_fault(crl: x509.CertificateRevocationList) -> str | None:
     """Return why ``crl`` can't be used at all: delta, indirect, partitioned, or not understood."""
-    if isinstance(crl.signature_hash_algorithm, hashes.MD5 | hashes.SHA1):
-        return f"it is signed with {crl.signature_hash_algorithm.name}"
+    try:
+        signed_with = crl.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return "it is signed with an algorithm that isn't known"
+    if isinstance(signed_with, hashes.MD5 | hashes.SHA1):
+        return f"it is signed with {signed_with.name}"
     for extension in crl.extensions:
         if isinstance(extension.value, x509.IssuingDistributionPoint):
             if _is_partial(extension.value):

@@ -11,7 +11,7 @@ from node_agent.functions.status_report import StatusReporter
 from node_agent.functions.token_watch import TokenWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from node_agent.service.foundation import Foundation
     from node_agent.service.issuing import IssuingParts
@@ -22,7 +22,7 @@ __all__ = ["EdgeParts"]
 
 
 class EdgeParts:
-    """``following`` says why other nodes' changes can't be followed, where that is so."""
+    """``undone`` says what else this node doesn't do that it should."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class EdgeParts:
         validation: ValidationParts,
         issuing: IssuingParts,
         *,
-        following: Callable[[], str | None],
+        undone: Callable[[], Iterable[str]],
     ) -> None:
         self._base = base
         self._identities = links.identities
@@ -62,11 +62,10 @@ class EdgeParts:
             urls=self.ports.urls,
             status_workers=validation.status_workers,
             crypto_tokens=self.token_watch.statuses,
-            following=following,
+            undone=undone,
         )
 
-    async def follow_identities(self) -> None:
-        """Put certificates as they now are in force, at the REST port too."""
-        self._identities.configure(self._base.objects)
+    async def follow_rest(self) -> None:
+        """Open the REST port, or put its certificate and trust as they now are in force."""
         context = self._identities.rest_context(self._base.objects)
         await self.ports.open_rest(self.registration, context)

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from node_agent.clock import Clock, SystemClock
+from node_agent.functions.parts import Part, Parts
 from node_agent.objects import PublisherSpec
 from node_agent.sd_notify import keep_watchdog_fed, notify_ready, notify_stopping
 from node_agent.service.administration import AdministrationParts
@@ -22,7 +23,7 @@ from node_agent.service.links import LinkParts
 from node_agent.service.validation import ValidationParts
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from node_agent.config import NodeSettings
     from node_agent.functions.plan import Step
@@ -94,29 +95,25 @@ class Node:
         return self._links.linking.roles
 
     async def follow(self, steps: Sequence[Step], *, elsewhere: bool = False) -> None:
-        """Make the running parts what the committed objects now say. ``elsewhere``: another node of
-        the store has changed them, and does what is to be done once.
+        """Make the running parts what the committed objects now say, as far as they can be: what
+        can't is tried again. ``elsewhere``: another node of the store has changed them, and does
+        what is to be done once.
         """
         kinds = {step.kind for step in steps}
-        if "crypto_tokens" in kinds:
-            await self._base.follow_tokens()
-            self._edges.token_watch.wake()
-        if kinds & {"peer_roles", "requesters"}:
-            self._links.linking.replace_roles()
-            self._edges.registration.configure()
         if "certification_authorities" in kinds:
-            await self._follow_authorities(() if elsewhere else steps)
-        if kinds & {"authenticators", "requesters", "crypto_tokens"}:
-            await self._edges.follow_identities()
-        elif "peer_issuers" in kinds:
-            self._links.identities.configure(self._base.objects)
-        if kinds & {"peer_connectors", "authenticators"}:
-            await self._links.linking.configure()
-        if kinds & {"publishers", "certification_authorities"}:
-            await self._follow_publishers(restart="certification_authorities" in kinds)
-        if "signers" in kinds:
-            self._validation.signers.configure()
+            self._authorities_changed = True
+            if not elsewhere:
+                self._crls_due |= _written(steps, "certification_authorities")
+        await self._parts.follow(kinds)
         self._base.changed.announce()
+
+    async def catch_up(self) -> None:
+        """Try again what couldn't be followed."""
+        await self._parts.catch_up()
+
+    def faults_of(self, objects: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+        """Return what isn't at work of these objects (kind, name), and why."""
+        return self._parts.faults_of(objects)
 
     def peers(self) -> list[PeerStatus]:
         """Return every connector and every incoming peer."""
@@ -186,12 +183,49 @@ class Node:
             self._links,
             self._validation,
             self._issuing,
-            following=lambda: self._follower.last_error,
+            undone=self._undone,
         )
         self._administration = AdministrationParts(
             base, self._links, self._issuing, reporter=self._edges.reporter, runtime=self
         )
         self._follower = self._administration.follower(self._validation, self._news)
+        self._parts = Parts(self._make_parts(), base.clock)
+        self._authorities_changed = self._publishers_restart = False
+        self._crls_due: set[str] = set()
+
+    def _make_parts(self) -> list[Part]:
+        """Return what follows objects. Who is followed by another comes before it."""
+        linking, identities, edges = self._links.linking, self._links.identities, self._edges
+        return [
+            Part("crypto tokens", frozenset({"crypto_tokens"}), self._follow_tokens),
+            Part("roles", frozenset({"peer_roles", "requesters"}), self._follow_roles),
+            Part("CAs", frozenset({"certification_authorities"}), self._follow_authorities),
+            Part("signers", frozenset({"signers"}), self._follow_signers),
+            Part(
+                "authenticators",
+                frozenset({"authenticators", "peer_issuers", "crypto_tokens"}),
+                self._follow_identities,
+                faults=lambda: identities.faults,
+            ),
+            Part(
+                "REST port",
+                frozenset({"authenticators", "requesters", "crypto_tokens"}),
+                edges.follow_rest,
+                faults=lambda: identities.requester_faults,
+            ),
+            Part("peer port", frozenset({"authenticators"}), linking.open_listener),
+            Part(
+                "connectors",
+                frozenset({"peer_connectors", "authenticators"}),
+                linking.configure,
+                faults=lambda: linking.faults,
+            ),
+            Part(
+                "publishers",
+                frozenset({"publishers", "certification_authorities"}),
+                self._follow_publishers,
+            ),
+        ]
 
     def _standing(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Return what runs for as long as the node serves, by name."""
@@ -200,6 +234,7 @@ class Node:
             "audit-checkpoints": self._administration.checkpoints.run(),
             "crl-issuing": issuing.crls.run(),
             "crypto-tokens": self._edges.token_watch.run(),
+            "parts": self._parts.run(),
             "signers": self._validation.signers.run(),
             "upstreams": self._links.upstreams.run(),
             "verification": issuing.verification.run(issuing.publishers.all),
@@ -214,25 +249,47 @@ class Node:
 
     async def _start(self) -> None:
         ports = self._edges.ports
-        self._validation.signers.configure()
-        await self._edges.follow_identities()
-        await self._links.linking.configure()
-        await self._follow_publishers()
+        await self._parts.follow({"signers", "authenticators", "peer_connectors", "publishers"})
         await ports.open_status(self._validation.serve_status)
         await ports.open_metrics(self.metrics)
         await ports.open_admin(self._administration.management)
 
-    async def _follow_authorities(self, steps: Sequence[Step]) -> None:
+    async def _follow_tokens(self) -> None:
+        await self._base.follow_tokens()
+        self._edges.token_watch.wake()
+
+    async def _follow_roles(self) -> None:
+        self._links.linking.replace_roles()
+        self._edges.registration.configure()
+
+    async def _follow_authorities(self) -> None:
+        changed, self._authorities_changed = self._authorities_changed, False
+        self._publishers_restart |= changed
         self._issuing.authorities.announce()
         self._issuing.crls.configure()
         self._validation.kept.reconsider()
-        for step in steps:
-            if step.kind == "certification_authorities" and step.after is not None:
-                await self._issuing.crls.make_if_due(step.name)
+        known = {item.name for item in self._base.objects.all("certification_authorities")}
+        self._crls_due &= known
+        for name in sorted(self._crls_due):
+            await self._issuing.crls.make_if_due(name)
+            self._crls_due.discard(name)
 
-    async def _follow_publishers(self, *, restart: bool = False) -> None:
+    async def _follow_signers(self) -> None:
+        self._validation.signers.configure()
+
+    async def _follow_identities(self) -> None:
+        self._links.identities.configure(self._base.objects)
+
+    async def _follow_publishers(self) -> None:
         specs = self._base.objects.specs("publishers", PublisherSpec)
+        restart, self._publishers_restart = self._publishers_restart, False
         await self._issuing.publishers.configure(specs, self._tasks, restart=restart)
+
+    def _undone(self) -> Iterator[str]:
+        if self._follower.last_error is not None:
+            yield f"shared store: {self._follower.last_error}"
+        for what, cause in self._parts.faults.items():
+            yield f"{what} not at work: {cause}"
 
     def _link_changed(self) -> None:
         self._validation.signers.wake()
@@ -240,3 +297,7 @@ class Node:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.create_task(work, name=name)
+
+
+def _written(steps: Sequence[Step], kind: str) -> set[str]:
+    return {step.name for step in steps if step.kind == kind and step.after is not None}

@@ -115,6 +115,12 @@ _ROWS: dict[type[Exception], _Row] = {
         HTTPStatus.SERVICE_UNAVAILABLE, "token-locked", "A crypto token can't be used"
     ),
     errors.Unavailable: _UNAVAILABLE,
+    errors.NotAtWork: _Row(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "not-at-work",
+        "Stored, but not at work yet",
+        remedy="mend the cause: the node tries again by itself, and when this is sent again",
+    ),
     errors.NetworkError: _UNAVAILABLE,
     errors.DeadlineExceeded: _DEADLINE,
     errors.ProtocolError: _BAD_GATEWAY,

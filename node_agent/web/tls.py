@@ -50,7 +50,8 @@ def rest_context(
 
 def check_client_trust_anchors(pem: Sequence[str]) -> None:
     """Raise ValueError or ssl.SSLError unless a REST port can trust these certificates."""
-    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem)
+    if pem:
+        _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem)
 
 
 def _trust(context: ssl.SSLContext, pem: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from node_agent.wire.codes import Status
 
 SECRET = "ca1.internal /srv/store.sqlite3"
 _EXAMPLES: dict[type[Exception], Exception] = {
+    errors.NotAtWork: errors.NotAtWork({"REST port": SECRET}),
     errors.RemoteProtocolError: errors.RemoteProtocolError(SECRET, code=3),
     errors.LintFailed: errors.LintFailed(["e_bad"]),
     errors.RemoteError: errors.RemoteError(SECRET, status=Status.INTERNAL),
@@ -45,6 +46,7 @@ _EXPECTED = {
     "TokenClosed": 503,
     "TokenError": 503,
     "TokenLost": 503,
+    "NotAtWork": 503,
     "RemoteError": 502,
 }
 

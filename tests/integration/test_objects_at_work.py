@@ -1,0 +1,135 @@
+"""Stored, but not at work: a busy port, an object from before a rule. The node runs, says so, tries
+again, and is mended over its admin socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.support.admin import AdminError
+from tests.support.node_process import Agent
+from tests.support.pki import ThrowawayAuthority
+from tests.support.processes import free_address, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MANAGEMENT = {"name": "management", "kind": "management", "subject": "CN=Management"}
+OBJECTS: dict[str, Any] = {
+    "authenticators": [
+        {"name": "peer"},
+        {"name": "rest", "purpose": "server", "dns_names": ["localhost"]},
+    ],
+    "certification_authorities": [MANAGEMENT],
+}
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    """An agent with two ports and a Management CA of its own; nothing is certified yet."""
+    agent = Agent(tmp_path, "node1", listen={"peer": free_address(), "rest": free_address()})
+    agent.start()
+    try:
+        agent.admin.apply(**OBJECTS)
+        yield agent
+    except BaseException as error:
+        error.add_note(agent.explain_failure())
+        raise
+    finally:
+        agent.stop()
+
+
+@contextlib.contextmanager
+def taken(address: str) -> Iterator[None]:
+    """Have somebody else listen at ``address``."""
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host, int(port))):
+        yield
+
+
+def is_open(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
+        return True
+    return False
+
+
+def reasons(agent: Agent) -> list[str]:
+    found: list[str] = agent.admin.get("/v1/status")["reasons"]
+    return found
+
+
+def test_the_next_run_opens_a_port_that_was_busy(agent: Agent) -> None:
+    with taken(agent.listen["peer"]):
+        with pytest.raises(AdminError, match="peer port") as refused:
+            agent.certify(agent)
+        assert refused.value.status == 503
+        assert refused.value.problem["type"].endswith(":not-at-work")
+        assert any("peer port not at work" in reason for reason in reasons(agent))
+        with pytest.raises(AdminError, match="peer port"):
+            agent.admin.apply(**OBJECTS)
+        # What has nothing to do with the port isn't held up by it.
+        agent.admin.apply(peer_roles=[{"name": "nobody"}])
+    assert agent.admin.apply(**OBJECTS)["changed"] is False
+    assert is_open(agent.listen["peer"])
+    assert reasons(agent) == []
+
+
+def test_a_port_that_was_busy_opens_by_itself_once_it_is_free(agent: Agent) -> None:
+    with taken(agent.listen["rest"]), pytest.raises(AdminError, match="REST port"):
+        agent.certify(agent, "rest")
+    wait_until(
+        lambda: is_open(agent.listen["rest"]) and not reasons(agent),
+        timeout_seconds=20,
+        what="the REST port is open",
+    )
+
+
+def test_a_node_starts_with_objects_that_it_cannot_use_and_is_mended(agent: Agent) -> None:
+    agent.certify(agent)
+    agent.certify(agent, "rest")
+    peer = {"peer": "spiffe://pki.example.org/node/other", "enabled": False}
+    agent.admin.apply(
+        authenticators=[{"name": "second"}],
+        peer_connectors=[{"name": name, "address": "127.0.0.1:1", **peer} for name in "ab"],
+        requesters=[{"name": "tester", "token_sha256": "ab" * 32}],
+    )
+    agent.certify(agent, "second")
+    agent.stop()
+    stranger = ThrowawayAuthority().crl().public_bytes(Encoding.PEM).decode()
+    mended = {
+        "peer_connectors/a": _store(agent, "peer_connectors", "a", max_parallel_requests=2),
+        "authenticators/second": _store(agent, "authenticators", "second", crls=[stranger]),
+        "requesters/tester": _store(agent, "requesters", "tester", client_trust_anchors=["PEM"]),
+    }
+    agent.start()
+    told = reasons(agent)
+    assert len(told) == 3
+    for what in mended:
+        assert any(reason.startswith(what.replace("/", ".")) for reason in told), told
+    assert is_open(agent.listen["peer"])
+    assert is_open(agent.listen["rest"])
+    for what, spec in mended.items():
+        agent.admin.put(f"/v1/objects/{what}", spec)
+        told = [reason for reason in told if not reason.startswith(what.replace("/", "."))]
+        assert reasons(agent) == told
+
+
+def _store(agent: Agent, kind: str, name: str, **fields: Any) -> dict[str, Any]:
+    """Write into the store what no plan accepts; return what was there."""
+    with contextlib.closing(sqlite3.connect(agent.directory / "state/store.sqlite3")) as database:
+        where = "WHERE kind = ? AND name = ?"
+        row = database.execute(f"SELECT spec FROM objects {where}", (kind, name)).fetchone()
+        spec: dict[str, Any] = json.loads(row[0])
+        broken = json.dumps({**spec, **fields}).encode()
+        database.execute(f"UPDATE objects SET spec = ? {where}", (broken, kind, name))
+        database.commit()
+    return spec
