@@ -16,7 +16,10 @@ from node_agent.errors import NotAtWork, Outdated
 from node_agent.functions.audit_view import audit_items, select_entries
 from node_agent.functions.creation import Creation, PlanBatch
 from node_agent.functions.explanation import explain_access
-from node_agent.functions.named_authorities import check_named_authorities
+from node_agent.functions.named_authorities import (
+    check_named_authorities,
+    check_published_authorities,
+)
 from node_agent.functions.peer_issuers import check_peer_issuers
 from node_agent.functions.plan import (
     Step,
@@ -362,6 +365,7 @@ class Management:
         check_objects(objects, steps)
         check_peer_issuers(objects, steps, self._node)
         check_named_authorities(objects)
+        check_published_authorities(objects, steps)
         touched = {*named, *((step.kind, step.name) for step in steps)}
         if not dry_run:
             await self._do(steps, touched, str(caller))

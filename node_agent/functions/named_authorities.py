@@ -1,7 +1,9 @@
-"""Which CAs a node's roles may name: its own, and those that a role lets another node answer for.
+"""Which CAs a node's roles and publishers may name: its own, and those that a role lets another
+node answer for.
 
-A role that names any other CA grants nothing, and a deny in it keeps nothing out. It is a typing
-error, or the CA is still to come; either way it is told when it is written.
+A role that names any other CA grants nothing, and a deny in it keeps nothing out; a publisher sends
+nothing of it, and reports itself well. It is a typing error, or the CA is still to come; either way
+it is told when it is written.
 """
 
 from __future__ import annotations
@@ -10,20 +12,23 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from node_agent.errors import ConfigError
-from node_agent.objects import PeerRoleSpec
+from node_agent.objects import PeerRoleSpec, PublisherSpec
 from node_agent.policy import grants, parse_role
 from node_agent.policy.resources import ANY_SEGMENT
 
 if TYPE_CHECKING:
-    from node_agent.functions.plan import Objects
+    from collections.abc import Sequence
+
+    from node_agent.functions.plan import Objects, Step
     from node_agent.policy import Role
 
-__all__ = ["check_named_authorities"]
+__all__ = ["check_named_authorities", "check_published_authorities"]
 
 # Who answers for a CA, or publishes what one records, is believed about the CAs that it names.
 _ANSWERING = (
     *("/peer/upstream", "/peer/publish/certificate", "/peer/publish/status", "/peer/publish/crl"),
 )
+_AUTHORITIES = "certification_authorities"
 _MAX_REMEMBERED = 4096
 
 
@@ -31,21 +36,51 @@ def check_named_authorities(objects: Objects) -> None:
     """Raise ConfigError for a role that names a CA which is neither here nor anybody's to answer
     for.
     """
-    roles = objects.get("peer_roles", {}).values()
-    specs = [spec for spec in roles if isinstance(spec, PeerRoleSpec)]
-    here = objects.get("certification_authorities", {})
+    specs = _role_specs(objects)
+    here = objects.get(_AUTHORITIES, {})
     answering = [parse_role(spec) for spec in specs if _answers(spec)]
     for spec in specs:
         for index, name in () if _answers(spec) else _named(spec):
-            if name in here or _is_answered(name, answering):
-                continue
-            known = ", ".join(sorted(here)) or "none here"
-            raise ConfigError(
-                f"names the CA {name!r}, which is unknown: it isn't on this node, and no role lets "
-                "another node answer for it",
-                where=f"peer_roles.{spec.name}.rules[{index}]",
-                remedy=f"create the CA first, or correct the name; known: {known}",
-            )
+            if name not in here and not _is_answered(name, answering):
+                raise _unknown(objects, name, where=f"peer_roles.{spec.name}.rules[{index}]")
+
+
+def check_published_authorities(objects: Objects, steps: Sequence[Step]) -> None:
+    """Raise ConfigError when a publisher that ``steps`` write names a CA which is neither here nor
+    anybody's to answer for, or when they delete a CA that a publisher names.
+
+    Taking a role away is never refused for a publisher's sake: it may be a role of a node that was
+    taken over.
+    """
+    written = {step.name for step in steps if step.kind == "publishers"}
+    deleted = {step.name for step in steps if step.after is None and step.kind == _AUTHORITIES}
+    if not written | deleted:
+        return
+    here = objects.get(_AUTHORITIES, {})
+    answering = [parse_role(spec) for spec in _role_specs(objects) if _answers(spec)]
+    for spec in objects.get("publishers", {}).values():
+        assert isinstance(spec, PublisherSpec)
+        concerned = set(spec.authorities) - set(here)
+        if spec.name not in written:
+            concerned &= deleted
+        for name in sorted(concerned):
+            if not _is_answered(name, answering):
+                raise _unknown(objects, name, where=f"publishers.{spec.name}.authorities")
+
+
+def _role_specs(objects: Objects) -> list[PeerRoleSpec]:
+    roles = objects.get("peer_roles", {}).values()
+    return [spec for spec in roles if isinstance(spec, PeerRoleSpec)]
+
+
+def _unknown(objects: Objects, name: str, *, where: str) -> ConfigError:
+    known = ", ".join(sorted(objects.get(_AUTHORITIES, {}))) or "none here"
+    return ConfigError(
+        f"names the CA {name!r}, which is unknown: it isn't on this node, and no role lets another "
+        "node answer for it",
+        where=where,
+        remedy=f"create the CA first, or correct the name; known: {known}",
+    )
 
 
 @lru_cache(maxsize=_MAX_REMEMBERED)

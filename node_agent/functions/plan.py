@@ -1,8 +1,9 @@
 """Turn a wanted specification into a plan: a pure diff, and the rules that span objects.
 
 Nothing here reads a store or a clock. A plan that would leave the node inconsistent (a CA that
-names an unknown profile, a publisher for a CA that isn't here) is refused before anything changes,
-naming the object and the field.
+names an unknown profile, a connector that names an unknown authenticator) is refused before
+anything changes, naming the object and the field. Which CAs may be named, also because a role lets
+another node answer for them, says ``named_authorities.py``.
 """
 
 from __future__ import annotations

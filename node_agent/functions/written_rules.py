@@ -17,6 +17,7 @@ from node_agent.objects import (
     TLS_KEY_KINDS,
     AuthenticatorSpec,
     PeerConnectorSpec,
+    PublisherSpec,
     RequesterSpec,
     SignerSpec,
 )
@@ -43,6 +44,10 @@ def check_written(objects: Objects, steps: Iterable[Step]) -> None:
                 _check_authenticator(spec, where)
             case PeerConnectorSpec() as spec:
                 PoolSettings.from_spec(spec)
+            case PublisherSpec() as spec if not spec.authorities:
+                raise ConfigError(
+                    "is empty", where=f"{where}.authorities", remedy="name the CAs to publish"
+                )
             case RequesterSpec() as spec:
                 _check_trust_anchors(spec, where)
             case SignerSpec() as spec:

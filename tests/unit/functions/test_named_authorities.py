@@ -1,12 +1,22 @@
-"""A role that names a CA which nobody knows is refused when it is written."""
+"""A role or publisher that names a CA which nobody knows is refused when it is written."""
 
 from __future__ import annotations
 
 import pytest
 
 from node_agent.errors import ConfigError
-from node_agent.functions.named_authorities import check_named_authorities
-from node_agent.objects import AccessRule, CertificationAuthoritySpec, PeerRoleSpec
+from node_agent.functions.named_authorities import (
+    check_named_authorities,
+    check_published_authorities,
+)
+from node_agent.functions.plan import Objects, copy_objects, plan_object
+from node_agent.objects import (
+    AccessRule,
+    CertificationAuthoritySpec,
+    ObjectSpec,
+    PeerRoleSpec,
+    PublisherSpec,
+)
 
 ISSUING = CertificationAuthoritySpec(name="issuing", kind="root", subject="CN=I")
 
@@ -54,3 +64,50 @@ def test_who_answers_for_a_ca_makes_it_known(right: str) -> None:
 def test_who_only_passes_requests_on_makes_none_known() -> None:
     with pytest.raises(ConfigError, match="none here"):
         check(role("proxy1", "/peer/incoming", "/peer/relay", "/ca/elsewhere"), has_ca=False)
+
+
+VA = "spiffe://test.example/node/va1"
+PUBLISHED = role("ca1", "/peer/publish/**", "/ca/elsewhere")
+
+
+def published(*authorities: str) -> PublisherSpec:
+    return PublisherSpec(name="va1", peer=VA, authorities=authorities)
+
+
+def objects(*specs: tuple[str, ObjectSpec]) -> Objects:
+    found: Objects = {}
+    for kind, spec in specs:
+        found.setdefault(kind, {})[spec.name] = spec
+    return found
+
+
+def change(before: Objects, kind: str, name: str, spec: ObjectSpec | None) -> None:
+    steps = plan_object(before, kind, name, spec)
+    check_published_authorities(copy_objects(before, steps), steps)
+
+
+def test_a_publisher_of_an_unknown_ca_is_refused_with_what_is_known() -> None:
+    here = objects(("certification_authorities", ISSUING))
+    change(here, "publishers", "va1", published("issuing"))
+    with pytest.raises(ConfigError, match="'isuing', which is unknown") as caught:
+        change(here, "publishers", "va1", published("issuing", "isuing"))
+    assert caught.value.where == "publishers.va1.authorities"
+    assert "known: issuing" in caught.value.remedy
+
+
+def test_a_va_publishes_what_a_role_lets_another_node_publish_to_it() -> None:
+    told = objects(("peer_roles", PUBLISHED))
+    change(told, "publishers", "va1", published("elsewhere"))
+    with pytest.raises(ConfigError, match="'other'"):
+        change(told, "publishers", "va1", published("elsewhere", "other"))
+
+
+def test_a_ca_that_a_publisher_names_cannot_be_deleted() -> None:
+    before = objects(("certification_authorities", ISSUING), ("publishers", published("issuing")))
+    with pytest.raises(ConfigError, match=r"publishers\.va1\.authorities"):
+        change(before, "certification_authorities", "issuing", None)
+
+
+def test_a_publisher_keeps_no_role_from_being_taken_away() -> None:
+    before = objects(("peer_roles", PUBLISHED), ("publishers", published("elsewhere")))
+    change(before, "peer_roles", "ca1", None)

@@ -296,6 +296,11 @@ BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         r"publishers\.x\.content: is empty",
     ),
+    "publisher of no CA": (
+        "publishers",
+        {"name": "x", "peer": "spiffe://test.example/node/x", "authorities": []},
+        r"publishers\.x\.authorities: is empty",
+    ),
     "only revoked CRLs": (
         "publishers",
         {
