@@ -57,6 +57,11 @@ class Metrics:
         self._links = self._gauge(
             "peersys_links", "Live links by peer, and who dialled them.", "peer", "direction"
         )
+        self._peer_crls = self._gauge(
+            "peersys_peer_crl_next_update_seconds",
+            "Until when the CRLs are current by which peers are checked.",
+            "object",
+        )
         self._signers = self._gauge(
             "peersys_signer_not_after_seconds", "End of a signer's certificate.", "signer"
         )
@@ -108,6 +113,12 @@ class Metrics:
         self._signers.clear()
         for name, not_after in rows:
             self._signers.labels(name).set(not_after)
+
+    def set_peer_crls(self, rows: Iterable[tuple[str, float]]) -> None:
+        """Say of each authenticator and peer issuer: ``kind.name``, end of its CRLs."""
+        self._peer_crls.clear()
+        for what, end in rows:
+            self._peer_crls.labels(what).set(end)
 
     def set_crypto_tokens(self, rows: Iterable[tuple[str, bool]]) -> None:
         """Say of each crypto token: name, usable or not."""

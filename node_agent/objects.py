@@ -94,7 +94,8 @@ class AuthenticatorSpec(_Spec, frozen=True):
     name); ``server``: the certificate of the node's REST port (``dns_names``, ``ip_addresses``).
 
     ``certificate`` is the PEM chain from the Management CA, leaf first; absent until certified.
-    ``trust_anchors`` are PEM CA certificates, ``crls`` PEM CRLs of those.
+    ``trust_anchors`` are PEM CA certificates, ``crls`` PEM CRLs of those. With
+    ``require_current_crl`` no peer is trusted whose issuer's CRL is missing or overdue.
     """
 
     name: Name
@@ -106,6 +107,7 @@ class AuthenticatorSpec(_Spec, frozen=True):
     certificate: str | None = None
     trust_anchors: tuple[str, ...] = ()
     crls: tuple[str, ...] = ()
+    require_current_crl: bool = False
 
 
 class CrlSpec(_Spec, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from node_agent.functions.node_objects import (
     decode_state,
 )
 from node_agent.functions.peer_issuers import read_issuer
-from node_agent.net.crls import crl_number, is_crl_of
+from node_agent.net.crls import crl_number, is_crl_of, next_update_of
 from node_agent.net.tls import IdentityHolder, TlsIdentity
 from node_agent.objects import (
     TLS_KEY_KINDS,
@@ -65,6 +66,7 @@ class Identities:
         self._holders: dict[str, IdentityHolder] = {}
         self._in_force: dict[str, tuple[object, ...]] = {}
         self._crls: dict[x509.Name, x509.CertificateRevocationList] = {}
+        self._peer_issuers: dict[str, PeerIssuer] = {}
         self.anchor_ids: frozenset[str] = frozenset()
         """The authority ids of every trust anchor of authenticators and peer issuers: of all CAs
         that the node knows, only the CRLs of these matter to its links.
@@ -82,6 +84,24 @@ class Identities:
     def first(self) -> IdentityHolder | None:
         """The identity with which this node listens and signs: its first peer authenticator."""
         return next(iter(self._holders.values()), None)
+
+    def crl_ends(self) -> dict[str, float]:
+        """Return until when the CRLs in force are current, by object (``kind.name``)."""
+        crls = {
+            **{f"authenticators.{name}": held.current.crls for name, held in self._holders.items()},
+            **{f"peer_issuers.{name}": issuer.crls for name, issuer in self._peer_issuers.items()},
+        }
+        return {what: next_update_of(lists) for what, lists in crls.items() if lists}
+
+    def overdue(self) -> Iterator[str]:
+        """Yield of which objects the CRLs in force are overdue. They revoke what they list all the
+        same, but what was revoked since isn't on them.
+        """
+        now = self._clock.now()
+        for what, end in self.crl_ends().items():
+            if end < now:
+                at = datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds")
+                yield f"{what}: a CRL in force should have been replaced by {at}"
 
     def configure(self, objects: NodeObjects) -> None:
         """Put every certified peer authenticator in force, and forget deleted ones. One that can't
@@ -121,7 +141,10 @@ class Identities:
 
     def _put_in_force(self, name: str, item: ManagedObject, issuers: Sequence[PeerIssuer]) -> None:
         identity = self._build(item, issuers)
-        mark = (identity.chain_der, identity.trust_anchors, identity.crls, identity.peer_issuers)
+        mark = (
+            *(identity.chain_der, identity.trust_anchors, identity.crls),
+            *(identity.peer_issuers, identity.require_current_crl),
+        )
         if self._in_force.get(name) == mark:
             return
         self._in_force[name] = mark
@@ -138,13 +161,14 @@ class Identities:
 
     def _issuers(self, objects: NodeObjects) -> tuple[PeerIssuer, ...]:
         """Return the peer issuers, each with the newest CRLs that are known of it."""
-        found: list[PeerIssuer] = []
+        found: dict[str, PeerIssuer] = {}
         for spec in objects.specs("peer_issuers", PeerIssuerSpec):
             try:
-                found.append(self._with_newest_crls(read_issuer(spec)))
+                found[spec.name] = self._with_newest_crls(read_issuer(spec))
             except ConfigError as error:
                 self.faults[f"peer_issuers.{spec.name}"] = str(error)
-        return tuple(found)
+        self._peer_issuers = found
+        return tuple(found.values())
 
     def _with_newest_crls(self, issuer: PeerIssuer) -> PeerIssuer:
         if not any(anchor.subject in self._crls for anchor in issuer.trust_anchors):
@@ -167,6 +191,7 @@ class Identities:
             crls=self._newest(given, anchors),
             peer_issuers=issuers,
             clock=self._clock,
+            require_current_crl=spec.require_current_crl,
         )
 
     def _newest(

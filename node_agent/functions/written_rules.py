@@ -65,6 +65,10 @@ def _check_authenticator(spec: AuthenticatorSpec, where: str) -> None:
             where=f"{where}.key_kind",
             remedy=f"use one of {', '.join(TLS_KEY_KINDS)}",
         )
+    if spec.require_current_crl and spec.purpose != "peer":
+        raise ConfigError(
+            "is for peer links", where=f"{where}.require_current_crl", remedy="leave it out"
+        )
     given = () if spec.certificate is None else (spec.certificate,)
     chain = _certificates(given, f"{where}.certificate")
     anchors = _certificates(spec.trust_anchors, f"{where}.trust_anchors")

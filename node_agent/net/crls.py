@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 
-__all__ = ["RevocationLists", "check_crls", "crl_fault", "crl_number", "is_crl_of"]
+__all__ = [
+    "RevocationLists",
+    "check_crls",
+    "crl_fault",
+    "crl_number",
+    "is_crl_of",
+    "next_update_of",
+]
 
 _UNDERSTOOD = frozenset(
     {
@@ -68,9 +75,7 @@ class RevocationLists:
 class _RevokedSerials:
     def __init__(self, crl: x509.CertificateRevocationList) -> None:
         self.serials = frozenset(entry.serial_number for entry in crl)
-        next_update = crl.next_update_utc
-        # RFC 5280, 5.1.2.5 makes nextUpdate mandatory; without one the list is never current.
-        self.next_update = float("-inf") if next_update is None else next_update.timestamp()
+        self.next_update = next_update_of([crl])
 
 
 def check_crls(
@@ -113,6 +118,13 @@ def crl_number(crl: x509.CertificateRevocationList) -> int:
         return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except x509.ExtensionNotFound:
         return 0
+
+
+def next_update_of(crls: Iterable[x509.CertificateRevocationList]) -> float:
+    """Return until when all of ``crls`` are current, in seconds since the epoch."""
+    # RFC 5280, 5.1.2.5 makes nextUpdate mandatory; without one a list is never current.
+    ends = (0.0 if (end := crl.next_update_utc) is None else end.timestamp() for crl in crls)
+    return min(ends, default=float("inf"))
 
 
 def crl_fault(crl: x509.CertificateRevocationList) -> str | None:

@@ -79,6 +79,7 @@ class TlsIdentity:
         self.trust_anchors = tuple(trust_anchors)
         self.crls = tuple(crls)
         self.peer_issuers = tuple(peer_issuers)
+        self.require_current_crl = require_current_crl
         self.clock: Clock = clock or SystemClock()
         self._check_key()
         check_crls(self.crls, [*self.trust_anchors, *self.chain[1:]], where="authenticator: crls")
@@ -137,13 +138,6 @@ class TlsIdentity:
     def chain_der(self) -> tuple[bytes, ...]:
         """The chain in DER, leaf first."""
         return tuple(certificate.public_bytes(_DER) for certificate in self.chain)
-
-    @property
-    def is_crl_overdue(self) -> bool:
-        """Whether a CRL that is held is past its nextUpdate: still in force, but not fresh."""
-        now = self.clock.now()
-        updates = (crl.next_update_utc for crl in self.crls)
-        return any(at is None or at.timestamp() < now for at in updates)
 
     @cached_property
     def client_context(self) -> ssl.SSLContext:

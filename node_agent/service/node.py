@@ -145,6 +145,7 @@ class Node:
         metrics = self._base.metrics
         self._edges.reporter.measure(metrics)
         metrics.set_ocsp(self._validation.kept.answers)
+        metrics.set_peer_crls(self._links.identities.crl_ends().items())
         return metrics.text()
 
     async def open_token(self, name: str) -> CryptoTokenStatus:
@@ -290,6 +291,7 @@ class Node:
             yield f"shared store: {self._follower.last_error}"
         for what, cause in self._parts.faults.items():
             yield f"{what} not at work: {cause}"
+        yield from self._links.identities.overdue()
 
     def _link_changed(self) -> None:
         self._validation.signers.wake()

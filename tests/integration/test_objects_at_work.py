@@ -8,9 +8,11 @@ import contextlib
 import json
 import socket
 import sqlite3
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.admin import AdminError
@@ -34,8 +36,9 @@ OBJECTS: dict[str, Any] = {
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
-    """An agent with two ports and a Management CA of its own; nothing is certified yet."""
-    agent = Agent(tmp_path, "node1", listen={"peer": free_address(), "rest": free_address()})
+    """An agent with ports and a Management CA of its own; nothing is certified yet."""
+    ports = {port: free_address() for port in ("peer", "rest", "metrics")}
+    agent = Agent(tmp_path, "node1", listen=ports)
     agent.start()
     try:
         agent.admin.apply(**OBJECTS)
@@ -121,6 +124,32 @@ def test_a_node_starts_with_objects_that_it_cannot_use_and_is_mended(agent: Agen
         agent.admin.put(f"/v1/objects/{what}", spec)
         told = [reason for reason in told if not reason.startswith(what.replace("/", "."))]
         assert reasons(agent) == told
+
+
+def test_a_node_whose_crl_stopped_coming_says_so(agent: Agent) -> None:
+    agent.certify(agent)
+    spec = agent.admin.get("/v1/objects/authenticators/peer")["spec"]
+    (crl,) = spec["crls"]
+    end = x509.load_pem_x509_crl(crl.encode()).next_update_utc
+    assert end is not None
+    assert _crl_end(agent) == end.timestamp()
+    authority = ThrowawayAuthority("Another Management CA")
+    overdue = authority.crl(next_update_seconds=-30)
+    anchor = authority.certificate.public_bytes(Encoding.PEM).decode()
+    spec["trust_anchors"].append(anchor)
+    spec["crls"].append(overdue.public_bytes(Encoding.PEM).decode())
+    agent.admin.put("/v1/objects/authenticators/peer", spec)
+    (told,) = reasons(agent)
+    assert "authenticators.peer: a CRL in force should have been replaced by" in told
+    assert _crl_end(agent) < end.timestamp()
+
+
+def _crl_end(agent: Agent) -> float:
+    name = 'peersys_peer_crl_next_update_seconds{object="authenticators.peer"} '
+    with urllib.request.urlopen(f"http://{agent.listen['metrics']}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    (value,) = (line.removeprefix(name) for line in lines if line.startswith(name))
+    return float(value)
 
 
 def _store(agent: Agent, kind: str, name: str, **fields: Any) -> dict[str, Any]:

@@ -236,6 +236,11 @@ BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
         {"name": "x", "key_kind": "ml-dsa-65"},
         r"authenticators\.x\.key_kind: .*ed25519",
     ),
+    "server certificate that requires the CRL of peers": (
+        "authenticators",
+        {"name": "x", "purpose": "server", "require_current_crl": True},
+        r"authenticators\.x\.require_current_crl",
+    ),
     "authenticator with a certificate that isn't PEM": (
         "authenticators",
         {"name": "x", "certificate": "PEM"},

@@ -88,6 +88,12 @@ crls:
     - When not given, installed ones stay.
   type: list
   elements: str
+require_current_crl:
+  description:
+    - Whether to trust no peer whose issuer's CRL is missing or overdue. Only for V(peer).
+    - Something other than a peer link has to renew the CRL then. Without this an overdue CRL is shown by C(peersys status).
+  type: bool
+  default: false
 """
     + _CRYPTO_TOKEN_NAME
     + _TLS_KEY_KIND

@@ -111,6 +111,7 @@ AUTHENTICATOR = ArgumentSpec(
         "certificate": _text(),
         "trust_anchors": {"type": "list", "elements": "str"},
         "crls": {"type": "list", "elements": "str"},
+        "require_current_crl": _flag(False),
     }
 )
 CRL: Options = {
