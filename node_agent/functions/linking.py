@@ -1,7 +1,9 @@
 """The node's links: one pool for each connector, the listener, and who is connected.
 
 A node has no links before its authenticator is certified. Until then calls are Unavailable and
-connectors wait; ``activate`` brings all of it up, and a renewed certificate changes nothing here.
+connectors wait; ``configure`` brings all of it up. After a renewal it replaces the links that this
+node has dialled, each new one before the old one is drained; those that it accepted show the old
+certificate until their diallers replace them.
 """
 
 from __future__ import annotations
@@ -78,6 +80,8 @@ class Linking:
         self._net_settings = NetSettings()
         self._handlers: list[tuple[Operation[Any, Any], Handler]] = []
         self._pools: dict[str, ConnectorPool] = {}
+        # By connector, our certificate as its links were last told to show it.
+        self._shown: dict[str, bytes] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._listener: Listener | None = None
         self._dispatcher: Dispatcher | None = None
@@ -252,6 +256,7 @@ class Linking:
         wanted = {spec.name: spec for spec in self._connectors()}
         for name in set(self._pools) - set(wanted):
             self._close_soon(self._pools.pop(name))
+            self._shown.pop(name, None)
         for spec in wanted.values():
             identity = self._identities.holder(spec.authenticator)
             try:
@@ -264,8 +269,12 @@ class Linking:
         address, peer = parse_address(spec.address), NodeIdentity.parse(spec.peer)
         settings = PoolSettings.from_spec(spec)
         running = self._pools.get(spec.name)
+        shown = identity.current.chain_der[0]
+        was_shown, self._shown[spec.name] = self._shown.get(spec.name), shown
         if running is not None:
-            running.update(settings, address=address, peer=peer)
+            running.update(settings, address=address, peer=peer, identity=identity)
+            if shown != was_shown:
+                running.expire_all()
             return
         assert self._dispatcher is not None
 

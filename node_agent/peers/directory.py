@@ -194,13 +194,6 @@ class Directory:
         """Return how many requests wait that ``peer`` could serve."""
         return self._lines.count_for(peer)
 
-    def close_peer(self, peer: NodeIdentity, reason: str = "closed by the operator") -> int:
-        """End all links of ``peer`` at once; return how many there were."""
-        links = self.links(peer)
-        for link in links:
-            link.terminate(Code.UNTRUSTED, reason)
-        return len(links)
-
     def readmit(self) -> int:
         """End the links of every peer that may no longer be linked; return how many there were."""
         lost = [link for link in self.links() if not self.admits(link.peer)]

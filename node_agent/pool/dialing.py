@@ -43,7 +43,7 @@ class DialOutcome(Protocol):
 
 @dataclass(slots=True)
 class Dialing:
-    """Make links to ``peer`` at ``address``; both may change between dials."""
+    """Make links to ``peer`` at ``address`` as ``identity``; all may change between dials."""
 
     network: Network
     identity: IdentityHolder
@@ -52,6 +52,11 @@ class Dialing:
     address: Address
     peer: NodeIdentity
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+
+    @property
+    def target(self) -> tuple[Address, NodeIdentity, IdentityHolder]:
+        """Who is dialled, and as whom."""
+        return self.address, self.peer, self.identity
 
     def begin(self, slot: Slot[Link], settings: NetSettings, group: asyncio.TaskGroup) -> None:
         """Start the slot's dial."""

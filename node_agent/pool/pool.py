@@ -131,26 +131,30 @@ class ConnectorPool:
         *,
         address: Address | None = None,
         peer: NodeIdentity | None = None,
+        identity: IdentityHolder | None = None,
     ) -> None:
-        """Put other settings in force; with another address or peer, every link is replaced."""
-        before = (self.dialing.address, self.dialing.peer)
+        """Put other settings in force; with another address, peer or identity of ours, every link
+        is replaced. What is as it was changes nothing.
+        """
+        before = self.settings, self.dialing.target
         self.dialing.address = address or self.dialing.address
         self.dialing.peer = peer or self.dialing.peer
+        self.dialing.identity = identity or self.dialing.identity
         self.table.settings = settings
+        if before == (settings, self.dialing.target):
+            return
         self.table.forgive()
-        if before != (self.dialing.address, self.dialing.peer):
+        if before[1] != self.dialing.target:
             self.table.expire_all()
         self._links.share_credits()
         self.wake()
 
     def expire_all(self) -> None:
-        """Replace every link, new ones first: a renewed certificate takes hold."""
-        self.table.expire_all()
-        self.wake()
-
-    def retry_now(self) -> None:
-        """Forget past failures: the way may be free again."""
+        """Replace every link, new ones first: a renewed certificate takes hold. Failures with the
+        old one are forgotten.
+        """
         self.table.forgive()
+        self.table.expire_all()
         self.wake()
 
     def wake(self) -> None:

@@ -307,16 +307,6 @@ def test_a_peer_that_cant_serve_is_asked_last_for_a_while() -> None:
     scene(play)
 
 
-def test_closing_a_peer_ends_all_of_its_links_and_no_others() -> None:
-    async def play(stage: Stage) -> None:
-        links = [await stage.link(1), await stage.link(1), await stage.link(2)]
-        assert stage.directory.close_peer(stage.cas[0].node) == 2
-        assert [link.state.value for link in links] == ["closed", "closed", "open"]
-        assert [peer.node.name for peer in stage.directory.connected_peers()] == ["ca2"]
-
-    scene(play)
-
-
 def test_the_snapshot_shows_peers_that_dialled_us_with_their_figures() -> None:
     async def play(stage: Stage) -> None:
         await stage.link(1)
