@@ -177,7 +177,7 @@ class Tokens:
         """Forget the tokens of a plan that failed."""
         for name in self._staged:
             for node in self._passphrases:
-                del self._tokens[(node, name)]
+                self._tokens.pop((node, name), None)
         self._staged = {}
         self._drop_unused()
 

@@ -60,7 +60,9 @@ class Dialing:
 
     def begin(self, slot: Slot[Link], settings: NetSettings, group: asyncio.TaskGroup) -> None:
         """Start the slot's dial."""
-        self.tasks[slot.slot_id] = group.create_task(self._dial(slot, settings))
+        task = self.tasks[slot.slot_id] = group.create_task(self._dial(slot, settings))
+        # Not in the task itself: cancelled before its first step, it does nothing at all.
+        task.add_done_callback(lambda _: self._end(slot))
 
     def give_up(self, slot: Slot[Link]) -> None:
         """Cancel the slot's dial; what it opened is closed."""
@@ -88,6 +90,7 @@ class Dialing:
             self.outcome.dial_failed(slot, type(error).__name__)
         else:
             self.outcome.dial_succeeded(slot, link)
-        finally:
-            self.tasks.pop(slot.slot_id, None)
-            self.outcome.dial_ended(slot)
+
+    def _end(self, slot: Slot[Link]) -> None:
+        self.tasks.pop(slot.slot_id, None)
+        self.outcome.dial_ended(slot)

@@ -11,11 +11,19 @@ import sqlite3
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from node_agent.config import load_settings
+from node_agent.objects import NodeSpecification
+from node_agent.service import Node
+from node_agent.store import Store
+from node_agent.web.backends import LocalCaller
 from tests.support.admin import AdminError
+from tests.support.cheap_scrypt import cheap_scrypt
+from tests.support.event_loop import run
 from tests.support.node_process import Agent
 from tests.support.pki import ThrowawayAuthority
 from tests.support.processes import free_address, wait_until
@@ -142,6 +150,33 @@ def test_a_node_whose_crl_stopped_coming_says_so(agent: Agent) -> None:
     (told,) = reasons(agent)
     assert "authenticators.peer: a CRL in force should have been replaced by" in told
     assert _crl_end(agent) < end.timestamp()
+
+
+def test_a_plan_that_meets_a_defect_leaves_no_key_behind(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*arguments: object, **named: object) -> None:
+        raise RuntimeError("a defect")
+
+    async def tokens_after() -> tuple[list[str], list[str]]:
+        node = Node(load_settings(agent.config_path))
+        await node.open()
+        try:
+            tokens, before = node._base.tokens, node._base.tokens.labels("default")
+            monkeypatch.setattr(Store, "apply_plan", fail)
+            wanted = msgspec.convert({"authenticators": [{"name": "x"}]}, NodeSpecification)
+            with pytest.raises(RuntimeError, match="a defect"):
+                await node._administration.management.apply_node(
+                    wanted, dry_run=False, caller=LocalCaller(uid=0, gid=0, pid=1)
+                )
+            return before, tokens.labels("default")
+        finally:
+            await node.close()
+
+    agent.stop()
+    with cheap_scrypt():
+        before, after = run(tokens_after())
+    assert after == before
 
 
 def _crl_end(agent: Agent) -> float:

@@ -431,3 +431,17 @@ def test_a_dial_that_meets_a_defect_is_a_failed_dial_and_not_the_end() -> None:
         await until(lambda: len(stage.up) == 2)
 
     scene(play)
+
+
+def test_a_dial_that_is_given_up_before_its_first_step_leaves_nothing() -> None:
+    async def play(stage: Stage) -> None:
+        for _ in range(10):
+            if stage.pool.dialing.tasks:
+                break
+            await asyncio.sleep(0)
+        stage.pool.terminate()
+        assert stage.network.dials == 0
+        await stage.pool.close()
+        assert not stage.pool.dialing.tasks
+
+    scene(play)
