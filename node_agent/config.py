@@ -121,6 +121,10 @@ def load_settings(path: Path) -> NodeSettings:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"can't be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"is not text in UTF-8: octet {error.start} can't be read", where=str(path)
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"is not YAML: {error}", where=str(path)) from error
     try:
@@ -141,7 +145,7 @@ def _validate(config: NodeConfig, path: Path) -> NodeSettings:
         raise ConfigError("must be absolute paths", where=f"{path}: pkcs11_modules")
     state = Path(config.state_directory)
     return NodeSettings(
-        identity=NodeIdentity(config.trust_domain, config.name),
+        identity=_identity(config, path),
         state_directory=state,
         runtime_directory=Path(config.runtime_directory),
         store_url=_store_url(config, path),
@@ -159,6 +163,16 @@ def _validate(config: NodeConfig, path: Path) -> NodeSettings:
         audit_journal=config.audit_journal,
         pkcs11_modules=config.pkcs11_modules,
     )
+
+
+def _identity(config: NodeConfig, path: Path) -> NodeIdentity:
+    key = "trust_domain"
+    try:
+        NodeIdentity(config.trust_domain, "node")
+        key = "name"
+        return NodeIdentity(config.trust_domain, config.name)
+    except ConfigError as error:
+        raise ConfigError(str(error), where=f"{path}: {key}") from error
 
 
 def _listen_address(text: str | None, where: str) -> Address | None:
