@@ -44,21 +44,29 @@ class PoolSettings:
     """A link that ends sooner counts as a failed dial: the peer accepts and throws out."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_connections <= self.max_connections <= _MAX_CONNECTIONS:
+        if not 1 <= self.max_connections <= _MAX_CONNECTIONS:
             raise ConfigError(
-                f"min_connections {self.min_connections} and max_connections "
-                f"{self.max_connections} don't fit",
-                remedy=f"1 <= min_connections <= max_connections <= {_MAX_CONNECTIONS}",
+                f"{self.max_connections} is too many or none",
+                where="max_connections",
+                remedy=f"give from 1 to {_MAX_CONNECTIONS}",
+            )
+        if not 1 <= self.min_connections <= self.max_connections:
+            raise ConfigError(
+                f"{self.min_connections} doesn't fit max_connections, {self.max_connections}",
+                where="min_connections",
+                remedy="give from 1 to max_connections",
             )
         if self.max_parallel_requests < self.max_connections:
             raise ConfigError(
-                "max_parallel_requests is below max_connections, so a link could carry nothing",
+                f"{self.max_parallel_requests} is below max_connections, {self.max_connections}, "
+                "so a link could carry nothing",
+                where="max_parallel_requests",
                 remedy="allow at least one request per connection",
             )
 
     @classmethod
     def from_spec(cls, spec: PeerConnectorSpec) -> PoolSettings:
-        """Return the settings that a connector asks for. Raises ConfigError naming it."""
+        """Return what a connector asks for. Raises ConfigError naming it and the field."""
         try:
             return cls(
                 enabled=spec.enabled,
@@ -69,7 +77,8 @@ class PoolSettings:
                 idle_seconds=spec.idle_seconds,
             )
         except ConfigError as error:
-            raise error.within(f"peer_connectors.{spec.name}") from error
+            where = f"peer_connectors.{spec.name}.{error.where}"
+            raise ConfigError(error.detail, where=where, remedy=error.remedy) from error
 
     @property
     def requests_per_connection(self) -> int:

@@ -219,17 +219,17 @@ BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
     "connector with min above max": (
         "peer_connectors",
         connector(min_connections=5),
-        r"peer_connectors\.x: min_connections 5 and max_connections 4",
+        r"peer_connectors\.x\.min_connections: 5 doesn't fit max_connections, 4",
     ),
     "connector with fewer requests than connections": (
         "peer_connectors",
         connector(max_parallel_requests=2),
-        r"peer_connectors\.x: max_parallel_requests is below max_connections",
+        r"peer_connectors\.x\.max_parallel_requests: 2 is below max_connections, 4",
     ),
     "connector with more connections than a pool has": (
         "peer_connectors",
         connector(max_connections=65, max_parallel_requests=100),
-        r"peer_connectors\.x: .*max_connections <= 64",
+        r"peer_connectors\.x\.max_connections: .*from 1 to 64",
     ),
     "authenticator with a key that TLS can't use": (
         "authenticators",
