@@ -116,7 +116,8 @@ FLOOD = Benchmark(
     method=(
         "One connection asks an RA for a certificate's status, one request after the other; the RA "
         "asks a CA through a proxy. Beside it, another tenant's taken-over RA asks the proxy for "
-        "what it isn't granted, with all of its credits at all times. Agents, load and flood share "
+        "what it isn't granted, over as many links as it may have, with all of its credits at all "
+        "times. Agents, load and flood share "
         "all cores."
     ),
     prepare=_prepare,

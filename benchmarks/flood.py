@@ -1,4 +1,5 @@
-"""``python -m benchmarks.flood``: a hostile tenant that asks for what it may not, without end.
+"""``python -m benchmarks.flood``: a hostile tenant that asks for what it may not, without end,
+over as many links as it is allowed, each with all the credits that it was ever granted.
 
 It reads what it needs as JSON from standard input, and goes on until it is killed.
 """
@@ -26,6 +27,7 @@ from node_agent.wire import Status
 __all__ = ["main"]
 
 METHOD = "ra.search"
+_LINKS = NetSettings().max_links_per_peer
 
 
 async def _deny(call: IncomingCall) -> RawAnswer:
@@ -59,16 +61,17 @@ async def _flood(given: dict[str, str]) -> None:
             trust_anchors=[given["trust_anchors"]],
         )
     )
-    link = await TlsNetwork().dial(
-        parse_address(given["address"]),
-        identity=holder,
-        expected=NodeIdentity.parse(given["peer"]),
-        handler=_deny,
-        settings=NetSettings(),
-    )
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(link.available_credits):
-            tasks.create_task(_ask_for_ever(link, holder, given["authority"]))
+        for _ in range(_LINKS):
+            link = await TlsNetwork().dial(
+                parse_address(given["address"]),
+                identity=holder,
+                expected=NodeIdentity.parse(given["peer"]),
+                handler=_deny,
+                settings=NetSettings(),
+            )
+            for _ in range(link.available_credits):
+                tasks.create_task(_ask_for_ever(link, holder, given["authority"]))
 
 
 def main() -> int:

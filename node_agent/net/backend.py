@@ -27,8 +27,8 @@ class NetSettings:
     - ``handshake_timeout_seconds``: TLS of an accepted connection; Hello has its own in ``wire``.
     - ``max_pending_handshakes``: accepted connections that may be in TLS at a time: what strangers
       can take of us. sshd's MaxStartups starts to refuse at 10 and stops at 100.
-    - ``max_links_per_peer``: accepted links of one identity, so that credits can't be multiplied
-      by connecting again and again.
+    - ``max_links_per_peer``: accepted links of one identity. They share ``wire.credits``, so that
+      credits can't be multiplied by connecting again and again.
     - ``close_timeout_seconds``: how long the last bytes of a link may take to leave.
     """
 

@@ -30,6 +30,7 @@ class LinkProtocol(asyncio.Protocol):
     """Checks the peer, then makes a link and passes on what the transport says.
 
     ``link`` resolves once the link is through Hello; it fails with HandshakeError.
+    ``settings_for`` returns what the link to a peer is made with, where that depends on the peer.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class LinkProtocol(asyncio.Protocol):
         handler: CallHandler,
         settings: NetSettings,
         expected: NodeIdentity | None = None,
+        settings_for: Callable[[NodeIdentity], NetSettings] | None = None,
         admit: Callable[[Link], str | None] | None = None,
     ) -> None:
         self._identity = identity
         self._handler = handler
         self._settings = settings
+        self._settings_for = settings_for or (lambda node: settings)
         self._expected = expected
         self._admit = admit
         self._link: Link | None = None
@@ -125,7 +128,7 @@ class LinkProtocol(asyncio.Protocol):
             chain_der=chain_der,
             identity=self._identity,
             handler=self._handler,
-            settings=self._settings,
+            settings=self._settings_for(peer.node),
             local_dialled=self._expected is not None,
         )
 

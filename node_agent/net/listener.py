@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
 
 from node_agent.config import Address
 from node_agent.errors import ConnectError, HandshakeError
+from node_agent.net.accepted import AcceptedLinks
 from node_agent.net.handshake import LinkProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from node_agent.identity import NodeIdentity
     from node_agent.net.backend import NetSettings
     from node_agent.net.calls import CallHandler
     from node_agent.net.link import Link
@@ -54,9 +53,8 @@ class TlsListener:
         self._socket = listening
         self._identity = identity
         self._on_link = on_link
-        self._handler = handler
         self._settings = settings
-        self._links: Counter[NodeIdentity] = Counter()
+        self._links = AcceptedLinks(settings, handler)
         self._handshakes: dict[asyncio.Task[None], socket.socket | None] = {}
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
@@ -123,9 +121,10 @@ class TlsListener:
         self._handshakes[task] = None  # from here on the transport owns the socket
         protocol = LinkProtocol(
             identity=self._identity,
-            handler=self._handler,
+            handler=self._links,
             settings=self._settings,
-            admit=self._admit,
+            settings_for=self._links.settings_for,
+            admit=self._links.admit,
         )
         try:
             await self._loop.connect_accepted_socket(
@@ -146,21 +145,8 @@ class TlsListener:
             raise
         else:
             log.info("link up", peer=str(link.peer.node), id=link.connection_id, remote=remote)
+            self._links.share(link.peer.node)
             self._on_link(link)
-
-    def _admit(self, link: Link) -> str | None:
-        node = link.peer.node
-        if self._links[node] >= self._settings.max_links_per_peer:
-            return f"{node} has {self._links[node]} links already"
-        self._links[node] += 1
-        link.on_closed(self._forget)
-        return None
-
-    def _forget(self, link: Link) -> None:
-        node = link.peer.node
-        self._links[node] -= 1
-        if not self._links[node]:
-            del self._links[node]
 
 
 async def open_listener(

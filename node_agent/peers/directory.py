@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 _ANNOUNCE_SECONDS: Final = 0.02
 _MAX_LAST_SEEN: Final = 10_000
 _RETRY_AFTER_SECONDS: Final = 2
+# Of the places in line: what one peer brings to be passed on leaves room for the others'.
+_PEER_SHARE: Final = 1 / 4
 
 
 @dataclass(slots=True, eq=False)
@@ -205,25 +207,37 @@ class Directory:
         """Prefer other peers for a while: this one's links are well, but it can't serve."""
         self._avoided.add(peer, seconds)
 
-    async def acquire(self, peers: Sequence[NodeIdentity], *, timeout_seconds: float) -> Lease:
+    async def acquire(
+        self,
+        peers: Sequence[NodeIdentity],
+        *,
+        timeout_seconds: float,
+        asker: NodeIdentity | None = None,
+    ) -> Lease:
         """Return a credit of the best link to one of ``peers``, in ``with``.
 
-        Raises AcquireTimeout; Unavailable at once when too many wait already.
+        ``asker`` is the peer that brought the request, if one did. Raises AcquireTimeout;
+        Unavailable at once when too many wait already, of all or of the asker's.
         """
         wanted = tuple(peers)
         if not self._lines.has_line(wanted):
             entry = self._pick(wanted)
             if entry is not None:
                 return Lease(self, entry.promise())
-        return await self._wait_in_line(wanted, timeout_seconds)
+        return await self._wait_in_line(wanted, timeout_seconds, asker)
 
-    async def _wait_in_line(self, peers: PeerSet, timeout_seconds: float) -> Lease:
-        if len(self._lines) >= self._max_queued:
+    async def _wait_in_line(
+        self, peers: PeerSet, timeout_seconds: float, asker: NodeIdentity | None
+    ) -> Lease:
+        is_asker_full = (
+            asker is not None and self._lines.count_of(asker) >= self._max_queued * _PEER_SHARE
+        )
+        if is_asker_full or len(self._lines) >= self._max_queued:
             raise Unavailable(
                 f"{len(self._lines)} requests wait already",
                 retry_after_seconds=_RETRY_AFTER_SECONDS,
             )
-        waiter = self._lines.join(peers)
+        waiter = self._lines.join(peers, asker)
         try:
             async with asyncio.timeout(timeout_seconds):
                 return Lease(self, await waiter.credit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -25,11 +25,12 @@ PeerSet = tuple["NodeIdentity", ...]
 
 @dataclass(slots=True, eq=False)
 class Waiter(Generic[CreditT]):
-    """A place in a line. ``credit`` resolves when it is served."""
+    """A place in a line. ``credit`` resolves when it is served. ``asker`` brought the request."""
 
     number: int
     peers: PeerSet
     credit: asyncio.Future[CreditT]
+    asker: NodeIdentity | None = None
 
 
 class WaitingLines(Generic[CreditT]):
@@ -38,6 +39,7 @@ class WaitingLines(Generic[CreditT]):
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._lines: dict[PeerSet, deque[Waiter[CreditT]]] = {}
         self._count = 0
+        self._askers: Counter[NodeIdentity] = Counter()
         self._numbers = itertools.count()
         self._on_change = on_change
 
@@ -52,12 +54,18 @@ class WaitingLines(Generic[CreditT]):
         """Return how many wait that ``peer`` could serve."""
         return sum(len(line) for peers, line in self._lines.items() if peer in peers)
 
-    def join(self, peers: PeerSet) -> Waiter[CreditT]:
+    def count_of(self, asker: NodeIdentity) -> int:
+        """Return how many wait that ``asker`` brought."""
+        return self._askers[asker]
+
+    def join(self, peers: PeerSet, asker: NodeIdentity | None = None) -> Waiter[CreditT]:
         """Take the last place."""
         future: asyncio.Future[CreditT] = asyncio.get_running_loop().create_future()
-        waiter = Waiter(next(self._numbers), peers, future)
+        waiter = Waiter(next(self._numbers), peers, future, asker)
         self._lines.setdefault(peers, deque()).append(waiter)
         self._count += 1
+        if asker is not None:
+            self._askers[asker] += 1
         self._on_change()
         return waiter
 
@@ -66,7 +74,7 @@ class WaitingLines(Generic[CreditT]):
         line = self._lines.get(waiter.peers)
         if line is not None and waiter in line:
             line.remove(waiter)
-            self._left(waiter.peers)
+            self._left(waiter)
             return None
         was_served = waiter.credit.done() and not waiter.credit.cancelled()
         return waiter.credit.result() if was_served else None
@@ -82,13 +90,17 @@ class WaitingLines(Generic[CreditT]):
                 blocked.add(peers)
                 continue
             waiter = self._lines[peers].popleft()
-            self._left(peers)
+            self._left(waiter)
             # A cancelled waiter's future is done before it could leave the line.
             if not waiter.credit.done():
                 waiter.credit.set_result(take())
 
-    def _left(self, peers: PeerSet) -> None:
+    def _left(self, waiter: Waiter[CreditT]) -> None:
         self._count -= 1
-        if not self._lines[peers]:
-            del self._lines[peers]
+        if not self._lines[waiter.peers]:
+            del self._lines[waiter.peers]
+        if waiter.asker is not None:
+            self._askers[waiter.asker] -= 1
+            if not self._askers[waiter.asker]:
+                del self._askers[waiter.asker]
         self._on_change()

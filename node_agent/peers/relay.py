@@ -91,7 +91,7 @@ class Relay:
                 break
             if answer is not None and not any(map(self._directory.is_connected, able)):
                 break
-            with await self._acquire(able, left) as lease:
+            with await self._acquire(able, left, call.link.peer.node) as lease:
                 peer = lease.link.peer.node
                 try:
                     answer = await lease.call(
@@ -108,12 +108,16 @@ class Relay:
             return answer
         raise lost or AcquireTimeout("the deadline has passed")
 
-    async def _acquire(self, peers: Sequence[NodeIdentity], left: float) -> Lease:
-        if any(map(self._directory.is_connected, peers)):
-            return await self._directory.acquire(peers, timeout_seconds=left)
+    async def _acquire(
+        self, peers: Sequence[NodeIdentity], left: float, asker: NodeIdentity
+    ) -> Lease:
+        is_linked = any(map(self._directory.is_connected, peers))
+        patience = left if is_linked else min(left, _REDIAL_SECONDS)
         try:
-            return await self._directory.acquire(peers, timeout_seconds=min(left, _REDIAL_SECONDS))
+            return await self._directory.acquire(peers, timeout_seconds=patience, asker=asker)
         except AcquireTimeout as error:
+            if is_linked:
+                raise
             raise Unavailable(
                 "nothing upstream is connected here", retry_after_seconds=_RETRY_AFTER_SECONDS
             ) from error

@@ -13,12 +13,12 @@ from node_agent.peers.directory import Directory, Lease
 from node_agent.wire.codes import Status
 from tests.support.event_loop import run
 from tests.support.links import REQUEST_ID, until
-from tests.support.peer_nodes import Meadow, PeerNode
+from tests.support.peer_nodes import Meadow, PeerNode, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from node_agent.identity import PeerIdentity
+    from node_agent.identity import NodeIdentity, PeerIdentity
 
 GRANTS = ["/peer/incoming"]
 
@@ -183,6 +183,37 @@ def test_a_full_line_answers_at_once_when_to_come_back() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    scene(play)
+
+
+def test_what_one_peer_brings_leaves_places_in_the_line_for_the_others() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.link(1, credits=1)
+        stage.directory._max_queued = 8
+        flooding, honest = identity_of("tenant1"), identity_of("tenant2")
+        held = stage.asking("held")
+        await until(lambda: stage.arrived)
+        peers = [stage.cas[0].node]
+
+        def line_up(asker: NodeIdentity) -> asyncio.Task[Lease]:
+            waiting = stage.directory.acquire(peers, timeout_seconds=5, asker=asker)
+            return asyncio.ensure_future(waiting)
+
+        waiting = [line_up(flooding), line_up(flooding)]
+        await until(lambda: stage.directory.queued == 2)
+        with pytest.raises(Unavailable):
+            await line_up(flooding)
+        waiting.append(line_up(honest))
+        await until(lambda: stage.directory.queued == 3)
+        waiting[0].cancel()
+        await until(lambda: stage.directory.queued == 2)
+        waiting.append(line_up(flooding))
+        await until(lambda: stage.directory.queued == 3)
+        for task in waiting:
+            task.cancel()
+        stage.gate.set()
+        await asyncio.gather(held, *waiting, return_exceptions=True)
 
     scene(play)
 
