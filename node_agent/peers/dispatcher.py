@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from node_agent.errors import ConfigError, NodeAgentError, PolicyDenied, Unavailable
-from node_agent.identity import NodeIdentity
+from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.net.calls import RawAnswer
 from node_agent.peers.answers import DENIED, Problem, encode_problem, problem_of
 from node_agent.peers.case import AuditTrail, Case
@@ -25,16 +25,16 @@ from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.context import Context
 from node_agent.peers.envelope import (
     VerifiedRequest,
+    check_depth,
     read_request,
     sign_answer,
 )
 from node_agent.peers.operations import OPERATIONS, Operation
 from node_agent.peers.restraint import Restraint
-from node_agent.policy import Decision, RoleSet
+from node_agent.policy import Decision, RoleSet, share_a_name
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
-    from node_agent.identity import PeerIdentity
     from node_agent.net.calls import IncomingCall
     from node_agent.net.tls import IdentityHolder
     from node_agent.peers.directory import Directory
@@ -136,6 +136,7 @@ class Dispatcher:
     async def _serve(self, case: Case) -> RawAnswer:
         self._check_link(case)
         verified = case.request = self._verify(case)
+        check_depth(case.chain)
         registered = self._registered.get(verified.body.method)
         if registered is None:
             raise PolicyDenied("there is no such operation")
@@ -184,6 +185,8 @@ class Dispatcher:
         self, case: Case, operation: Operation[Any, Any], decision: Decision
     ) -> RawAnswer:
         assert case.request is not None
+        if operation.is_for_one_node:
+            self._check_node(case, NodeIdentity.parse(case.request.body.audience))
         if operation.audits_allowed:
             await self._trail.add(
                 case.record(allowed=True, reason=decision.reason, outcome="passed on")
@@ -191,6 +194,20 @@ class Dispatcher:
         if self.relay is None:
             raise Unavailable("there is no way to it from here", retry_after_seconds=5)
         return await self.relay.forward(case.request, case.call)
+
+    def _check_node(self, case: Case, node: NodeIdentity) -> None:
+        """See to it that what names no CA goes only to a node of which the askers know one.
+
+        Anybody else would learn here which CA nodes there are, and which of them are linked.
+        Raises PolicyDenied, the same for a node that doesn't exist.
+        """
+        linked = (peer for peer in self._directory.connected_peers() if peer.node == node)
+        peer = next(linked, None) or PeerIdentity.named(node)
+        if not (
+            case.roles.permits(peer, "/peer/upstream")
+            and share_a_name("ca", (peer, *case.chain), case.roles)
+        ):
+            raise PolicyDenied(f"{node} serves no CA that everyone in the chain is granted")
 
     async def _run(
         self,

@@ -25,6 +25,8 @@ from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.signature import PeerCertificates, sign, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from node_agent.net.tls import IdentityHolder
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "VerifiedRequest",
     "add_via",
     "body_digest_of",
+    "check_depth",
     "read_answer",
     "read_request",
     "sign_answer",
@@ -234,6 +237,16 @@ def _check_body(body: RequestBody, method: str, request_id: bytes, now: float) -
         )
     if now < body.issued_at - CLOCK_SKEW_SECONDS:
         raise _refused(f"issued {body.issued_at - now:.0f} s in the future: clocks differ")
+
+
+def check_depth(chain: Sequence[PeerIdentity]) -> None:
+    """See to it that behind the origin no more nodes stand in ``chain`` than may, our neighbour
+    included, which isn't in via yet.
+
+    Raises PolicyDenied.
+    """
+    if len(chain) - 1 > MAX_VIAS:
+        raise _refused(f"has passed more than {MAX_VIAS} nodes")
 
 
 def add_via(request: VerifiedRequest, peer: PeerIdentity) -> bytes:

@@ -29,6 +29,7 @@ from node_agent.policy.parse import (
 )
 from node_agent.policy.permitted_names import judge_names, refuse_names
 from node_agent.policy.resources import RESOURCES, is_resource
+from node_agent.policy.shared_names import share_a_name
 from node_agent.policy.templates import expand_role
 from node_agent.policy.tenancy import Tenancy, approvable_by, tenancy_of
 
@@ -60,5 +61,6 @@ __all__ = [
     "parse_roles",
     "parse_rule",
     "refuse_names",
+    "share_a_name",
     "tenancy_of",
 ]

@@ -185,4 +185,4 @@ def test_labels_and_bounds_on_the_page_are_those_of_the_code() -> None:
     assert envelope._ANSWER_LABEL == b"peersys/1 answer\x00"
     assert f"lifetime above {envelope.MAX_LIFETIME_SECONDS} s" in PAGE
     assert f"off by more than {envelope.CLOCK_SKEW_SECONDS} s" in PAGE
-    assert f"At most\n{envelope.MAX_VIAS} nodes" in PAGE
+    assert f"At most\n{envelope.MAX_VIAS} nodes may stand between" in PAGE

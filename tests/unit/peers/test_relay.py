@@ -413,6 +413,62 @@ def test_a_stranger_behind_the_proxy_gets_no_catalogue() -> None:
     scene(play)
 
 
+@pytest.mark.parametrize("what", ["another tenant's, linked", "another tenant's, away", "absent"])
+def test_a_node_that_serves_the_tenant_nothing_is_denied_at_the_proxy_as_if_it_were_not_there(
+    what: str,
+) -> None:
+    """A passed-on question would tell which CA nodes there are, who is linked, and their keys."""
+
+    async def play(chain: Chain) -> None:
+        other = chain.meadow.node("ca2", {"proxy1": CA_TO_PROXY, "tenant1": ["/ca/else"]})
+        other.dispatcher.register(CATALOGUE, _offer)
+        known = {"tenant1": RA_GRANTS, "ca1": CA_GRANTS}
+        if what != "absent":
+            known["ca2"] = ["/peer/incoming", "/peer/upstream", "/ca/beta"]
+        chain.proxy.grant(known)
+        chain.proxy.relay_to(chain.ca, other)
+        chain.tenant.grant({"proxy1": PROXY_GRANTS, "ca1": CA_GRANTS[1:], "ca2": CA_GRANTS[1:]})
+        if "linked" in what:
+            await chain.meadow.link(other, chain.proxy)
+        with pytest.raises(PolicyDenied, match="proxy1 denied it"):
+            await chain.tenant.caller.call(
+                CATALOGUE, CatalogueRequest(), peers=[other.node], timeout_seconds=5
+            )
+        (denial,) = chain.proxy.denials
+        assert denial.chain == "tenant1"
+        assert "serves no CA" in denial.reason
+        assert other.audited == []
+
+    scene(play)
+
+
+@pytest.mark.parametrize(("before", "is_served"), [(9, True), (10, False)])
+def test_ten_proxies_may_be_on_the_way_and_no_more(before: int, is_served: bool) -> None:
+    """The last of them is the CA's neighbour, which nobody has written into via yet."""
+
+    async def play(chain: Chain) -> None:
+        proxy = HostileProxy(chain)
+        own = chain.ca.holder.verify_peer(chain.proxy.holder.current.chain_der)
+        via = Via(
+            own.node.uri, own.issuer, f"{own.serial:x}", own.fingerprint_sha256, own.spki_sha256
+        )
+
+        async def pass_on(call: IncomingCall) -> RawAnswer:
+            signed = msgspec.msgpack.decode(call.payload, type=SignedRequest)
+            signed = msgspec.structs.replace(signed, via=(via,) * before)
+            return await proxy.pass_on(call, msgspec.msgpack.encode(signed))
+
+        proxy.install(pass_on)
+        if is_served:
+            assert (await chain.ask()).chain == (b"certificate",)
+        else:
+            with pytest.raises(PolicyDenied):
+                await chain.ask()
+            assert "more than 10 nodes" in chain.ca.denials[0].reason
+
+    scene(play)
+
+
 def test_the_proxy_cannot_give_its_own_catalogue_for_the_cas() -> None:
     async def play(chain: Chain) -> None:
         async def answer_itself(call: IncomingCall) -> RawAnswer:
