@@ -228,7 +228,11 @@ class Linking:
             holds_audience=self._holds_audience,
         )
         self._dispatcher.relay = Relay(
-            directory=self.directory, route=self._route, clock=self._clock
+            directory=self.directory,
+            route=self._route,
+            certificates=certificates,
+            roles=lambda: self.roles,
+            clock=self._clock,
         )
         for operation, handler in self._handlers:
             self._dispatcher.register(operation, handler)

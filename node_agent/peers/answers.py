@@ -19,6 +19,7 @@ from node_agent.errors import (
     DeadlineExceeded,
     LintFailed,
     NetworkError,
+    NodeAgentError,
     NotFound,
     PolicyDenied,
     ProfileViolation,
@@ -36,7 +37,15 @@ from node_agent.wire.codes import Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DENIED", "Problem", "decode_problem", "encode_problem", "problem_of", "raise_problem"]
+__all__ = [
+    "DENIED",
+    "Problem",
+    "decode_problem",
+    "encode_problem",
+    "not_passed_on",
+    "problem_of",
+    "raise_problem",
+]
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -142,8 +151,7 @@ def raise_problem(status: int, problem: Problem, *, peer: str) -> NoReturn:
         case Status.CONFLICT:
             raise Conflict(detail)
         case Status.UNAVAILABLE:
-            pause = min(max(problem.retry_after_seconds, _RETRY_SECONDS), _MAX_RETRY_SECONDS)
-            raise Unavailable(f"{peer}: {detail}", retry_after_seconds=pause)
+            raise Unavailable(f"{peer}: {detail}", retry_after_seconds=_pause(problem))
         case Status.DEADLINE:
             raise CallTimeout(f"{peer}: {detail}")
         case Status.INVALID:
@@ -156,6 +164,28 @@ def raise_problem(status: int, problem: Problem, *, peer: str) -> NoReturn:
                 field=problem.field,
                 remedy=problem.remedy,
             )
+
+
+def not_passed_on(status: int, problem: Problem, *, peer: str) -> NodeAgentError:
+    """Return what it means that ``peer``, which may not answer for it, says this in its own name.
+
+    It may be hostile, so nothing that it wrote is in it but when to come back.
+    """
+    match status:
+        case Status.DENIED:
+            return PolicyDenied(f"{peer} denied it", rule=f"at {peer}")
+        case Status.UNAVAILABLE:
+            return Unavailable(f"{peer} can't pass it on now", retry_after_seconds=_pause(problem))
+        case Status.DEADLINE:
+            return CallTimeout(f"{peer} had no answer in time")
+        case _:
+            return RemoteError(
+                f"{peer} didn't pass it on", status=Status.INTERNAL, problem="not-passed-on"
+            )
+
+
+def _pause(problem: Problem) -> int:
+    return min(max(problem.retry_after_seconds, _RETRY_SECONDS), _MAX_RETRY_SECONDS)
 
 
 def _raise_refusal(problem: Problem, detail: str) -> NoReturn:

@@ -2,6 +2,9 @@
 
 A request keeps its id and its signature over all its attempts, so however often it has to be sent
 it happens once. The answer is believed for who signed it, not for which link it came over.
+
+What a node on the way says in its own name is no answer: it could as well have dropped the request.
+The others are asked then, and it counts only when nobody is left.
 """
 
 from __future__ import annotations
@@ -19,14 +22,15 @@ from node_agent.errors import (
     HandshakeError,
     LinkClosed,
     LocalProtocolError,
+    NodeAgentError,
     RemoteError,
     RequestRefused,
     Unavailable,
 )
-from node_agent.peers.answers import decode_problem, raise_problem
+from node_agent.peers.answers import decode_problem, not_passed_on, raise_problem
 from node_agent.peers.codec import ENCODER, UNREADABLE
-from node_agent.peers.envelope import OwnRequest, VerifiedAnswer, read_answer, sign_request
-from node_agent.peers.relays import relays_upstream
+from node_agent.peers.envelope import OwnRequest, read_answer, sign_request
+from node_agent.peers.relays import may_answer, relays_upstream
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
@@ -54,12 +58,31 @@ _MAX_ATTEMPTS: Final = 8
 _RETRY_PAUSE_SECONDS: Final = 0.02
 _AVOID_SECONDS: Final = 2.0
 
-# What any node on the way may say in its own name: it could as well have dropped the request.
+# What any node on the way may say in its own name.
 _HOP_STATUSES: Final = frozenset(
     {Status.DENIED, Status.INVALID, Status.UNAVAILABLE, Status.DEADLINE, Status.INTERNAL}
 )
 # What a link itself answers without a signature, when no handler could or would.
 _UNSIGNED_STATUSES: Final = frozenset({Status.UNAVAILABLE, Status.DEADLINE, Status.INTERNAL})
+# These are about the request; with any other, the node is better left alone for a while.
+_ABOUT_THE_REQUEST: Final = frozenset({Status.DENIED, Status.INVALID})
+
+
+class _NotPassedOn(Exception):
+    """A node on the way said no in its own name; ``meaning`` is what that comes to."""
+
+    def __init__(self, meaning: NodeAgentError) -> None:
+        super().__init__(str(meaning))
+        self.meaning = meaning
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """An answer that may be read. ``is_final``: its signer may speak for whom was asked."""
+
+    status: int
+    payload: bytes
+    is_final: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -151,6 +174,10 @@ class PeerCaller:
                 reason = str(error)
                 log.info("request goes out again", method=ask.operation.method, reason=reason)
                 failure = error
+            except _NotPassedOn as error:
+                log.info("not passed on", method=ask.operation.method, reason=str(error))
+                # That somebody can't now says more than that another one won't.
+                failure = failure if isinstance(failure, Unavailable) else error.meaning
         raise self._final(failure)
 
     def _final(self, failure: Exception | None) -> Exception:
@@ -164,15 +191,19 @@ class PeerCaller:
             own = self._signed_for(ask, peer.node)
             raw = await self._send(ask, lease, own)
         try:
-            status, payload = self._read(ask, own, raw, peer)
+            answer = self._read(ask, own, raw, peer)
         except HandshakeError:
             self._give_up_on(ask, peer.node)
             raise
-        if status == Status.OK:
-            return payload
-        if status == Status.UNAVAILABLE:
+        if answer.status == Status.OK:
+            return answer.payload
+        problem = decode_problem(answer.payload)
+        if not answer.is_final:
+            self._pass_by(ask, peer.node, answer.status)
+            raise _NotPassedOn(not_passed_on(answer.status, problem, peer=peer.node.name))
+        if answer.status == Status.UNAVAILABLE:
             self._give_up_on(ask, peer.node)
-        raise_problem(status, decode_problem(payload), peer=peer.node.name)
+        raise_problem(answer.status, problem, peer=peer.node.name)
 
     async def _send(self, ask: _Ask, lease: Lease, own: OwnRequest) -> RawAnswer:
         try:
@@ -212,36 +243,34 @@ class PeerCaller:
         )
         return own
 
-    def _read(
-        self, ask: _Ask, own: OwnRequest, raw: RawAnswer, peer: PeerIdentity
-    ) -> tuple[int, bytes]:
-        """Return status and payload of an answer that may be believed.
+    def _read(self, ask: _Ask, own: OwnRequest, raw: RawAnswer, peer: PeerIdentity) -> _Read:
+        """Return what an answer says, when its signer may say that.
 
         Raises HandshakeError for any other.
         """
         if not raw.payload and raw.status in _UNSIGNED_STATUSES:
-            return raw.status, b""
+            return _Read(raw.status, b"", self._speaks_for(ask, peer, peer))
         answer = read_answer(
             raw.payload,
             certificates=self._certificates,
             body_digest=own.body_digest,
             status=raw.status,
         )
-        if not self._is_believed(ask, answer, peer):
+        is_final = self._speaks_for(ask, answer.signer, peer)
+        if not is_final and (ask.audience is None or answer.status not in _HOP_STATUSES):
             raise HandshakeError(f"{answer.signer.node} may not answer for it")
-        return answer.status, answer.payload
+        return _Read(answer.status, answer.payload, is_final)
 
-    def _is_believed(self, ask: _Ask, answer: VerifiedAnswer, peer: PeerIdentity) -> bool:
+    def _speaks_for(self, ask: _Ask, signer: PeerIdentity, peer: PeerIdentity) -> bool:
+        """Tell whether ``signer`` may answer what was sent to ``peer``."""
         if ask.audience is None:
-            return answer.signer.node == peer.node
-        return answer.status in _HOP_STATUSES or self._may_answer(answer.signer, ask.audience)
+            return signer.node == peer.node
+        return may_answer(self._roles(), signer, ask.audience)
 
-    def _may_answer(self, signer: PeerIdentity, audience: str) -> bool:
-        """Tell whether our roles let ``signer`` speak for ``audience``, which may be itself."""
-        roles = self._roles()
-        if not roles.permits(signer, "/peer/upstream"):
-            return False
-        return signer.node.uri == audience or roles.permits(signer, f"/{audience}")
+    def _pass_by(self, ask: _Ask, peer: NodeIdentity, status: int) -> None:
+        ask.unable.add(peer)
+        if status not in _ABOUT_THE_REQUEST:
+            self._directory.avoid(peer, _AVOID_SECONDS)
 
     def _give_up_on(self, ask: _Ask, peer: NodeIdentity) -> None:
         ask.unable.add(peer)

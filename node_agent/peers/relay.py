@@ -1,7 +1,8 @@
 """Passing signed requests on: what a proxy does.
 
 The message goes on as it came, with the name of whom it came from added, and the answer goes back
-as it came. Nothing is decoded, signed or remembered on the way; both ends check it.
+as it came. Nothing is decoded, signed or remembered on the way; both ends check it. Only what looks
+like a refusal is read: one that isn't the audience's own must not keep us from asking others.
 """
 
 from __future__ import annotations
@@ -10,8 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from node_agent.errors import AcquireTimeout, CallTimeout, LinkClosed, Unavailable
-from node_agent.peers.envelope import add_via
+from node_agent.errors import (
+    AcquireTimeout,
+    CallTimeout,
+    HandshakeError,
+    LinkClosed,
+    Unavailable,
+)
+from node_agent.peers.envelope import add_via, read_answer
+from node_agent.peers.relays import may_answer
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
     from node_agent.net.calls import IncomingCall, RawAnswer
     from node_agent.peers.directory import Directory, Lease
     from node_agent.peers.envelope import VerifiedRequest
+    from node_agent.peers.signature import PeerCertificates
+    from node_agent.policy import RoleSet
 
 __all__ = ["Relay"]
 
@@ -33,12 +43,17 @@ _MAX_ATTEMPTS = 5
 _REDIAL_SECONDS: Final = 1.0
 _AVOID_SECONDS: Final = 2.0
 _RETRY_AFTER_SECONDS: Final = 5
+# What a node on the way may say in its own name.
+_REFUSALS: Final = frozenset(
+    {Status.DENIED, Status.INVALID, Status.UNAVAILABLE, Status.DEADLINE, Status.INTERNAL}
+)
 
 
 class Relay:
     """Send requests for an audience that isn't here to the peers that ``route`` names for it.
 
     ``route`` gets the audience (``ca/issuing``, or a node's URI) and may raise Unavailable.
+    ``roles`` returns the roles in force.
     """
 
     def __init__(
@@ -46,9 +61,13 @@ class Relay:
         *,
         directory: Directory,
         route: Callable[[str], Sequence[NodeIdentity]],
+        certificates: PeerCertificates,
+        roles: Callable[[], RoleSet],
         clock: Clock,
     ) -> None:
         self._directory = directory
+        self._certificates = certificates
+        self._roles = roles
         self._route = route
         self._clock = clock
 
@@ -62,7 +81,7 @@ class Relay:
         peers = [peer for peer in self._way_to(request.body.audience) if peer not in passed]
         if not peers:
             raise Unavailable("there is no way to it from here", retry_after_seconds=30)
-        answer = await self._send(peers, call, message)
+        answer = await self._send(peers, call, request, message)
         if not answer.payload:
             # Given by the next link itself, so nobody signed it; we answer in our own name.
             if answer.status == Status.DEADLINE:
@@ -79,9 +98,13 @@ class Relay:
             return ()
 
     async def _send(
-        self, peers: Sequence[NodeIdentity], call: IncomingCall, message: bytes
+        self,
+        peers: Sequence[NodeIdentity],
+        call: IncomingCall,
+        request: VerifiedRequest,
+        message: bytes,
     ) -> RawAnswer:
-        """Return the first answer of a peer that can serve it, or the last one that can't."""
+        """Return the first answer that is the audience's, or the last one that isn't."""
         able = list(peers)
         lost: LinkClosed | None = None
         answer: RawAnswer | None = None
@@ -100,13 +123,32 @@ class Relay:
                 except LinkClosed as error:
                     lost = error
                     continue
-            if answer.status != Status.UNAVAILABLE:
+            if self._is_final(answer, request):
                 return answer
             able.remove(peer)
             self._directory.avoid(peer, _AVOID_SECONDS)
         if answer is not None:
             return answer
         raise lost or AcquireTimeout("the deadline has passed")
+
+    def _is_final(self, answer: RawAnswer, request: VerifiedRequest) -> bool:
+        """Tell whether others needn't be asked. A success is the origin's to check: it is the most
+        of what passes, and checking it here would cost as much as all the rest.
+        """
+        if answer.status not in _REFUSALS:
+            return True
+        if answer.status == Status.UNAVAILABLE or not answer.payload:
+            return False
+        try:
+            read = read_answer(
+                answer.payload,
+                certificates=self._certificates,
+                body_digest=request.body_digest,
+                status=answer.status,
+            )
+        except HandshakeError:
+            return False
+        return may_answer(self._roles(), read.signer, request.body.audience)
 
     async def _acquire(
         self, peers: Sequence[NodeIdentity], left: float, asker: NodeIdentity

@@ -1,4 +1,4 @@
-"""Who passes our own requests on: a peer that is upstream *and* a relay here.
+"""Who passes our own requests on, a peer that is upstream *and* a relay here, and who may answer.
 
 Both dial a proxy, so who dialled says nothing of which way is up. The role does: ``/peer/relay``
 alone is a proxy farther from the CA, which brings requests; with ``/peer/upstream`` it is a proxy
@@ -13,11 +13,19 @@ from node_agent.identity import NodeIdentity
 from node_agent.policy import MemberKind, RoleSet, grants
 
 if TYPE_CHECKING:
+    from node_agent.identity import PeerIdentity
     from node_agent.peers.directory import Directory
 
-__all__ = ["RELAY_RESOURCES", "relays_upstream"]
+__all__ = ["RELAY_RESOURCES", "may_answer", "relays_upstream"]
 
 RELAY_RESOURCES: Final = ("/peer/upstream", "/peer/relay")
+
+
+def may_answer(roles: RoleSet, signer: PeerIdentity, audience: str) -> bool:
+    """Tell whether ``roles`` let ``signer`` speak for ``audience``, which may be itself."""
+    if not roles.permits(signer, "/peer/upstream"):
+        return False
+    return signer.node.uri == audience or roles.permits(signer, f"/{audience}")
 
 
 def relays_upstream(roles: RoleSet, directory: Directory) -> list[NodeIdentity]:

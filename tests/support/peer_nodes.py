@@ -109,7 +109,11 @@ class PeerNode:
         """Become a proxy for every audience."""
         targets = [node.node for node in nodes]
         self.dispatcher.relay = Relay(
-            directory=self.directory, route=lambda audience: targets, clock=self.holder.clock
+            directory=self.directory,
+            route=lambda audience: targets,
+            certificates=self.certificates,
+            roles=lambda: self.dispatcher.roles,
+            clock=self.holder.clock,
         )
 
     @property
