@@ -2,7 +2,8 @@
 
 A handler raises; the answer carries a status and a problem; the caller raises the same error
 again. What isn't in the table is INTERNAL without a word about it. A denial says nothing but that:
-not which rule, not whether what was asked for exists.
+not which rule, not whether what was asked for exists. Nor does "not now" say why: the reasons name
+other peers and count what others do. They are in this node's log.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def _refused(error: BaseException) -> Problem:
 
 def _unavailable(error: BaseException) -> Problem:
     assert isinstance(error, Unavailable)
-    return Problem("unavailable", str(error), retry_after_seconds=error.retry_after_seconds)
+    return Problem(
+        "unavailable", "it can't be served now", retry_after_seconds=error.retry_after_seconds
+    )
 
 
 def _passed_on(error: BaseException) -> Problem:

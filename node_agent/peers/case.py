@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from node_agent.errors import Unavailable
 from node_agent.peers.answers import problem_of
 from node_agent.peers.context import Context
 from node_agent.peers.envelope import body_digest_of
@@ -136,4 +137,5 @@ class AuditTrail:
     async def add_failure(self, record: AuditRecord, error: Exception) -> None:
         """Commit the record of a request that was allowed, but not done."""
         status, problem = problem_of(error)
-        await self.add_outcome(record, problem.code or status.name.lower(), problem.detail)
+        why = str(error) if isinstance(error, Unavailable) else problem.detail
+        await self.add_outcome(record, problem.code or status.name.lower(), why)

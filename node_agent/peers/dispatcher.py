@@ -129,8 +129,11 @@ class Dispatcher:
             status, problem = await self._deny(case, denial)
         except Exception as error:
             status, problem = problem_of(error)
+            peer = case.peer.node.uri
             if not isinstance(error, (NodeAgentError, TimeoutError)):
-                log.exception("handler failed", method=case.method, peer=case.peer.node.uri)
+                log.exception("handler failed", method=case.method, peer=peer)
+            elif status == Status.UNAVAILABLE:
+                log.info("not served now", method=case.method, peer=peer, reason=str(error))
         return self._signed(case, status, encode_problem(problem))
 
     async def _serve(self, case: Case) -> RawAnswer:

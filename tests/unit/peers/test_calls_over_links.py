@@ -169,7 +169,7 @@ def test_an_operation_without_a_handler_here_is_unavailable_only_to_whom_it_is_g
         (RequestRefused("odd"), RequestRefused, "odd"),
         (NotFound("no certificate"), NotFound, "no certificate"),
         (Conflict("other content"), Conflict, "other content"),
-        (Unavailable("locked", retry_after_seconds=7), Unavailable, "locked"),
+        (Unavailable("locked", retry_after_seconds=7), Unavailable, "served now"),
         (PolicyDenied("secret reason", rule="r"), PolicyDenied, "ca1 denied it"),
         (TimeoutError(), CallTimeout, "not done in time"),
         (ValueError("secret detail"), RemoteError, "status 7"),
