@@ -1,18 +1,20 @@
 """Links that were refused, or ended by the peer's own fault, in the audit log.
 
 A peer can bring this about as often as it can dial, so the same from the same peer is written once
-a minute, with the number of times.
+a minute, with the number of times. The same is what has the same code: the words behind it hold
+numbers of the peer's choosing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
 from node_agent.errors import NodeAgentError
 from node_agent.peers.case import AuditTrail
+from node_agent.peers.repeats import Repeats
 from node_agent.policy import describe_chain
 from node_agent.store.records import AuditRecord
 
@@ -20,15 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from node_agent.clock import Clock
-    from node_agent.identity import NodeIdentity, PeerIdentity
+    from node_agent.identity import PeerIdentity
 
 __all__ = ["BreachLog"]
 
 log = structlog.get_logger(__name__)
-
-_QUIET_SECONDS: Final = 60.0
-# Reasons hold a few numbers of the peer's choosing; what is remembered of them is bounded.
-_MOST_REMEMBERED: Final = 1000
 
 
 class BreachLog:
@@ -40,20 +38,17 @@ class BreachLog:
         self._trail = AuditTrail(audit)
         self._home = home
         self._clock = clock
-        self._noted: dict[tuple[NodeIdentity, str], tuple[float, int]] = {}
+        self._repeats = Repeats(clock)
         self._writing: set[asyncio.Task[None]] = set()
 
     def note(self, peer: PeerIdentity, reason: str) -> None:
-        """Write an entry soon, unless the same was written just now."""
-        now = self._clock.monotonic()
-        key = (peer.node, reason)
-        since, times = self._noted.get(key, (now - _QUIET_SECONDS, 0))
-        if now - since < _QUIET_SECONDS:
-            self._noted[key] = (since, times + 1)
+        """Write an entry soon, unless the same was written just now.
+
+        ``reason`` begins with a code of ours and a colon.
+        """
+        times = self._repeats.unwritten(peer.node, reason.partition(":")[0])
+        if times is None:
             return
-        if len(self._noted) >= _MOST_REMEMBERED:
-            self._noted.clear()
-        self._noted[key] = (now, 0)
         detail = {"origin": peer.node.uri, "peer": peer.node.uri}
         if times:
             detail["unwritten_before"] = str(times)

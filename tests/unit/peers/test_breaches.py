@@ -46,15 +46,38 @@ def test_the_same_breach_is_written_once_a_minute_with_how_often_it_was() -> Non
     run(scene())
 
 
-def test_reasons_that_a_peer_makes_up_are_not_kept_for_ever() -> None:
+def test_numbers_that_a_peer_chooses_make_no_further_entries() -> None:
+    async def scene() -> None:
+        clock = ManualClock()
+        written: list[AuditRecord] = []
+
+        async def audit(record: AuditRecord) -> None:
+            written.append(record)
+
+        breaches = BreachLog(audit, clock)
+        for number in range(50):
+            breaches.note(RA, f"protocol: stream {number}")
+        clock.advance(61)
+        breaches.note(RA, "protocol: stream 50")
+        await breaches.close()
+        assert [record.reason for record in written] == [
+            "protocol: stream 0",
+            "protocol: stream 50",
+        ]
+        assert written[-1].detail["unwritten_before"] == "49"
+
+    run(scene())
+
+
+def test_what_is_remembered_of_peers_is_bounded() -> None:
     async def scene() -> None:
         async def audit(record: AuditRecord) -> None:
             return
 
         breaches = BreachLog(audit, ManualClock())
         for number in range(1100):
-            breaches.note(RA, f"protocol: stream {number}")
-        assert len(breaches._noted) <= 1000
+            breaches.note(PeerIdentity.named(identity_of(f"ra{number}")), "protocol: garbage")
+        assert len(breaches._repeats) <= 1000
         await breaches.close()
 
     run(scene())
