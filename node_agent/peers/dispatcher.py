@@ -8,6 +8,7 @@ four words, so that asking teaches nothing. An operation that doesn't exist take
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
-from node_agent.errors import ConfigError, NodeAgentError, PolicyDenied, Unavailable
+from node_agent.errors import (
+    ConfigError,
+    NodeAgentError,
+    PolicyDenied,
+    RequestRefused,
+    Unavailable,
+)
 from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.net.calls import RawAnswer
 from node_agent.peers.answers import DENIED, Problem, encode_problem, problem_of
@@ -30,6 +37,7 @@ from node_agent.peers.envelope import (
     sign_answer,
 )
 from node_agent.peers.operations import OPERATIONS, Operation
+from node_agent.peers.repeats import Repeats
 from node_agent.peers.restraint import Restraint
 from node_agent.policy import Decision, RoleSet, share_a_name
 from node_agent.wire.codes import Status
@@ -88,6 +96,7 @@ class Dispatcher:
         self._roles = roles or RoleSet()
         self._holds_audience = holds_audience
         self._restraint = Restraint(identity.clock)
+        self._repeats = Repeats(identity.clock)
         self._registered: dict[str, _Registered] = {
             method: _Registered.of(operation, _not_here) for method, operation in OPERATIONS.items()
         }
@@ -225,6 +234,12 @@ class Dispatcher:
             payload = ENCODER.encode(await registered.handler(context, request))
         except PolicyDenied:
             raise
+        except RequestRefused as refusal:
+            if operation.audits_allowed:
+                await self._trail.add_failure(record, refusal)
+            else:
+                await self._note_refusal(context, refusal)
+            raise
         except Exception as error:
             if operation.audits_allowed:
                 await self._trail.add_failure(record, error)
@@ -232,6 +247,22 @@ class Dispatcher:
         if operation.audits_allowed and not operation.changes_state:
             await self._trail.add(record)
         return payload
+
+    async def _note_refusal(self, context: Context, refusal: RequestRefused) -> None:
+        """Record what was permitted, isn't audited when it succeeds, and was no good: a forged CRL.
+
+        A peer may send any number of them, so once a minute.
+        """
+        peer = context.peer.node
+        log.warning("refused", method=context.operation, peer=peer.uri, reason=str(refusal))
+        times = self._repeats.unwritten(peer, f"{context.operation} {refusal.code}")
+        if times is None:
+            return
+        record = context.audit_record
+        if times:
+            detail = {**record.detail, "unwritten_before": str(times)}
+            record = dataclasses.replace(record, detail=detail)
+        await self._trail.add_failure(record, refusal)
 
     async def _deny(self, case: Case, denial: PolicyDenied) -> tuple[Status, Problem]:
         log.warning(

@@ -1,4 +1,4 @@
-"""What a peer can bring about as often as it likes is written once a minute, with how often it was."""
+"""What a peer can bring about as often as it likes is written once a minute, with its number."""
 
 from __future__ import annotations
 
