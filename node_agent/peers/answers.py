@@ -38,14 +38,18 @@ from node_agent.wire.codes import Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from node_agent.peers.served_reads import ReadNotFresh
+
 __all__ = [
     "DENIED",
+    "SIGN_ANEW",
     "Problem",
     "decode_problem",
     "encode_problem",
     "not_passed_on",
     "problem_of",
     "raise_problem",
+    "sign_anew",
 ]
 
 
@@ -64,6 +68,17 @@ DENIED: Final = (Status.DENIED, Problem("denied", "not permitted"))
 _DECODER = msgspec.msgpack.Decoder(Problem)
 _RETRY_SECONDS: Final = 1
 _MAX_RETRY_SECONDS: Final = 3600
+
+
+SIGN_ANEW: Final = "sign-anew"
+"""The code of a read that is valid and isn't served: it, or another one, was before."""
+
+
+def sign_anew(refusal: ReadNotFresh) -> tuple[Status, Problem]:
+    """Return how a read is answered that its origin has to sign again."""
+    pause = refusal.retry_after_seconds
+    detail = "it can't be served now"
+    return Status.UNAVAILABLE, Problem(SIGN_ANEW, detail, retry_after_seconds=pause)
 
 
 def encode_problem(problem: Problem) -> bytes:

@@ -1,7 +1,8 @@
 """Asking a peer: sign, find a link, send, try again while there is time, check the answer.
 
 A request keeps its id and its signature over all its attempts, so however often it has to be sent
-it happens once. The answer is believed for who signed it, not for which link it came over.
+it happens once. Only a read is signed anew each time, for a node serves none twice. The answer is
+believed for who signed it, not for which link it came over.
 
 What a node on the way says in its own name is no answer: it could as well have dropped the request.
 The others are asked then, and it counts only when nobody is left.
@@ -27,7 +28,12 @@ from node_agent.errors import (
     RequestRefused,
     Unavailable,
 )
-from node_agent.peers.answers import decode_problem, not_passed_on, raise_problem
+from node_agent.peers.answers import (
+    SIGN_ANEW,
+    decode_problem,
+    not_passed_on,
+    raise_problem,
+)
 from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.envelope import OwnRequest, read_answer, sign_request
 from node_agent.peers.relays import may_answer, relays_upstream
@@ -57,6 +63,8 @@ _MAX_ATTEMPTS: Final = 8
 # A link that refuses at once must not be asked in a tight loop.
 _RETRY_PAUSE_SECONDS: Final = 0.02
 _AVOID_SECONDS: Final = 2.0
+# A node that has just started serves what was signed since, and clocks differ a little.
+_LONGEST_PAUSE_SECONDS: Final = 5
 
 # What any node on the way may say in its own name.
 _HOP_STATUSES: Final = frozenset(
@@ -66,6 +74,14 @@ _HOP_STATUSES: Final = frozenset(
 _UNSIGNED_STATUSES: Final = frozenset({Status.UNAVAILABLE, Status.DEADLINE, Status.INTERNAL})
 # These are about the request; with any other, the node is better left alone for a while.
 _ABOUT_THE_REQUEST: Final = frozenset({Status.DENIED, Status.INVALID})
+
+
+class _NotFresh(Exception):
+    """A read has to be signed again, after a pause."""
+
+    def __init__(self, pause_seconds: float) -> None:
+        super().__init__("the read wasn't fresh")
+        self.pause_seconds = pause_seconds
 
 
 class _NotPassedOn(Exception):
@@ -174,6 +190,9 @@ class PeerCaller:
                 reason = str(error)
                 log.info("request goes out again", method=ask.operation.method, reason=reason)
                 failure = error
+            except _NotFresh as error:
+                failure = Unavailable(str(error))
+                await asyncio.sleep(min(error.pause_seconds, max(0, ask.left_seconds)))
             except _NotPassedOn as error:
                 log.info("not passed on", method=ask.operation.method, reason=str(error))
                 # That somebody can't now says more than that another one won't.
@@ -202,6 +221,8 @@ class PeerCaller:
             self._pass_by(ask, peer.node, answer.status)
             raise _NotPassedOn(not_passed_on(answer.status, problem, peer=peer.node.name))
         if answer.status == Status.UNAVAILABLE:
+            if problem.code == SIGN_ANEW:
+                raise _NotFresh(min(problem.retry_after_seconds, _LONGEST_PAUSE_SECONDS))
             self._give_up_on(ask, peer.node)
         raise_problem(answer.status, problem, peer=peer.node.name)
 
@@ -210,7 +231,7 @@ class PeerCaller:
             return await lease.call(
                 ask.operation.method,
                 own.message,
-                request_id=ask.request_id,
+                request_id=own.request_id,
                 timeout_seconds=max(0.001, ask.left_seconds),
                 body=None if ask.body is None else ask.body(),
             )
@@ -227,15 +248,16 @@ class PeerCaller:
         return tuple(dict.fromkeys((*ask.peers, *relays)))
 
     def _signed_for(self, ask: _Ask, peer: NodeIdentity) -> OwnRequest:
-        """Return the signed request; the same bytes at each attempt, while they are valid."""
+        """Return the signed request; while they are valid the same bytes, unless it is a read."""
         audience = peer.uri if ask.audience is None else ask.audience
         known = ask.signed.get(audience)
-        if known is not None and known.expires_at > self._identity.clock.now():
+        is_read = ask.operation.may_be_replayed
+        if known is not None and not is_read and known.expires_at > self._identity.clock.now():
             return known
         own = ask.signed[audience] = sign_request(
             self._identity,
             method=ask.operation.method,
-            request_id=ask.request_id,
+            request_id=secrets.token_bytes(16) if is_read and ask.signed else ask.request_id,
             audience=audience,
             requester=ask.requester,
             payload=ask.payload,

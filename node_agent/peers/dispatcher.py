@@ -25,7 +25,7 @@ from node_agent.errors import (
 )
 from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.net.calls import RawAnswer
-from node_agent.peers.answers import DENIED, Problem, encode_problem, problem_of
+from node_agent.peers.answers import DENIED, Problem, encode_problem, problem_of, sign_anew
 from node_agent.peers.case import AuditTrail, Case
 from node_agent.peers.chain_policy import decide_chain
 from node_agent.peers.codec import ENCODER, UNREADABLE
@@ -39,6 +39,7 @@ from node_agent.peers.envelope import (
 from node_agent.peers.operations import OPERATIONS, Operation
 from node_agent.peers.repeats import Repeats
 from node_agent.peers.restraint import Restraint
+from node_agent.peers.served_reads import ReadNotFresh, ServedReads
 from node_agent.policy import Decision, RoleSet, share_a_name
 from node_agent.wire.codes import Status
 
@@ -97,6 +98,7 @@ class Dispatcher:
         self._holds_audience = holds_audience
         self._restraint = Restraint(identity.clock)
         self._repeats = Repeats(identity.clock)
+        self._reads = ServedReads(identity.clock)
         self._registered: dict[str, _Registered] = {
             method: _Registered.of(operation, _not_here) for method, operation in OPERATIONS.items()
         }
@@ -157,6 +159,8 @@ class Dispatcher:
         case.resources = operation.resources(request)
         decision = self._decide(case, operation)
         if self._is_ours(operation, request, verified):
+            if operation.may_be_replayed:
+                self._reads.add(verified)
             payload = await self._run(registered, case.context(decision), request)
             return self._signed(case, Status.OK, payload)
         return await self._pass_on(case, operation, decision)
@@ -275,7 +279,7 @@ class Dispatcher:
             return problem_of(error)
         if len(case.chain) == 1:
             await self._identity.clock.sleep(self._restraint.after_denial(case.peer.node))
-        return DENIED
+        return sign_anew(denial) if isinstance(denial, ReadNotFresh) else DENIED
 
     def _signed(self, case: Case, status: Status, payload: bytes) -> RawAnswer:
         message = sign_answer(

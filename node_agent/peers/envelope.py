@@ -133,6 +133,7 @@ class OwnRequest:
     """A request that this node signed: the bytes to send and what its answer has to refer to."""
 
     message: bytes
+    request_id: bytes
     body_digest: bytes
     expires_at: int
 
@@ -188,7 +189,7 @@ def sign_request(
     current = identity.current
     signature = sign(current.private_key, _REQUEST_LABEL + body)
     message = ENCODER.encode(SignedRequest(body, signature, current.chain_der))
-    return OwnRequest(message, hashlib.sha256(body).digest(), expires_at)
+    return OwnRequest(message, request_id, hashlib.sha256(body).digest(), expires_at)
 
 
 def read_request(

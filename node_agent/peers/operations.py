@@ -389,6 +389,17 @@ class Operation(Generic[RequestT, AnswerT]):
     audits_allowed: bool = True
     is_for_one_node: bool = False
 
+    @property
+    def may_be_replayed(self) -> bool:
+        """Whether a node on the way may keep a request and read with it later. What changes state
+        is held by the store to happen once, and what passes no node is kept by nobody.
+        """
+        return self._passes_nodes and not self.changes_state
+
+    @property
+    def _passes_nodes(self) -> bool:
+        return self.is_for_one_node or self.audience is _authority_audience
+
 
 def _at_authority(verb: str) -> Callable[[Any], tuple[str, ...]]:
     return lambda request: (

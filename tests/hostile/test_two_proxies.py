@@ -121,6 +121,38 @@ def test_no_refusal_of_a_hostile_proxy_overrules_the_honest_one(
     wait_until(ask, timeout_seconds=30, what="the hostile proxy was asked too")
 
 
+def test_a_kept_read_is_not_served_again(
+    chain: Chain, fallen: HostileNode, since_now: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Each is answered the same, whether the CA served it or only the hostile proxy knows it."""
+    ca = chain["ca1"].identity
+    kept: list[tuple[str, bytes, bytes]] = []
+
+    async def pass_on(call: IncomingCall) -> RawAnswer:
+        kept.append((call.method, call.payload, call.request_id))
+        return await fallen.forward(call.method, call.payload, request_id=call.request_id, to=ca)
+
+    fallen.handler = pass_on
+    wait_until(lambda: fallen.is_linked(ca), timeout_seconds=30, what="the CA dialled it")
+
+    def ask() -> bool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            searches = pool.map(
+                lambda _: chain.rest("alpha").request("GET", "/v1/certificates?authority=issuing"),
+                range(_AT_ONCE),
+            )
+            assert {status for status, _ in searches} == {200}
+        return any(method == "ra.search" for method, _, _ in kept)
+
+    wait_until(ask, timeout_seconds=30, what="a search passed the hostile proxy")
+    log = since_now(chain["ca1"])
+    method, payload, request_id = next(item for item in kept if item[0] == "ra.search")
+    for _ in range(2):
+        answer = fallen.send(method, payload, request_id=request_id, to=ca)
+        assert answer.status == Status.UNAVAILABLE
+    assert [entry["reason"] for entry in log.denials()] == ["it was served before: replayed"] * 2
+
+
 def _ask_catalogue(mallory: HostileNode, identity: str) -> str:
     with pytest.raises(PolicyDenied) as denied:
         mallory.ask(CATALOGUE, CatalogueRequest(), of=identity)
