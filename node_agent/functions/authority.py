@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from node_agent.clock import LAST_SECOND
-from node_agent.errors import Conflict, NotFound, PolicyDenied, RequestRefused
+from node_agent.errors import Conflict, NotFound, PolicyDenied, QuotaExceeded, RequestRefused
 from node_agent.functions.approvals import Approvals
 from node_agent.functions.certificate_records import (
     Provenance,
@@ -23,6 +23,7 @@ from node_agent.functions.certificate_records import (
 )
 from node_agent.functions.change_payloads import encode, status_payload
 from node_agent.functions.encoding import decode_cursor, encode_cursor, reason_name
+from node_agent.functions.signer_limit import SignerLimit
 from node_agent.peers.approval_messages import Waiting
 from node_agent.peers.operations import (
     AuthorityDescription,
@@ -99,6 +100,7 @@ class AuthorityService:
         clock: Clock,
     ) -> None:
         self.approvals = Approvals(store=store, authorities=authorities, clock=clock)
+        self._signers = SignerLimit(store, clock)
         self._store = store
         self._authorities = authorities
         self._changed = changed
@@ -130,16 +132,26 @@ class AuthorityService:
     async def certify_signer(
         self, context: Context, request: CertifySignerRequest
     ) -> CertificateAnswer:
-        """Certify a VA's OCSP signing key; the certificate names the VA that asked."""
+        """Certify a VA's OCSP signing key; the certificate names the VA that asked.
+
+        Raises CsrRefused; QuotaExceeded when the VA has too many.
+        """
         authority = self._authorities.online(request.authority)
+        common_name = f"OCSP {request.authority} {context.origin.node.name}"
         prepared = prepare_ocsp_signer(
             authority.issuer,
             parse_csr(request.csr).spki,
-            common_name=f"OCSP {request.authority} {context.origin.node.name}",
+            common_name=common_name,
             now=int(self._clock.now()),
             validity_seconds=_SIGNER_VALIDITY_SECONDS,
         )
-        return await self._issue(context, authority, prepared)
+        async with self._signers.turn:
+            try:
+                origin = context.origin.node.uri
+                await self._signers.check(authority.authority_id, origin, common_name)
+            except QuotaExceeded as refusal:
+                return await self._repeated(context, authority, refusal)
+            return await self._issue(context, authority, prepared)
 
     async def revoke(self, context: Context, request: RevokeRequest) -> RevokeAnswer:
         """Revoke, hold or release. Asking for what is so already changes nothing.

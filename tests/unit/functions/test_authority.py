@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from node_agent.errors import (
     NotFound,
     PolicyDenied,
     ProfileViolation,
+    QuotaExceeded,
     RequestRefused,
 )
 from node_agent.functions import authority
@@ -417,5 +419,35 @@ def test_a_signer_is_certified_for_ocsp_and_nothing_else(tmp_path: Path) -> None
             record = await own.store.certificate(own.authority_id(), certificate.serial_number)
             assert record is not None
             assert record.status is CertificateStatus.GOOD
+
+    run(scenario())
+
+
+def test_a_node_has_so_many_valid_signers_of_a_ca_and_no_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+
+            async def certify(node: str, number: int) -> CertificateAnswer:
+                request = CertifySignerRequest(authority="issuing", csr=csr_der())
+                return await own.service.certify_signer(context(node, number=number), request)
+
+            outcomes = await asyncio.gather(
+                *(certify("va1", number) for number in range(20)), return_exceptions=True
+            )
+            issued = [item for item in outcomes if isinstance(item, CertificateAnswer)]
+            assert len(issued) == 8
+            refused = [item for item in outcomes if not isinstance(item, CertificateAnswer)]
+            assert {type(item) for item in refused} == {QuotaExceeded}
+            assert (await certify("va2", 100)).chain
+            # What was issued is issued still, when its request comes again.
+            number = next(n for n, item in enumerate(outcomes) if item is issued[0])
+            again = await certify("va1", number)
+            assert (again.chain, again.repeated) == (issued[0].chain, True)
+            certificate = x509.load_der_x509_certificate(issued[0].chain[0])
+            order = RevocationOrder(reason="superseded", invalidity_at=None)
+            await own.service.revoke_locally(
+                "issuing", certificate.serial_number, order, caller="uid 0"
+            )
+            assert (await certify("va1", 101)).chain
 
     run(scenario())
