@@ -28,7 +28,10 @@ __all__ = ["ROLE_PREFIX", "isolate"]
 # Ansible's module for whole nodes leaves roles alone that are called so.
 ROLE_PREFIX = "isolated-"
 
-_MOST_REPORTED = 10_000
+# The agent answers with at most so many entries at a time.
+_PAGE = 10_000
+# Nobody reads a longer table; ``--json`` has all of it.
+_MOST_SHOWN = 1000
 _CLOSED_WITHIN_SECONDS = 1.0
 # The longest object name, less what comes before the node's.
 _MOST_CHARACTERS = 63 - len(ROLE_PREFIX)
@@ -52,7 +55,7 @@ def isolate(namespace: argparse.Namespace, session: Session) -> int:
         changed = _carry_out(admin, identity, steps, namespace.reason)
     is_closed = not namespace.dry_run and _is_closed(admin, identity)
     seconds = round(time.monotonic() - began, 3) if is_closed else None
-    asked = admin.get("audit", last="true", peer=identity, since=str(since), limit=_MOST_REPORTED)
+    asked = list(_asked_since(admin, identity, since))
     document = {
         "identity": identity,
         "dry_run": namespace.dry_run,
@@ -64,6 +67,17 @@ def isolate(namespace: argparse.Namespace, session: Session) -> int:
     }
     session.show(document, lambda: _report(document))
     return ExitStatus.OK if is_closed or namespace.dry_run else ExitStatus.CHECK_FAILED
+
+
+def _asked_since(admin: AdminClient, identity: str, since: float) -> Iterator[Json]:
+    """Yield every entry, oldest first: a flood is the first thing that a taken-over node tries."""
+    after = 0
+    while True:
+        page = admin.get("audit", after=after, peer=identity, since=str(since), limit=_PAGE)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        after = page[-1]["sequence"]
 
 
 def _identity(name: str, own: str) -> str:
@@ -165,10 +179,13 @@ def _report(document: Json) -> RenderableType:
 
 
 def _asked(entries: list[Json]) -> RenderableType:
+    from rich.console import Group
+
     from node_agent.cli import look
 
     if not entries:
         return "It asked for nothing in that time."
+    shown = entries[-_MOST_SHOWN:]
     rows = [
         [
             look.moment(entry["at"]),
@@ -178,6 +195,8 @@ def _asked(entries: list[Json]) -> RenderableType:
             " ".join(entry["resources"]),
             entry["detail"].get("serial"),
         ]
-        for entry in entries
+        for entry in shown
     ]
-    return look.table(["time", "verdict", "action", "who", "resources", "serial"], rows)
+    table = look.table(["time", "verdict", "action", "who", "resources", "serial"], rows)
+    older = len(entries) - len(shown)
+    return Group(table, f"and {older} more before them: see --json") if older else table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     from tests.support.admin_stand_in import AdminStandIn
@@ -98,3 +99,36 @@ def test_a_second_time_nothing_changes(peersys: CommandLine, agent: AdminStandIn
     told = json.loads(run.out)
     assert told["changed"] is False
     assert told["closed_after_seconds"] < 1
+
+
+def test_all_that_it_asked_for_is_reported_however_much_that_is(
+    peersys: CommandLine, agent: AdminStandIn
+) -> None:
+    an_agent(agent, connections=0)
+    log = [
+        {
+            "sequence": number,
+            "at": 1_790_000_000,
+            "allowed": False,
+            "action": "ra.search",
+            "chain": f"x{number} via ra1",
+            "resources": [],
+            "detail": {},
+        }
+        for number in range(1, 10_500)
+    ]
+
+    def page(path: str, body: Any) -> tuple[int, Any]:
+        asked = {key: value[0] for key, value in parse_qs(urlsplit(path).query).items()}
+        after, limit = int(asked["after"]), min(int(asked["limit"]), 10_000)
+        assert asked["peer"] == NODE
+        return 200, log[after : after + limit]
+
+    agent.answers["GET", "/v1/audit"] = page
+    run = peersys("peer", "isolate", "ra1", "--json")
+    assert json.loads(run.out)["asked"] == log
+    shown = peersys("peer", "isolate", "ra1").out
+    assert "x10499 via ra1" in shown
+    assert "x9500 via ra1" in shown
+    assert "x9499 via ra1" not in shown
+    assert "and 9499 more" in shown
