@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from node_agent.errors import ConfigError
 from node_agent.functions.named_authorities import (
@@ -111,3 +112,53 @@ def test_a_ca_that_a_publisher_names_cannot_be_deleted() -> None:
 def test_a_publisher_keeps_no_role_from_being_taken_away() -> None:
     before = objects(("peer_roles", PUBLISHED), ("publishers", published("elsewhere")))
     change(before, "peer_roles", "ca1", None)
+
+
+def serving(
+    name: str, *, member: str, tenant: str | None = None, ca: str = "/ca/issuing"
+) -> PeerRoleSpec:
+    upstream = role(name, "/peer/incoming", "/peer/upstream", ca)
+    return replace(upstream, members=(f"spiffe://{member}",), tenant=tenant)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(
+            serving("ca-a", member="pki.example/node/ca-a", tenant="alpha"),
+            serving("ca-b", member="pki.example/node/ca-b", tenant="beta"),
+            id="tenants",
+        ),
+        pytest.param(
+            serving("ca-a", member="alpha.example/node/ca1"),
+            serving("ca-b", member="beta.example/node/ca1"),
+            id="trust domains",
+        ),
+    ],
+)
+def test_a_ca_of_one_name_at_nodes_of_two_tenants_is_refused(
+    first: PeerRoleSpec, second: PeerRoleSpec
+) -> None:
+    with pytest.raises(ConfigError, match="the CA 'issuing'") as caught:
+        check(first, second, has_ca=False)
+    assert caught.value.where == "peer_roles.ca-b.rules[2]"
+    assert caught.value.remedy
+    other = role("ca-b", "/peer/incoming", "/peer/upstream", "/ca/other")
+    check(first, replace(second, rules=other.rules), has_ca=False)
+
+
+def test_nodes_of_one_store_serve_a_ca_together() -> None:
+    first, second = (
+        serving(name, member=f"pki.example/node/{name}", tenant=tenant)
+        for name, tenant in (("ca1", "operator"), ("ca2", None))
+    )
+    check(first, second, has_ca=False)
+
+
+def test_one_who_only_asks_and_names_a_ca_is_not_who_serves_it() -> None:
+    asking = replace(
+        role("ra-b", "/peer/incoming", "/ra/enroll", "/ca/issuing"),
+        members=("spiffe://beta.example/node/ra1",),
+        tenant="beta",
+    )
+    check(serving("ca-a", member="alpha.example/node/ca1", tenant="alpha"), asking, has_ca=False)
