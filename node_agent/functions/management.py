@@ -92,6 +92,10 @@ class Runtime(Protocol):
         """The role set in force."""
         ...
 
+    def follow_rights(self) -> None:
+        """Put the roles and the requesters' rules in force as the objects now say."""
+        ...
+
     async def follow(self, steps: Sequence[Step], *, elsewhere: bool = False) -> None:
         """Make the running parts what the committed objects now say, as far as they can be."""
         ...

@@ -1,13 +1,14 @@
 """Take over objects and keys that another node of a shared store has written.
 
-Objects in memory mirror the store. Here the mirror is brought up to date: whole or not at all, and
-only by who holds the lock under which this node plans.
+Objects in memory mirror the store. Here the mirror is brought up to date, only by who holds the
+lock under which this node plans: first the rights, so that nobody keeps one because a key doesn't
+open here, and then all the rest or nothing of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -30,9 +31,15 @@ __all__ = ["ObjectRefresh"]
 
 log = structlog.get_logger(__name__)
 
+_RIGHTS: Final = frozenset({"peer_roles", "requesters"})
+
 
 class Follows(Protocol):
     """The running node, as a refresh needs it."""
+
+    def follow_rights(self) -> None:
+        """Put the roles and the requesters' rules in force as the objects now say."""
+        ...
 
     async def follow(self, steps: Sequence[Step], *, elsewhere: bool = False) -> None:
         """Make the running parts what the committed objects now say."""
@@ -56,6 +63,8 @@ class ObjectRefresh:
         self._tokens = tokens
         self._known = known
         self.revision = revision
+        # Rights that were taken over when the rest couldn't be.
+        self._ahead: list[Step] = []
 
     async def refresh(self, runtime: Follows) -> None:
         """Take over what is new. Raises StoreError; TokenError for keys that don't open here."""
@@ -63,15 +72,25 @@ class ObjectRefresh:
         if revision == self.revision:
             return
         records = await self._store.objects()
+        self._take_over_rights(records, runtime)
         await self._learn_keys(records)
         self._learn_authorities(records)
         changes, steps = self._difference(records)
         self._objects.apply(changes)
         self.revision = revision
+        steps, self._ahead = [*self._ahead, *steps], []
         if steps:
             names = [f"{step.kind}/{step.name}" for step in steps]
             log.info("another node's changes taken over", objects=names)
             await runtime.follow(steps, elsewhere=True)
+
+    def _take_over_rights(self, records: Sequence[ObjectRecord], runtime: Follows) -> None:
+        changes, steps = self._difference(records)
+        rights = [step for step in steps if step.kind in _RIGHTS]
+        if rights:
+            self._objects.apply([change for change in changes if change.kind in _RIGHTS])
+            self._ahead += rights
+            runtime.follow_rights()
 
     async def _learn_keys(self, records: Iterable[ObjectRecord]) -> None:
         specs = {BUILT_IN_TOKEN.name: BUILT_IN_TOKEN}

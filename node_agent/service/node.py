@@ -94,6 +94,11 @@ class Node:
         """The role set in force."""
         return self._links.linking.roles
 
+    def follow_rights(self) -> None:
+        """Put the roles and the requesters' rules in force as the objects now say."""
+        self._links.linking.replace_roles()
+        self._edges.registration.configure()
+
     async def follow(self, steps: Sequence[Step], *, elsewhere: bool = False) -> None:
         """Make the running parts what the committed objects now say, as far as they can be: what
         can't is tried again. ``elsewhere``: another node of the store has changed them, and does
@@ -198,8 +203,9 @@ class Node:
         """Return what follows objects. Who is followed by another comes before it."""
         linking, identities, edges = self._links.linking, self._links.identities, self._edges
         return [
-            Part("crypto tokens", frozenset({"crypto_tokens"}), self._follow_tokens),
+            # First: whatever else takes its time, nobody keeps a right.
             Part("roles", frozenset({"peer_roles", "requesters"}), self._follow_roles),
+            Part("crypto tokens", frozenset({"crypto_tokens"}), self._follow_tokens),
             Part("CAs", frozenset({"certification_authorities"}), self._follow_authorities),
             Part("signers", frozenset({"signers"}), self._follow_signers),
             Part(
@@ -260,8 +266,7 @@ class Node:
         self._edges.token_watch.wake()
 
     async def _follow_roles(self) -> None:
-        self._links.linking.replace_roles()
-        self._edges.registration.configure()
+        self.follow_rights()
 
     async def _follow_authorities(self) -> None:
         changed, self._authorities_changed = self._authorities_changed, False
