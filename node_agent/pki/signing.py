@@ -132,6 +132,12 @@ class SigningPool:
         idle = [worker for lane in self._lanes.values() for worker in lane.end()]
         await asyncio.gather(*(worker.stop() for worker in idle))
 
+    def signs_here(self, key: SigningKey) -> bool:
+        """Tell whether ``key`` is used in this process, and quick enough for the event loop: a
+        caller that has no time for a task may call its ``sign`` then.
+        """
+        return not isinstance(key, TokenKey) or key.token.works_here(key.kind)
+
     async def sign(
         self, key: SigningKey, data: bytes, *, is_digest: bool = False, timeout_seconds: float = 30
     ) -> bytes:
@@ -139,8 +145,9 @@ class SigningPool:
 
         Raises TokenError when the key can't be opened, Unavailable when no worker finished in time.
         """
-        if not isinstance(key, TokenKey) or key.token.works_here(key.kind):
+        if self.signs_here(key):
             return key.sign_digest(data) if is_digest else key.sign(data)
+        assert isinstance(key, TokenKey)
         access = key.token.access
         task = SignTask(
             token=access.reference,

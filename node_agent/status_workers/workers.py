@@ -16,7 +16,6 @@ import structlog
 
 from node_agent.config import Address
 from node_agent.errors import NodeAgentError
-from node_agent.pki.keys import is_cheap
 from node_agent.status_workers.messages import (
     AuthoritiesLearned,
     Authority,
@@ -213,7 +212,7 @@ class StatusWorkers:
         active = self._signers.active(order.authority)
         if active is None or active.outline.serial != int.from_bytes(order.serial, "big"):
             worker.send(Signature(order.number, b"", "the signer was replaced"))
-        elif is_cheap(active.key.kind):
+        elif self._pool.signs_here(active.key):
             worker.send(_signed(order, partial(active.key.sign, order.data)))
         else:
             self._spawn(self._sign_slowly(worker, order, active), "status-worker-signature")

@@ -229,3 +229,19 @@ def test_pin_is_in_no_log_audit_or_object(topology: Topology, hsm: SoftHsm) -> N
         assert pin not in str(agent.admin.get("/v1/audit?limit=1000"))
         database = agent.directory / "state/store.sqlite3"
         assert pin.encode() not in database.read_bytes()
+
+
+def test_status_workers_are_given_signatures_of_an_elliptic_curve_in_the_token(
+    hsm: SoftHsm, tmp_path: Path
+) -> None:
+    settings = {"pkcs11_modules": [hsm.module], "workers": 2}
+    with Topology(
+        tmp_path / "nodes",
+        settings=settings,
+        crypto_token=token_spec(hsm),
+        signer_kind="ec-p256",
+    ) as running:
+        issued = enrol(running, make_csr(tmp_path))
+        certificate = files(running, tmp_path, issued["certificate"])
+        status = running.va.listen["status"]
+        wait_until(lambda: certificate.ocsp(status) == "good", what="the VA says good")

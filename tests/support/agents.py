@@ -36,7 +36,8 @@ class Topology:
 
     ``store_url`` gives a node's store by its name (None: SQLite in its state directory);
     ``settings`` are further keys of every start-up file, ``cpus`` pins nodes by name. With
-    ``crypto_token`` (its specification) the issuing CA and the VA's signer have their keys there.
+    ``crypto_token`` (its specification) the issuing CA and the VA's signer have their keys there,
+    the signer's of ``signer_kind``.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Topology:
         cpus: Mapping[str, str] | None = None,
         interpreter_options: Mapping[str, tuple[str, ...]] | None = None,
         crypto_token: Mapping[str, Any] | None = None,
+        signer_kind: str = "rsa-2048",
     ) -> None:
         self._crypto_token = dict(crypto_token or {})
+        self._signer_kind = signer_kind
         self._cpus = dict(cpus or {})
         self._interpreter_options = dict(interpreter_options or {})
         self.token = secrets.token_hex(24)
@@ -229,7 +232,7 @@ class Topology:
 
     def _connect(self) -> None:
         self.va.admin.apply(
-            signers=[{"name": AUTHORITY, "authority": AUTHORITY, **self._key("rsa-2048")}]
+            signers=[{"name": AUTHORITY, "authority": AUTHORITY, **self._key(self._signer_kind)}]
         )
         self.ca.admin.apply(
             peer_connectors=[
