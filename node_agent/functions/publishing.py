@@ -208,6 +208,7 @@ class Publisher:
                     self._log_id = (await self._store.heads()).log_id
                     self._following = self._source()
                     await self._turn.take(self._key(), self._is_behind)
+                    await self._measure_lag()
                     await self._resume()
                     pause = _RETRY_SECONDS
                     await self._follow()
@@ -277,6 +278,20 @@ class Publisher:
         )
         self._asked_at = self._clock.monotonic()
         return answer.position
+
+    async def _measure_lag(self) -> None:
+        """Find out how far behind the peer is before it is asked: it may not answer for a day."""
+        self._last_position = await self._store.last_position()
+        if not self._position:
+            # We have only just started; what the peer acknowledged before is in the store.
+            self._position = await self._store.publisher_position(self._key())
+        if self._oldest_waiting_at is not None or self._last_position <= self._position:
+            return
+        waiting, _ = await self._read(self._position, limit=1)
+        if waiting:
+            self._oldest_waiting_at = waiting[0].at
+        else:
+            self._position = self._last_position
 
     async def _resume(self) -> None:
         """Take up where the receiver's committed position says, whatever ours says."""
@@ -459,10 +474,11 @@ class Publisher:
         )
         return _Batch(request, long_crl)
 
-    async def _read(self, after: int) -> tuple[list[ChangeEntry], bool]:
+    async def _read(self, after: int, *, limit: int = 0) -> tuple[list[ChangeEntry], bool]:
         """Return what follows ``after`` for the peer, and whether that is all."""
         names = self._authority_ids()
-        limit = _REVOKED_BATCH_ENTRIES if self.spec.only_revoked else _BATCH_ENTRIES
+        if not limit:
+            limit = _REVOKED_BATCH_ENTRIES if self.spec.only_revoked else _BATCH_ENTRIES
         entries = await self._store.changes(
             after,
             limit=limit,

@@ -98,6 +98,10 @@ class LongLog:
             for position in range(after + 1, end + 1)
         ]
 
+    async def publisher_position(self, publisher: str) -> int:
+        """Nothing was kept."""
+        return 0
+
     async def set_publisher_position(self, publisher: str, position: int) -> None:
         """Keep nothing."""
 
