@@ -179,16 +179,21 @@ class StatusConnection(asyncio.Protocol):
                 self._remember(data)
 
     def _has_repeated(self, data: bytes) -> bool:
-        """Answer a request whose bytes were parsed before, if its answer is as it was then.
+        """Answer a request whose bytes were parsed before, if there is a valid answer.
 
         Between two messages the parser is always in the same state, so that the same bytes are the
-        same request. Nearly all clients of a kind write alike.
+        same request: one that leaves its connection open. Nearly all clients of a kind write alike.
         """
         der = self._requests.get(data)
         cached = None if der is None else self._cached_response(der)
-        if cached is None or cached.wire_second != self._server.second:
+        if cached is None:
             return False
-        self._write(cached.wire)
+        second = self._server.second
+        if cached.wire_second != second:
+            if (cached.answer.expires_at or 0) <= second:
+                return False
+            self._server.wired.append(cached)
+        self._write(ocsp_wire(cached, second))
         self.deadline = self._server.now + self._settings.idle_seconds
         return True
 

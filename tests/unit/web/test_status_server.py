@@ -168,6 +168,38 @@ def test_what_is_remembered_of_requests_is_bounded() -> None:
     run(main())
 
 
+class Counting(MemoryStatus):
+    """Counts how often was looked for a kept answer."""
+
+    looks = 0
+
+    def cached_response(self, request_der: bytes) -> CachedResponse | None:
+        """Count and look."""
+        self.looks += 1
+        return super().cached_response(request_der)
+
+
+def test_a_kept_answer_is_looked_for_once_in_a_request_that_is_repeated_later() -> None:
+    async def main() -> None:
+        backend = Counting()
+        request = post(backend.request())
+        async with status_port(backend) as (server, port), await Client.tcp(port) as client:
+            for _ in range(2):
+                await client.send(request)
+                first = await client.receive()
+            assert server.requests
+            second = server.second
+            await until(lambda: server.second != second)
+            backend.looks = 0
+            await client.send(request)
+            again = await client.receive()
+            assert backend.looks == 1
+            assert again.body == first.body
+            assert again.headers["date"] != first.headers["date"]
+
+    run(main())
+
+
 def test_an_answer_is_in_memory_as_http_for_its_second_alone() -> None:
     async def main() -> None:
         backend = MemoryStatus()
