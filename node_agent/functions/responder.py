@@ -5,6 +5,7 @@ The store is given by type as a Reader: nothing that a stranger sends to the sta
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import structlog
 
 from node_agent.errors import NodeAgentError, RequestRefused, Unavailable
+from node_agent.functions.answer_renewal import AnswerRenewal
 from node_agent.functions.certificate_store import CertificateStore
 from node_agent.functions.response_cache import DEFAULT_OCTETS, ResponseCache
 from node_agent.pki.ocsp import (
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from node_agent.clock import Clock
     from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
     from node_agent.functions.receiving import Applied
+    from node_agent.functions.response_cache import KeptResponse
     from node_agent.functions.signers import ActiveSigner
     from node_agent.objects import SignerSpec
     from node_agent.pki.keys import SigningKey
@@ -45,9 +48,11 @@ log = structlog.get_logger(__name__)
 
 # What may be waiting for a signature at once; beyond it a client is told to try later, at once.
 _MOST_SIGNINGS = 256
-# An answer is made anew when it has this part of its life left, so that a cached one never ends
-# while it is on its way.
+# An answer is made anew when it has this part of its life left, while it is still given.
 _REFRESH_PART = 0.1
+# One that would end while it is on its way is only given when no new one can be had at once.
+_ON_THE_WAY_SECONDS = 15
+_PATIENCE_SECONDS = 2.0
 # A clock that was set back by more makes answers of the future, which clients refuse: such a one is
 # made anew. Time servers correct fractions of a second.
 _STEP_SECONDS = 2
@@ -67,6 +72,10 @@ class SignatureSource(Protocol):
     async def sign(self, key: SigningKey, data: bytes) -> bytes:
         """Return the signature of ``data``. Raises TokenError, Unavailable, TimeoutError."""
         ...
+
+
+class _TooMany(Unavailable):
+    """As many wait for a signature as may."""
 
 
 class _Basis(NamedTuple):
@@ -118,6 +127,7 @@ class Responder:
         )
         """How many answers there were of each kind."""
         self._cache = ResponseCache(cache_octets)
+        self._renewal = AnswerRenewal(self._renew, clock)
         # By authority id, of each CA with kept answers.
         self._bases: dict[str, _Basis] = {}
         # By authority id: the signer's certificate that was found not to be revoked.
@@ -140,18 +150,20 @@ class Responder:
         return self._cache.octets
 
     def cached_response(self, request_der: bytes) -> CachedResponse | None:
-        """Return the answer kept for exactly this request."""
-        kept = self._cache.get(request_der)
-        if kept is None or kept.answer.expires_at is None:
-            return kept
+        """Return the answer kept for exactly this request; see that it is renewed in time."""
+        kept = self._valid(request_der)
+        if kept is None:
+            return None
         answer = kept.answer
         assert answer.expires_at is not None
-        life = answer.expires_at - answer.last_modified
         left = answer.expires_at - self._clock.now()
-        if life * _REFRESH_PART < left <= life + _STEP_SECONDS:
-            self.answers["kept"] += 1
-            return kept
-        return None
+        last_part = (answer.expires_at - answer.last_modified) * _REFRESH_PART
+        if left <= last_part:
+            if left <= _ON_THE_WAY_SECONDS:
+                return None
+            self._renewal.start(request_der, kept)
+        self.answers["kept"] += 1
+        return kept
 
     async def ocsp_response(self, request_der: bytes) -> OcspAnswer:
         """Answer a request; keep the answer unless it carries a nonce.
@@ -163,21 +175,20 @@ class Responder:
         except RequestRefused:
             self.answers["malformed"] += 1
             return OcspAnswer(der=error_response(OcspError.MALFORMED_REQUEST))
-        if self._signings >= _MOST_SIGNINGS:
-            self.answers["try_later"] += 1
-            raise Unavailable("too many answers are being signed", retry_after_seconds=1)
-        self._signings += 1
+        patience = None if self._valid(request_der) is None else _PATIENCE_SECONDS
         try:
-            return await self._answer(request_der, request)
+            async with asyncio.timeout(patience):
+                return await self._answer_in_turn(request_der, request)
         except (NodeAgentError, TimeoutError) as error:
             log.warning("no OCSP answer made", reason=str(error))
-            kept = self._cache.get(request_der)
-            if kept is not None and (kept.answer.expires_at or 0) > self._clock.now():
+            kept = self._valid(request_der)
+            if kept is not None:
+                self.answers["kept"] += 1
                 return kept.answer
             self.answers["try_later"] += 1
+            if isinstance(error, _TooMany):
+                raise
             raise Unavailable("the answer can't be made now", retry_after_seconds=5) from error
-        finally:
-            self._signings -= 1
 
     async def crl(self, authority: str, delta: bool, shard: int = 0) -> Download | None:
         """Return the newest CRL of a CA or of a shard of it. A short one is kept in memory until
@@ -262,6 +273,35 @@ class Responder:
 
     async def settled(self) -> None:
         """Return at once: here a dropped answer is gone when ``drop`` returns."""
+
+    async def close(self) -> None:
+        """End what is done in the background. Requests may still be answered."""
+        await self._renewal.close()
+
+    def _valid(self, request_der: bytes) -> KeptResponse | None:
+        """Return the answer kept for exactly this request while it hasn't ended."""
+        kept = self._cache.get(request_der)
+        if kept is None:
+            return None
+        answer, now = kept.answer, self._clock.now()
+        is_valid = answer.last_modified - _STEP_SECONDS <= now < (answer.expires_at or 0)
+        return kept if is_valid else None
+
+    async def _renew(self, request_der: bytes) -> None:
+        answer = await self._answer(request_der, parse_request(request_der))
+        if answer.expires_at is None:
+            # We may not answer any more.
+            self._cache.drop(request_der)
+
+    async def _answer_in_turn(self, request_der: bytes, request: OcspRequest) -> OcspAnswer:
+        """Answer while there is room. Raises _TooMany."""
+        if self._signings >= _MOST_SIGNINGS:
+            raise _TooMany("too many answers are being signed", retry_after_seconds=1)
+        self._signings += 1
+        try:
+            return await self._answer(request_der, request)
+        finally:
+            self._signings -= 1
 
     async def _answer(self, request_der: bytes, request: OcspRequest) -> OcspAnswer:
         authority = self._one_authority(request)

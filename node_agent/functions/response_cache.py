@@ -18,7 +18,7 @@ from node_agent.web.backends import CachedResponse, OcspAnswer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["DEFAULT_OCTETS", "ResponseCache"]
+__all__ = ["DEFAULT_OCTETS", "KeptResponse", "ResponseCache"]
 
 CertificateKey = tuple[str, int]
 """Authority id and serial number."""
@@ -35,10 +35,10 @@ _CERTIFICATE_OCTETS: Final = 250
 """The same for each further certificate that an answer speaks of."""
 
 
-class _Kept(CachedResponse):
+class KeptResponse(CachedResponse):
     """An answer, what it speaks of, and the serial number of its signer's certificate."""
 
-    __slots__ = ("certificates", "signer")
+    __slots__ = ("certificates", "renew_at", "signer")
 
     def __init__(
         self, answer: OcspAnswer, certificates: tuple[CertificateKey, ...], signer: int
@@ -46,6 +46,8 @@ class _Kept(CachedResponse):
         super().__init__(answer)
         self.certificates = certificates
         self.signer = signer
+        self.renew_at: float = 0
+        """Monotonic seconds: earlier nobody begins to make it anew."""
 
     @property
     def signed_by(self) -> CertificateKey:
@@ -62,7 +64,7 @@ class ResponseCache:
     def __init__(self, most_octets: int = DEFAULT_OCTETS) -> None:
         self._most_octets = most_octets
         # Finding the first entry of a plain dict whose first thousands were deleted is slow.
-        self._answers: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._answers: OrderedDict[bytes, KeptResponse] = OrderedDict()
         # Nearly always one request asks for a certificate, and a set takes 216 octets.
         self._requests: dict[CertificateKey, bytes | set[bytes]] = {}
         # How many answers each signer's certificate has signed. Which ones, is found by looking
@@ -74,7 +76,7 @@ class ResponseCache:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def get(self, request: bytes) -> CachedResponse | None:
+    def get(self, request: bytes) -> KeptResponse | None:
         """Return the answer kept for exactly these bytes."""
         return self._answers.get(request)
 
@@ -92,7 +94,7 @@ class ResponseCache:
         An answer that is larger than the bound by itself is not kept.
         """
         self._drop(request)
-        kept = _Kept(answer, tuple(certificates), signer)
+        kept = KeptResponse(answer, tuple(certificates), signer)
         octets = _octets_of(request, kept)
         if octets > self._most_octets:
             return
@@ -103,6 +105,10 @@ class ResponseCache:
         self._signed[kept.signed_by] += 1
         for key in kept.certificates:
             self._note(key, request)
+
+    def drop(self, request: bytes) -> None:
+        """Forget the answer kept for exactly these bytes."""
+        self._drop(request)
 
     def drop_certificate(self, authority_id: str, serial: int) -> None:
         """Forget every answer that speaks of a certificate."""
@@ -132,7 +138,7 @@ class ResponseCache:
         self._signed.clear()
         self.octets = 0
 
-    def _drop_all(self, is_meant: Callable[[_Kept], bool]) -> None:
+    def _drop_all(self, is_meant: Callable[[KeptResponse], bool]) -> None:
         for request in [key for key, kept in self._answers.items() if is_meant(kept)]:
             self._drop(request)
 
@@ -159,6 +165,6 @@ class ResponseCache:
                 self._requests.pop(key, None)
 
 
-def _octets_of(request: bytes, kept: _Kept) -> int:
+def _octets_of(request: bytes, kept: KeptResponse) -> int:
     further = max(0, len(kept.certificates) - 1)
     return len(request) + len(kept.answer.der) + _ANSWER_OCTETS + further * _CERTIFICATE_OCTETS

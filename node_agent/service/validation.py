@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from node_agent.functions.compared import ComparedStore
@@ -26,7 +27,7 @@ from node_agent.web.listen import bind_tcp
 from node_agent.web.status_server import StatusServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from node_agent.config import Address
@@ -131,7 +132,7 @@ class ValidationParts:
             cache_octets=base.settings.status_cache_octets,
         )
         self.kept = responder
-        self._serve = lambda address: StatusServer(responder, bind_tcp(address))
+        self._serve = lambda address: _served(responder, address)
 
     def _serve_by_workers(self, health: Callable[[], HealthWord]) -> None:
         base = self._base
@@ -167,3 +168,12 @@ class ValidationParts:
             return None
         now = self._base.clock.now()
         return max((now - fresh_at[name] for name in names), default=0.0)
+
+
+@asynccontextmanager
+async def _served(responder: Responder, address: Address) -> AsyncIterator[object]:
+    try:
+        async with StatusServer(responder, bind_tcp(address)) as server:
+            yield server
+    finally:
+        await responder.close()

@@ -108,6 +108,7 @@ class StatusWorker:
     async def close(self) -> None:
         """Answer what was asked, then close everything."""
         await self._server.close()
+        await self._responder.close()
         await self._reader.close()
 
     def take(self, message: FromAgent) -> None:

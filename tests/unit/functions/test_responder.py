@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
 
 from node_agent.errors import StoreError, TokenError, Unavailable
+from node_agent.functions import answer_renewal
 from node_agent.functions import responder as responder_module
 from node_agent.functions.responder import Responder
 from node_agent.functions.signers import ActiveSigner
@@ -138,7 +139,10 @@ async def serving(
             health=lambda: "ok",
         )
         issuer = x509.load_der_x509_certificate(own.authorities.get("issuing").chain[0])
-        yield Serving(own, responder, signers, issuer)
+        try:
+            yield Serving(own, responder, signers, issuer)
+        finally:
+            await responder.close()
 
 
 def status_of(answer: OcspAnswer) -> str:
@@ -186,17 +190,186 @@ def test_a_change_while_an_answer_is_made_is_not_kept_as_it_was(
     run(scenario())
 
 
-def test_an_answer_is_made_anew_before_it_ends(tmp_path: Path) -> None:
+def test_an_answer_is_made_anew_before_it_ends_and_is_given_until_then(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path) as va:
             serial = (await va.issue()).serial_number
             first = await va.ask(serial)
-            assert first.expires_at is not None
-            va.own.clock.advance((first.expires_at - first.last_modified) * 0.95)
+            age(va, first, 0.95)
+            assert [await va.ask(serial) for _ in range(5)] == [first] * 5
+            again = await renewed(va, serial, first)
+            assert again.last_modified > first.last_modified
+            assert va.responder.answers["signed"] == 2, "one renewal for five requests"
+
+    run(scenario())
+
+
+def test_an_answer_that_would_end_on_its_way_is_made_anew_first(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            serial = (await va.issue()).serial_number
+            first = await va.ask(serial)
+            age(va, first, 0.999)
             again = await va.ask(serial)
             assert again.last_modified > first.last_modified
 
     run(scenario())
+
+
+@pytest.mark.parametrize("part", [0.95, 0.999])
+def test_a_flood_that_must_be_signed_takes_no_valid_answer_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: float
+) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            serial = (await va.issue()).serial_number
+            first = await va.ask(serial)
+            age(va, first, part)
+            may_sign = asyncio.Event()
+            monkeypatch.setattr(va.own.pool, "sign", waiting_for(may_sign, va.own.pool.sign))
+            monkeypatch.setattr(responder_module, "_MOST_SIGNINGS", 3)
+            async with asyncio.TaskGroup() as tasks:
+                flood = [tasks.create_task(va.ask(n, nonce=b"n" * 16)) for n in range(1, 4)]
+                await asyncio.sleep(0)
+                assert await va.ask(serial) is first
+                may_sign.set()
+            assert {status_of(task.result()) for task in flood} == {"unknown"}
+
+    run(scenario())
+
+
+def test_a_signer_that_hangs_takes_no_valid_answer_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            serial = (await va.issue()).serial_number
+            first = await va.ask(serial)
+            never = asyncio.Event()
+            monkeypatch.setattr(va.own.pool, "sign", waiting_for(never, va.own.pool.sign))
+            monkeypatch.setattr(responder_module, "_PATIENCE_SECONDS", 0.01)
+            for part in (0.95, 0.999):
+                age(va, first, part)
+                assert await va.ask(serial) is first
+
+    run(scenario())
+
+
+def test_a_renewal_that_hangs_or_fails_is_tried_again_and_not_at_each_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def failing(*_: object) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await asyncio.Event().wait()
+        raise TokenError("the token is locked")
+
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            serial = (await va.issue()).serial_number
+            first = await va.ask(serial)
+            sign = va.own.pool.sign
+            monkeypatch.setattr(va.own.pool, "sign", failing)
+            monkeypatch.setattr(answer_renewal, "_DEADLINE_SECONDS", 0.01)
+            age(va, first, 0.95)
+            for times in (1, 2):
+                for _ in range(5):
+                    assert await va.ask(serial) is first
+                    await background(va)
+                assert asked == times
+                va.own.clock.advance(1)
+            monkeypatch.setattr(va.own.pool, "sign", sign)
+            await renewed(va, serial, first)
+
+    run(scenario())
+
+
+def test_a_revocation_replaces_an_answer_that_is_being_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            serial = (await va.issue()).serial_number
+            first = await va.ask(serial)
+            may_sign, sign = asyncio.Event(), va.own.pool.sign
+            monkeypatch.setattr(va.own.pool, "sign", waiting_for(may_sign, sign))
+            age(va, first, 0.95)
+            assert await va.ask(serial) is first
+            await asyncio.sleep(0.01)
+            monkeypatch.setattr(va.own.pool, "sign", sign)
+            await va.revoke(serial)
+            assert status_of(await va.ask(serial)) == "revoked"
+            may_sign.set()
+            await background(va)
+            assert status_of(await va.ask(serial)) == "revoked"
+
+    run(scenario())
+
+
+def test_what_may_not_be_answered_any_more_is_dropped_by_its_renewal(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            serial = (await va.issue()).serial_number
+            first = await va.ask(serial)
+            va.signers.found = None
+            age(va, first, 0.95)
+            await va.ask(serial)
+            await background(va)
+            assert (await va.ask(serial)).der == UNAUTHORIZED
+
+    run(scenario())
+
+
+def test_no_answer_of_the_future_is_given_in_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> bytes:
+        raise TokenError("the token is locked")
+
+    async def scenario() -> None:
+        async with serving(tmp_path) as va:
+            serial = (await va.issue()).serial_number
+            await va.ask(serial)
+            monkeypatch.setattr(va.own.pool, "sign", broken)
+            va.own.clock.step(-3600)
+            with pytest.raises(Unavailable):
+                await va.ask(serial)
+
+    run(scenario())
+
+
+def age(va: Serving, answer: OcspAnswer, part: float) -> None:
+    """Let time go on to where ``part`` of the answer's life is over."""
+    assert answer.expires_at is not None
+    life = answer.expires_at - answer.last_modified
+    va.own.clock.advance(answer.last_modified + life * part - va.own.clock.now())
+
+
+async def renewed(va: Serving, serial: int, old: OcspAnswer) -> OcspAnswer:
+    """Ask until there is another answer, and return it."""
+    while (found := await va.ask(serial)) is old:
+        await background(va)
+    return found
+
+
+async def background(va: Serving) -> None:
+    """Wait until nothing is being renewed."""
+    while tasks := va.responder._renewal._tasks:
+        await asyncio.wait(tasks)
+
+
+def waiting_for(event: asyncio.Event, sign: Any) -> Any:
+    """Return a ``sign`` that waits for ``event`` first."""
+
+    async def slow(*arguments: Any) -> bytes:
+        await event.wait()
+        signature: bytes = await sign(*arguments)
+        return signature
+
+    return slow
 
 
 def test_a_nonce_is_repeated_and_its_answer_not_kept(tmp_path: Path) -> None:
@@ -301,7 +474,7 @@ def test_a_failing_store_serves_what_is_still_valid_and_nothing_made_up(
             known = (await va.issue(1)).serial_number
             answer = await va.ask(known)
             assert answer.expires_at is not None
-            va.own.clock.advance((answer.expires_at - answer.last_modified) * 0.95)
+            age(va, answer, 0.95)
             monkeypatch.setattr(va.own.store, "certificate", broken)
             assert await va.ask(known) is answer
             with pytest.raises(Unavailable):
@@ -324,7 +497,7 @@ def test_a_failing_signer_serves_what_is_still_valid_and_nothing_made_up(
             known = (await va.issue(1)).serial_number
             answer = await va.ask(known)
             assert answer.expires_at is not None
-            va.own.clock.advance((answer.expires_at - answer.last_modified) * 0.95)
+            age(va, answer, 0.95)
             monkeypatch.setattr(va.own.pool, "sign", broken)
             assert await va.ask(known) is answer
             with pytest.raises(Unavailable):
