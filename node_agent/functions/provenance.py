@@ -92,17 +92,19 @@ class _Feed:
 class Feeds:
     """What the sources of this node say of the CAs that they publish to it, by CA name.
 
-    ``own_log`` is what this node's change log is called at others. ``fresh_at`` is up to when
-    everything that a CA did is known here.
+    ``own_log`` is what this node's change log is called at others.
     """
 
-    def __init__(self, known: KnownAuthorities, *, own_log: str) -> None:
+    def __init__(self, known: KnownAuthorities, clock: Clock, *, own_log: str) -> None:
         self._known = known
+        self._clock = clock
         self._own_log = own_log
         self._feeds: defaultdict[str, dict[str, _Feed]] = defaultdict(dict)
-        self.fresh_at: dict[str, float] = {}
+        # In monotonic seconds, up to when everything that a CA did is known here: a wall clock that
+        # is set back must not make old news fresh, for as long as it was set back.
+        self._fresh_at: dict[str, float] = {}
 
-    def note(self, log: str, request: PositionRequest, now: float) -> list[KnownAuthority]:
+    def note(self, log: str, request: PositionRequest) -> list[KnownAuthority]:
         """Take in what a source says; return the CAs of which it is news.
 
         Raises Conflict when what it publishes has passed through this node's own log.
@@ -122,13 +124,23 @@ class Feeds:
             partial, path = self.describe(name)
             news += self._known.describe(name, is_partial=partial, path=path)
         if request.age_seconds is not None:
-            self.note_fresh((*request.complete, *request.partial), now - request.age_seconds)
+            self._note_age((*request.complete, *request.partial), request.age_seconds)
         return news
 
     def note_fresh(self, names: Sequence[str], at: float) -> None:
-        """Note that everything that these CAs did until ``at`` is known."""
+        """Note that everything that these CAs did until ``at`` of their own clock is known."""
+        self._note_age(names, self._clock.now() - at)
+
+    def age_seconds(self, name: str) -> float | None:
+        """Return how old the newest complete knowledge of a CA is; None: there is none."""
+        fresh_at = self._fresh_at.get(name)
+        return None if fresh_at is None else self._clock.monotonic() - fresh_at
+
+    def _note_age(self, names: Sequence[str], age_seconds: float) -> None:
+        # Nothing is known of the future, whatever a CA's clock says.
+        at = self._clock.monotonic() - max(age_seconds, 0.0)
         for name in names:
-            self.fresh_at[name] = max(self.fresh_at.get(name, 0.0), at)
+            self._fresh_at[name] = max(self._fresh_at.get(name, at), at)
 
     def describe(self, name: str) -> tuple[bool, tuple[str, ...]]:
         """Return whether only a CA's revoked certificates come here, and through which logs."""
@@ -143,15 +155,13 @@ class Feeds:
 class KnownProvenance:
     """Of a node with CAs of its own, others' CAs, or both."""
 
-    def __init__(self, known: KnownAuthorities, feeds: Feeds, clock: Clock) -> None:
+    def __init__(self, known: KnownAuthorities, feeds: Feeds) -> None:
         self._known = known
         self._feeds = feeds
-        self._clock = clock
 
     def age_seconds(self, names: Sequence[str]) -> float | None:
         """Return how old the oldest is."""
-        now = self._clock.now()
-        ages = [self._age(name, now) for name in names]
+        ages = [self._age(name) for name in names]
         return None if None in ages else max((age for age in ages if age is not None), default=0.0)
 
     def partial(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -170,9 +180,8 @@ class KnownProvenance:
         """Tell whether the key of any is here."""
         return any((ca := self._known.named(name)) is not None and ca.is_own for name in names)
 
-    def _age(self, name: str, now: float) -> float | None:
+    def _age(self, name: str) -> float | None:
         authority = self._known.named(name)
         if authority is not None and authority.is_own:
             return 0.0
-        fresh_at = self._feeds.fresh_at.get(name)
-        return None if fresh_at is None else max(now - fresh_at, 0.0)
+        return self._feeds.age_seconds(name)

@@ -108,7 +108,7 @@ class PublicationReceiver:
         self._moved = ChangeSignal()
         self._contents = ContentReceiver(store, known)
         self.content = self._contents.receive
-        self.feeds = Feeds(known, own_log=own_log)
+        self.feeds = Feeds(known, clock, own_log=own_log)
 
     async def position(self, context: Context, request: PositionRequest) -> PositionAnswer:
         """Answer the committed position of a source, and take in what it says of itself.
@@ -117,7 +117,7 @@ class PublicationReceiver:
         """
         source = _filed_as(context, request)
         log = request.source.partition("#")[0]
-        news = self.feeds.note(log, request, self._clock.now())
+        news = self.feeds.note(log, request)
         if news:
             await self._keep(news)
             self._on_applied(Applied(authorities=news))

@@ -84,7 +84,7 @@ class ValidationParts:
                 base.settings.identity.uri, base.heads.log_id, is_shared=base.is_shared
             ),
         )
-        self.provenance = KnownProvenance(base.known, self._receiver.feeds, base.clock)
+        self.provenance = KnownProvenance(base.known, self._receiver.feeds)
         self.keeper = LeafKeeper(base.store)
         self._compared = ComparedStore(
             base.store,
@@ -163,11 +163,8 @@ class ValidationParts:
         objects = self._base.objects
         names = {spec.authority for spec in objects.specs("signers", SignerSpec)}
         names -= {item.name for item in objects.all("certification_authorities")}
-        fresh_at = self._receiver.feeds.fresh_at
-        if not names <= fresh_at.keys():
-            return None
-        now = self._base.clock.now()
-        return max((now - fresh_at[name] for name in names), default=0.0)
+        ages = [self._receiver.feeds.age_seconds(name) for name in names]
+        return None if None in ages else max((age for age in ages if age is not None), default=0.0)
 
 
 @asynccontextmanager

@@ -18,15 +18,18 @@ from node_agent.functions.change_payloads import (
     encode,
 )
 from node_agent.functions.known_authorities import KIND, KnownAuthorities, from_record
+from node_agent.functions.provenance import KnownProvenance
 from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.signal import ChangeSignal
 from node_agent.peers.operations import (
+    EnrollRequest,
     PositionRequest,
     PublishedEntry,
     PublishRequest,
     serial_octets,
 )
 from node_agent.store import Store, open_store
+from tests.support.csrs import csr_der
 from tests.support.event_loop import run
 from tests.support.own_authority import OwnAuthority, context, own_authority
 
@@ -186,7 +189,40 @@ def test_what_sources_say_of_themselves_is_kept(tmp_path: Path) -> None:
             assert await va.stored() == (True, (ca, relay))
             await va.tell(source=f"{relay}#b", complete=("issuing",), age_seconds=7.0, **say)
             assert await va.stored() == (False, (ca, relay))
-            assert va.receiver.feeds.fresh_at["issuing"] == va.own.clock.now() - 7.0
+            assert va.receiver.feeds.age_seconds("issuing") == 7.0
+
+    run(scenario())
+
+
+def test_old_news_stay_old_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            await va.publish(*await va.entries())
+            say = {"authorities": ("issuing",), "complete": ("issuing",)}
+            await va.tell(source=SOURCE, age_seconds=0.0, **say)
+            va.own.clock.step(-3600)
+            va.own.clock.advance(90)
+            assert va.receiver.feeds.age_seconds("issuing") == 90
+            told_on = KnownProvenance(va.receiver._known, va.receiver.feeds)
+            assert told_on.age_seconds(["issuing"]) == 90
+            # What was said before the step is no newer than what is said after it.
+            await va.tell(source=SOURCE, age_seconds=5.0, **say)
+            assert va.receiver.feeds.age_seconds("issuing") == 5
+
+    run(scenario())
+
+
+def test_a_ca_whose_clock_is_ahead_makes_nothing_fresh_in_the_future(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with receiving(tmp_path) as va:
+            csr = csr_der(names=["dns:1.example.org"])
+            request = EnrollRequest(authority="issuing", profile="server", csr=csr)
+            await va.own.service.enroll(context(), request)
+            entries = await va.entries()
+            va.own.clock.step(-3600)
+            await va.publish(*entries)
+            va.own.clock.advance(90)
+            assert va.receiver.feeds.age_seconds("issuing") == 90
 
     run(scenario())
 
