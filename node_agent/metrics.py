@@ -65,6 +65,9 @@ class Metrics:
         self._signers = self._gauge(
             "peersys_signer_not_after_seconds", "End of a signer's certificate.", "signer"
         )
+        self._crls = self._gauge(
+            "peersys_crl_next_update_seconds", "End of a CA's newest full CRL.", "authority"
+        )
         self._tokens = self._gauge(
             "peersys_crypto_token_usable", "1 while a crypto token can be used.", "crypto_token"
         )
@@ -119,6 +122,12 @@ class Metrics:
         self._peer_crls.clear()
         for what, end in rows:
             self._peer_crls.labels(what).set(end)
+
+    def set_crls(self, rows: Iterable[tuple[str, int]]) -> None:
+        """Say of each CA with a CRL: name, end of the newest."""
+        self._crls.clear()
+        for name, next_update in rows:
+            self._crls.labels(name).set(next_update)
 
     def set_crypto_tokens(self, rows: Iterable[tuple[str, bool]]) -> None:
         """Say of each crypto token: name, usable or not."""

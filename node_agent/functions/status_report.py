@@ -23,7 +23,7 @@ from node_agent.web.backends import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from node_agent.functions.crl_issuing import CrlIssuing
+    from node_agent.functions.crl_ends import CrlWatch
     from node_agent.functions.known_authorities import KnownAuthorities
     from node_agent.functions.publisher_lanes import PublisherLanes
     from node_agent.functions.signers import Signers
@@ -48,7 +48,7 @@ class StatusReporter:
         known: KnownAuthorities,
         store: Reader,
         signers: Signers,
-        crls: CrlIssuing,
+        crls: CrlWatch,
         publishers: Callable[[], Iterable[PublisherLanes]],
         peers: Callable[[], Sequence[PeerStatus]],
         urls: Callable[[], ServiceUrls],
@@ -89,7 +89,13 @@ class StatusReporter:
         )
 
     def health(self) -> HealthWord:
-        """Return ``ok``, or ``degraded`` when any part doesn't do its work."""
+        """Return ``ok``; ``degraded`` when any part needs a look, ``failed`` when what the node
+        serves can't be relied on: a signer has ended, or a CRL has.
+        """
+        if self._crls.overdue() or any(
+            item.state in ("expired", "revoked") for item in self.signers()
+        ):
+            return "failed"
         return "degraded" if self._reasons() else "ok"
 
     def publishers(self) -> Iterable[PublisherStatus]:
@@ -125,6 +131,7 @@ class StatusReporter:
         metrics.set_signers(
             (item.name, item.not_after) for item in self.signers() if item.not_after is not None
         )
+        metrics.set_crls(self._crls.ends())
         metrics.set_crypto_tokens(
             (token.name, token.state in ("unused", "open")) for token in self._crypto_tokens()
         )
@@ -218,7 +225,8 @@ class StatusReporter:
                 if item.state != "up"
             ),
             *self._undone(),
-            *(f"CRL of {name}: {error}" for name, error in self._crls.last_error.items()),
+            *(f"CRL of {name}: {error}" for name, error in self._crls.errors()),
+            *(f"CRL of {name}: ended at {end}" for name, end in self._crls.overdue()),
         ]
 
     def _unsaid(self) -> Iterator[str]:

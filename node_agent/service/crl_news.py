@@ -8,6 +8,7 @@ import structlog
 
 from node_agent.errors import NodeAgentError
 from node_agent.functions.containment import Containment
+from node_agent.functions.crl_ends import CrlEnds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -38,16 +39,24 @@ class CrlNews:
         self._kept = kept
         self._spawn = spawn
         self._contained = Containment("CRL for links", clock=base.clock)
+        self.ends = CrlEnds()
 
     async def load(self) -> None:
         """Take up the newest CRLs of our trust anchors: what a peer told us survives a restart."""
         self._identities.configure(self._base.objects)
+        self.ends.load(await self._base.store.newest_crls())
         # A tenant's CA is seldom among the CAs that this node knows: nothing is read for it.
         for authority in tuple(self._base.known.all()):
-            await self.learn_newest(authority.authority_id)
+            await self._learn_newest(authority.authority_id)
 
     async def learn_newest(self, authority_id: str) -> None:
-        """Put the newest CRL of a CA that the store has in force for our links."""
+        """Take up the newest CRL of a CA that the store has: another node has put it there."""
+        head = await self._base.store.crl_head(authority_id)
+        if head is not None:
+            self.ends.note(authority_id, head.number, head.next_update)
+        await self._learn_newest(authority_id)
+
+    async def _learn_newest(self, authority_id: str) -> None:
         if not self._is_ours(authority_id):
             return
         crl = await self._base.store.latest_crl(authority_id)
@@ -56,6 +65,7 @@ class CrlNews:
 
     def made(self, crl: CrlRecord) -> None:
         """There is a newer CRL of a CA."""
+        self.ends.made(crl)
         self._kept.drop_crl(crl.authority_id)
         if not self._is_ours(crl.authority_id):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from node_agent.functions.crl_ends import CrlWatch
 from node_agent.functions.ports import Ports
 from node_agent.functions.registration import Registration
 from node_agent.functions.status_report import StatusReporter
@@ -13,6 +14,7 @@ from node_agent.functions.token_watch import TokenWatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from node_agent.functions.crl_ends import CrlEnds
     from node_agent.service.foundation import Foundation
     from node_agent.service.issuing import IssuingParts
     from node_agent.service.links import LinkParts
@@ -22,7 +24,7 @@ __all__ = ["EdgeParts"]
 
 
 class EdgeParts:
-    """``undone`` says what else this node doesn't do that it should."""
+    """``crl_ends`` says when CRLs end, ``undone`` what else this node doesn't do that it should."""
 
     def __init__(
         self,
@@ -31,6 +33,7 @@ class EdgeParts:
         validation: ValidationParts,
         issuing: IssuingParts,
         *,
+        crl_ends: CrlEnds,
         undone: Callable[[], Iterable[str]],
     ) -> None:
         self._base = base
@@ -45,6 +48,13 @@ class EdgeParts:
             clock=base.clock,
         )
         self.token_watch = TokenWatch(objects=base.objects, tokens=base.tokens, pool=base.pool)
+        self.crl_watch = CrlWatch(
+            crl_ends,
+            objects=base.objects,
+            known=base.known,
+            failed=issuing.crls.last_error,
+            clock=base.clock,
+        )
         self.reporter = StatusReporter(
             node={
                 "name": base.settings.identity.name,
@@ -56,7 +66,7 @@ class EdgeParts:
             known=base.known,
             store=base.reader,
             signers=validation.signers,
-            crls=issuing.crls,
+            crls=self.crl_watch,
             publishers=issuing.publishers.all,
             peers=links.linking.peers,
             urls=self.ports.urls,

@@ -169,6 +169,7 @@ class Node:
             self._links,
             on_crl=lambda crl: self._news.made(crl),
             health=lambda: self._edges.reporter.health(),
+            overdue_seconds=lambda: self._edges.crl_watch.overdue_seconds(),
         )
         self._news = CrlNews(
             base,
@@ -189,6 +190,7 @@ class Node:
             self._links,
             self._validation,
             self._issuing,
+            crl_ends=self._news.ends,
             undone=self._undone,
         )
         self._administration = AdministrationParts(

@@ -43,7 +43,9 @@ __all__ = ["ValidationParts"]
 
 
 class ValidationParts:
-    """``on_crl`` is called for each CRL that was received; ``health`` is the whole node's."""
+    """``on_crl`` is called for each CRL that was received; ``health`` is the whole node's,
+    ``overdue_seconds`` how long ago the first of its CRLs ended.
+    """
 
     def __init__(
         self,
@@ -52,8 +54,10 @@ class ValidationParts:
         *,
         on_crl: Callable[[CrlRecord], None],
         health: Callable[[], HealthWord],
+        overdue_seconds: Callable[[], float],
     ) -> None:
         self._base = base
+        self._overdue_seconds = overdue_seconds
         self._on_crl = on_crl
         self.signers = Signers(
             objects=base.objects,
@@ -159,12 +163,16 @@ class ValidationParts:
             self._on_crl(crl)
 
     def _lag_seconds(self) -> float | None:
-        """Return how old what is known of the CAs with a signer here may be."""
+        """Return how old what is known of the CAs with a signer here may be; where CRLs are all
+        that is published, how long ago the first ended.
+        """
         objects = self._base.objects
         names = {spec.authority for spec in objects.specs("signers", SignerSpec)}
         names -= {item.name for item in objects.all("certification_authorities")}
         ages = [self._receiver.feeds.age_seconds(name) for name in names]
-        return None if None in ages else max((age for age in ages if age is not None), default=0.0)
+        if None in ages:
+            return None
+        return max((age for age in ages if age is not None), default=self._overdue_seconds())
 
 
 @asynccontextmanager
