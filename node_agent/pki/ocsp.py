@@ -53,18 +53,20 @@ _MAX_EXTENSIONS = 10
 _NONCE_OID = der.oid("1.3.6.1.5.5.7.48.1.2")
 _BASIC_RESPONSE_OID = der.oid("1.3.6.1.5.5.7.48.1.1")
 _EXTENDED_REVOKE = der.extension("1.3.6.1.5.5.7.48.1.9", der.NULL)
-_SHA1_OID, _SHA256_OID = der.oid("1.3.14.3.2.26"), der.oid("2.16.840.1.101.3.4.2.1")
-_HASH_NAMES = {
-    _SHA1_OID: "sha1",
-    _SHA1_OID + der.NULL: "sha1",
-    _SHA256_OID: "sha256",
-    _SHA256_OID + der.NULL: "sha256",
+_HASH_OIDS = {
+    "sha1": der.oid("1.3.14.3.2.26"),
+    "sha256": der.oid("2.16.840.1.101.3.4.2.1"),
+    "sha384": der.oid("2.16.840.1.101.3.4.2.2"),
+    "sha512": der.oid("2.16.840.1.101.3.4.2.3"),
 }
-_HASH_BYTES = {"sha1": 20, "sha256": 32}
+_HASH_NAMES = {
+    oid + parameters: name for name, oid in _HASH_OIDS.items() for parameters in (b"", der.NULL)
+}
+_HASH_BYTES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 _SUCCESSFUL = der.enumerated(0)
 
 IssuerHashes = tuple[str, bytes, bytes]
-"""Hash name (``sha1``, ``sha256``), hash of the issuer's name, hash of its key's bits."""
+"""Hash name (``sha1``, ``sha256``, ``sha384``, ``sha512``), hash of the issuer's name, hash of its key's bits."""
 
 
 class OcspError(enum.IntEnum):

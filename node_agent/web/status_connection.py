@@ -249,6 +249,8 @@ class StatusConnection(asyncio.Protocol):
         self._in_headers = False
         if self._header_bytes + len(self._url) > self._settings.header_bytes:
             raise _Stop(_LARGE_HEADERS)
+        if not self._url.startswith(b"/"):
+            self._url = _origin_form(self._url)
         parser = self._parser
         self._method = parser.get_method()
         self._is_last = (
@@ -365,6 +367,17 @@ class StatusConnection(asyncio.Protocol):
         except NodeAgentError as error:
             _log.warning("download cut off", reason=str(error))
             self.abort()
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Return the path and query of a target in absolute form, which RFC 9112 section 3.2.2 obliges
+    us to take; other targets as they are. The host doesn't matter here.
+    """
+    scheme, _, rest = target.partition(b"://")
+    if scheme.lower() not in (b"http", b"https"):
+        return target
+    end = next((at for at, octet in enumerate(rest) if octet in b"/?"), len(rest))
+    return rest[end:] if rest[end : end + 1] == b"/" else b"/" + rest[end:]
 
 
 def _fault(error: httptools.HttpParserError) -> Answer:

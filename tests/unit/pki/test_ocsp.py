@@ -59,7 +59,11 @@ def respond(cert_ids, **changes):
     return ocsp.build_response(signer(), answers, produced_at=NOW)
 
 
-@pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "algorithm",
+    [hashes.SHA1(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512()],
+    ids=lambda a: a.name,
+)
 def test_request_names_the_issuer_and_the_serial(algorithm):
     leaf = issued_leaf()
     read = ocsp.parse_request(request(leaf, algorithm=algorithm))
@@ -70,9 +74,9 @@ def test_request_names_the_issuer_and_the_serial(algorithm):
     assert read.nonce is None
 
 
-@pytest.mark.parametrize("algorithm", [hashes.SHA384(), hashes.SHA512()], ids=lambda a: a.name)
-def test_other_hash_algorithm_matches_no_issuer(algorithm):
-    (cert_id,) = ocsp.parse_request(request(issued_leaf(), algorithm=algorithm)).cert_ids
+def test_other_hash_algorithm_matches_no_issuer():
+    asked = request(issued_leaf(), algorithm=hashes.SHA224())
+    (cert_id,) = ocsp.parse_request(asked).cert_ids
     assert cert_id.issuer[0] == ""
 
 

@@ -33,10 +33,14 @@ from tests.unit.web.status_port import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+GOOD = ocsp.OCSPCertStatus.GOOD
 INTERNAL_ERROR = bytes.fromhex("30030a0102")
 
 
-@pytest.mark.parametrize("target", ["/", "/ocsp", "/ocsp/"])
+@pytest.mark.parametrize(
+    "target",
+    ["/", "/ocsp", "/ocsp/", "http://va.example.org", "HTTP://va.example.org:8080/ocsp?x=//y"],
+)
 def test_post_is_answered_with_the_signed_response(target: str) -> None:
     backend = MemoryStatus()
     answer = exchange(backend, "POST", target, body=backend.request())
@@ -166,6 +170,27 @@ def test_what_is_remembered_of_requests_is_bounded() -> None:
             assert server.requests
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://va.example.org/health", 200),
+        ("http://va.example.org/health/fresh?max_lag_seconds=5", 200),
+        ("http://va.example.org", 405),
+        ("http://va.example.org?max_lag_seconds=5", 405),
+        ("ftp://va.example.org/health", 404),
+    ],
+)
+def test_a_target_may_have_the_absolute_form(target: str, status: int) -> None:
+    assert exchange(MemoryStatus(), "GET", target).status == status
+
+
+def test_an_ocsp_request_in_a_path_may_have_the_absolute_form() -> None:
+    backend = MemoryStatus()
+    target = f"http://va.example.org{get_target(backend.request())}"
+    answer = exchange(backend, "GET", target)
+    assert ocsp.load_der_ocsp_response(answer.body).certificate_status is GOOD
 
 
 class Counting(MemoryStatus):
