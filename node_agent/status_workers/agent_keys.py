@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from node_agent.errors import TokenError, Unavailable
 from node_agent.functions.signers import ActiveSigner
+from node_agent.pki.outline import outline
 from node_agent.status_workers.messages import Sign
 
 if TYPE_CHECKING:
@@ -26,13 +28,19 @@ __all__ = ["AgentKey", "AgentSignatures", "AgentSigners"]
 _SIGN_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AgentKey:
-    """The public half of a key that the agent has."""
+    """The public half of a key that the agent has, as the signer with this certificate uses it."""
 
     authority: str
     kind: str
     spki: bytes
+    certificate: bytes
+
+    @cached_property
+    def serial(self) -> bytes:
+        """The serial number of the certificate, as a Sign has it."""
+        return outline(self.certificate).serial.to_bytes(20, "big")
 
     def sign(self, data: bytes) -> bytes:
         """Refuse: the private half isn't here."""
@@ -59,16 +67,15 @@ class AgentSigners:
         """Put these signers in force, and no others."""
         self._active = {view.spec.authority: _load(view) for view in views}
 
-    def serial(self, authority: str) -> int:
-        """Return the serial number of the signer's certificate."""
-        return self._active[authority].outline.serial
-
 
 class AgentSignatures:
-    """Implements ``responder.SignatureSource``: asks by ``send``, is answered through ``take``."""
+    """Implements ``responder.SignatureSource``: asks by ``send``, is answered through ``take``.
 
-    def __init__(self, signers: AgentSigners, send: Callable[[Sign], None]) -> None:
-        self._signers = signers
+    What is asked for is a signature of the signer that the answer names, whichever is in force when
+    the order leaves. Of one that was replaced or deleted meanwhile the agent says so.
+    """
+
+    def __init__(self, send: Callable[[Sign], None]) -> None:
         self._send = send
         self._number = 0
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -80,8 +87,7 @@ class AgentSignatures:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            serial = self._signers.serial(key.authority).to_bytes(20, "big")
-            self._send(Sign(number, key.authority, serial, data))
+            self._send(Sign(number, key.authority, key.serial, data))
             async with asyncio.timeout(_SIGN_SECONDS):
                 return await answer
         finally:
@@ -99,5 +105,5 @@ class AgentSignatures:
 
 
 def _load(view: SignerView) -> ActiveSigner:
-    key = AgentKey(view.spec.authority, view.key_kind, view.spki)
+    key = AgentKey(view.spec.authority, view.key_kind, view.spki, view.certificate)
     return ActiveSigner(view.spec, key, view.certificate)

@@ -70,7 +70,7 @@ class StatusWorker:
         self._clock = SystemClock()
         self._known = KnownAuthorities()
         self._signers = AgentSigners(self._clock)
-        self._signatures = AgentSignatures(self._signers, send.send)
+        self._signatures = AgentSignatures(send.send)
         self._told = Pulse(0, "ok", None)
         self._told_at = self._clock.monotonic()
         self._reader = open_reader(

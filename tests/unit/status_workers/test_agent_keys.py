@@ -6,25 +6,23 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
 
 from node_agent.errors import TokenError, Unavailable
+from node_agent.objects import SignerSpec
 from node_agent.status_workers import agent_keys
-from node_agent.status_workers.agent_keys import AgentKey, AgentSignatures
-from node_agent.status_workers.messages import Sign, Signature
+from node_agent.status_workers.agent_keys import AgentKey, AgentSignatures, AgentSigners
+from node_agent.status_workers.messages import Sign, Signature, SignerView
+from tests.support.clock import ManualClock
+from tests.support.csrs import issuing_ca, root_ca
 from tests.support.event_loop import run
 
 if TYPE_CHECKING:
     from node_agent.pki.keys import SigningKey
 
-KEY: SigningKey = AgentKey("issuing", "ec-p256", b"public")
-
-
-class Known:
-    """Stands for ``AgentSigners``: one signer with a serial number."""
-
-    def serial(self, authority: str) -> int:
-        """Return it."""
-        return 0x2A
+CERTIFICATE = issuing_ca().chain[0]
+SERIAL = x509.load_der_x509_certificate(CERTIFICATE).serial_number
+KEY: SigningKey = AgentKey("issuing", "ec-p256", b"public", CERTIFICATE)
 
 
 class Asked:
@@ -32,7 +30,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.orders: list[Sign] = []
-        self.signatures = AgentSignatures(Known(), self.orders.append)  # type: ignore[arg-type]
+        self.signatures = AgentSignatures(self.orders.append)
 
     async def asking(self, data: bytes) -> asyncio.Task[bytes]:
         """Ask, and let the order leave."""
@@ -46,7 +44,7 @@ def test_answers_find_who_asked_in_any_order() -> None:
         asked = Asked()
         tasks = [await asked.asking(bytes([n])) for n in range(3)]
         for order in reversed(asked.orders):
-            assert (order.authority, int.from_bytes(order.serial, "big")) == ("issuing", 0x2A)
+            assert (order.authority, int.from_bytes(order.serial, "big")) == ("issuing", SERIAL)
             asked.signatures.take(Signature(order.number, b"signed " + order.data))
         assert [await task for task in tasks] == [b"signed " + bytes([n]) for n in range(3)]
 
@@ -80,3 +78,30 @@ def test_nothing_is_signed_in_the_worker_itself() -> None:
     for sign in (KEY.sign, KEY.sign_digest):
         with pytest.raises(TokenError, match="the agent's"):
             sign(b"data")
+
+
+def test_an_answer_that_names_one_signer_is_not_signed_as_anothers() -> None:
+    async def scenario() -> None:
+        signers, asked = AgentSigners(ManualClock()), Asked()
+        spec = SignerSpec(name="s", authority="issuing")
+        views = [
+            SignerView(spec, "ec-p256", b"public", certificate.chain[0])
+            for certificate in (issuing_ca(), root_ca())
+        ]
+        signers.replace(views[:1])
+        prepared = signers._active["issuing"]
+        signers.replace(views[1:])
+        task = asyncio.create_task(asked.signatures.sign(prepared.key, b"data"))
+        await asyncio.sleep(0)
+        assert int.from_bytes(asked.orders[0].serial, "big") == prepared.outline.serial
+        signers.replace([])
+        asked.signatures.take(Signature(asked.orders[0].number, b"", "the signer was replaced"))
+        with pytest.raises(Unavailable):
+            await task
+        gone = asyncio.create_task(asked.signatures.sign(prepared.key, b"data"))
+        await asyncio.sleep(0)
+        asked.signatures.take(Signature(asked.orders[1].number, b"", "the signer was replaced"))
+        with pytest.raises(Unavailable):
+            await gone
+
+    run(scenario())
