@@ -34,8 +34,10 @@ class KeptAnswers(Protocol):
         """Forget the CRLs of a CA: there is a newer one."""
         ...
 
-    def reconsider(self) -> None:
-        """Signers or CAs have changed: drop every answer that isn't right because of that."""
+    def reconsider(self, authority: str | None = None) -> None:
+        """Signers or CAs have changed, or only the signer of the CA ``authority``: drop every
+        answer that isn't right because of that.
+        """
         ...
 
     def forget(self) -> None:

@@ -141,6 +141,10 @@ class KnownAuthorities:
         found = self._by_name.get(name)
         return found[-1] if found else None
 
+    def ids_named(self, name: str) -> list[str]:
+        """Return the ids of all CAs of this name."""
+        return [known.authority_id for known in self._by_name.get(name, ())]
+
     def by_issuer(self, hashes: IssuerHashes) -> KnownAuthority | None:
         """Return the CA that an OCSP request means."""
         return self._by_issuer.get(hashes)

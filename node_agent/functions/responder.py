@@ -251,13 +251,17 @@ class Responder:
         for key in [key for key in self._crls if key[0] == authority_id]:
             del self._crls[key]
 
-    def reconsider(self) -> None:
+    def reconsider(self, authority: str | None = None) -> None:
         """Drop the answers of each CA that has changed, or whose signer is gone or does otherwise.
 
         A signer that was renewed changes nothing: what it signed before is true, and valid no
         longer than its certificate of then. To sign all of it anew at once would take minutes.
         """
-        for authority_id, basis in tuple(self._bases.items()):
+        bases = self._bases
+        if authority is not None:
+            named = self._known.ids_named(authority)
+            bases = {one: bases[one] for one in named if one in bases}
+        for authority_id, basis in tuple(bases.items()):
             known = self._known.get(authority_id)
             if known is None or self._basis(known) != basis:
                 self._cache.drop_authority(authority_id)

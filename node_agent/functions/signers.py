@@ -74,7 +74,9 @@ class ActiveSigner:
 
 
 class Signers:
-    """Signers by CA name. ``run()`` certifies and renews them; ``on_change`` follows each."""
+    """Signers by CA name. ``run()`` certifies and renews them; ``on_change`` is told of which CA
+    the signer has changed, or None for any.
+    """
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class Signers:
         caller: PeerCalls,
         upstreams: Upstreams,
         clock: Clock,
-        on_change: Callable[[], None],
+        on_change: Callable[[str | None], None],
     ) -> None:
         self._objects = objects
         self._tokens = tokens
@@ -130,7 +132,7 @@ class Signers:
         self._active = {}
         for item in self._objects.all("signers"):
             self._activate(item)
-        self._on_change()
+        self._on_change(None)
         self._wake.announce()
 
     def wake(self) -> None:
@@ -255,7 +257,7 @@ class Signers:
         self._active[spec.authority] = certified
         self._fresh_keys.pop(item.name, None)
         log.info("signer certified", signer=item.name, serial=f"{serial:x}")
-        self._on_change()
+        self._on_change(spec.authority)
 
     def _check(self, certified: ActiveSigner) -> None:
         """Believe no answer: whoever gave it must have been the CA, and clients will look.

@@ -66,7 +66,9 @@ _HASH_BYTES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 _SUCCESSFUL = der.enumerated(0)
 
 IssuerHashes = tuple[str, bytes, bytes]
-"""Hash name (``sha1``, ``sha256``, ``sha384``, ``sha512``), hash of the issuer's name, hash of its key's bits."""
+"""Hash name (``sha1``, ``sha256``, ``sha384``, ``sha512``), hash of the issuer's name, hash of its
+key's bits.
+"""
 
 
 class OcspError(enum.IntEnum):

@@ -68,7 +68,7 @@ class ValidationParts:
             caller=links.linking,
             upstreams=links.upstreams,
             clock=base.clock,
-            on_change=lambda: self.kept.reconsider(),
+            on_change=lambda authority: self.kept.reconsider(authority),
         )
         self._workers: StatusWorkers | None = None
         self.kept: KeptAnswers

@@ -63,9 +63,11 @@ class AgentSigners:
             return None
         return found
 
-    def replace(self, views: Iterable[SignerView]) -> None:
-        """Put these signers in force, and no others."""
-        self._active = {view.spec.authority: _load(view) for view in views}
+    def change(self, views: Iterable[SignerView], gone: Iterable[str] = ()) -> None:
+        """Put these signers in force, and those of the CAs ``gone`` out of it."""
+        self._active.update({view.spec.authority: _load(view) for view in views})
+        for authority in gone:
+            self._active.pop(authority, None)
 
 
 class AgentSignatures:

@@ -31,7 +31,7 @@ __all__ = [
     "Sign",
     "Signature",
     "SignerView",
-    "SignersReplaced",
+    "SignersChanged",
     "Stop",
     "decode_from_agent",
     "decode_from_worker",
@@ -79,10 +79,13 @@ class SignerView(msgspec.Struct, frozen=True):
     certificate: bytes
 
 
-class SignersReplaced(msgspec.Struct, tag=True, frozen=True):
-    """All signers that are active now. Answers that aren't right under them are to be dropped."""
+class SignersChanged(msgspec.Struct, tag=True, frozen=True):
+    """Signers that are new or have changed, and the names of CAs that have none any more. Answers
+    that aren't right because of that are to be dropped.
+    """
 
     signers: tuple[SignerView, ...]
+    gone: tuple[str, ...] = ()
 
 
 class Forgotten(msgspec.Struct, tag=True, frozen=True):
@@ -157,7 +160,7 @@ class Sign(msgspec.Struct, tag=True, frozen=True):
 FromAgent = (
     Begin
     | AuthoritiesLearned
-    | SignersReplaced
+    | SignersChanged
     | Forgotten
     | Dropped
     | CrlDropped

@@ -40,7 +40,7 @@ from node_agent.status_workers.messages import (
     Pulse,
     Ready,
     Signature,
-    SignersReplaced,
+    SignersChanged,
     Stop,
     decode_from_agent,
 )
@@ -122,9 +122,11 @@ class StatusWorker:
             case AuthoritiesLearned():
                 for item in message.authorities:
                     self._known.add(_authority_of(item))
-            case SignersReplaced():
-                self._signers.replace(message.signers)
                 self._responder.reconsider()
+            case SignersChanged():
+                self._signers.change(message.signers, message.gone)
+                for name in (*(view.spec.authority for view in message.signers), *message.gone):
+                    self._responder.reconsider(name)
             case Forgotten():
                 self._responder.forget()
             case Signature():

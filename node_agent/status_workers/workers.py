@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from node_agent.status_workers.messages import (
     Forgotten,
     Sign,
     Signature,
-    SignersReplaced,
+    SignersChanged,
     SignerView,
 )
 from node_agent.status_workers.process import WorkerProcess
@@ -35,7 +36,7 @@ from node_agent.web.listen import bind_tcp
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from node_agent.config import NodeSettings
     from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
@@ -51,6 +52,21 @@ log = structlog.get_logger(__name__)
 
 _STATE_SECONDS = 1.0
 _SERIAL_OCTETS = 20
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a worker was told of: CAs by id, signers by CA name."""
+
+    authorities: dict[str, KnownAuthority] = field(default_factory=dict)
+    signers: dict[str, ActiveSigner] = field(default_factory=dict)
+
+    def is_news(self, active: ActiveSigner) -> bool:
+        """Tell whether the worker doesn't know this signer as it is."""
+        known = self.signers.get(active.spec.authority)
+        if known is active:
+            return False
+        return known is None or (known.spec, known.certificate) != (active.spec, active.certificate)
 
 
 class StatusWorkers:
@@ -76,8 +92,8 @@ class StatusWorkers:
         self._lag_seconds = lag_seconds
         self._state: tuple[HealthWord, float | None] = ("ok", None)
         self._slots: list[WorkerSlot] = []
-        # What each running worker was told of CAs: only what is new is told again.
-        self._told: dict[WorkerProcess, dict[str, KnownAuthority]] = {}
+        # What each running worker was told of: only what is new is told again.
+        self._told: dict[WorkerProcess, _Told] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._address: Address | None = settings.status_address
         # Answers of workers that have ended: a counter never goes back.
@@ -138,10 +154,15 @@ class StatusWorkers:
         """Have the CRLs of a CA read anew."""
         self._tell(CrlDropped(authority_id))
 
-    def reconsider(self) -> None:
-        """Tell of CAs and signers as they now are."""
-        for worker in self._told:
-            self._tell_all(worker)
+    def reconsider(self, authority: str | None = None) -> None:
+        """Tell of CAs and signers as they now are, or of the signer of one CA."""
+        for worker, told in self._told.items():
+            if authority is None:
+                self._tell_all(worker)
+            else:
+                active = self._signers.active(authority)
+                now = {} if active is None else {authority: active}
+                _send_signers(worker, told, now, {authority})
 
     def forget(self) -> None:
         """Have every answer dropped."""
@@ -188,7 +209,7 @@ class StatusWorkers:
         )
 
     def _greet(self, worker: WorkerProcess) -> None:
-        self._told[worker] = {}
+        self._told[worker] = _Told()
         self._tell_all(worker)
 
     def _forget_worker(self, worker: WorkerProcess) -> None:
@@ -202,11 +223,13 @@ class StatusWorkers:
 
     def _tell_all(self, worker: WorkerProcess) -> None:
         told = self._told[worker]
-        fresh = [item for item in self._known.all() if told.get(item.authority_id) is not item]
-        told.update({item.authority_id: item for item in fresh})
+        known = told.authorities
+        fresh = [item for item in self._known.all() if known.get(item.authority_id) is not item]
+        known.update({item.authority_id: item for item in fresh})
         if fresh:
             worker.send(AuthoritiesLearned(tuple(map(_message_of, fresh))))
-        worker.send(SignersReplaced(tuple(map(_view_of, self._signers.all_active()))))
+        now = {active.spec.authority: active for active in self._signers.all_active()}
+        _send_signers(worker, told, now, now.keys() | told.signers.keys())
 
     def _sign(self, worker: WorkerProcess, order: Sign) -> None:
         active = self._signers.active(order.authority)
@@ -243,6 +266,19 @@ class StatusWorkers:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("status workers: a task failed", task=task.get_name(), exc_info=error)
+
+
+def _send_signers(
+    worker: WorkerProcess, told: _Told, now: Mapping[str, ActiveSigner], names: Iterable[str]
+) -> None:
+    """Tell a worker how the signers of the CAs ``names`` differ from what it was told."""
+    gone = tuple(name for name in names if name in told.signers and name not in now)
+    changed = [now[name] for name in names if name in now and told.is_news(now[name])]
+    for name in gone:
+        del told.signers[name]
+    told.signers.update({active.spec.authority: active for active in changed})
+    if changed or gone:
+        worker.send(SignersChanged(tuple(map(_view_of, changed)), gone))
 
 
 def _signed(order: Sign, sign: Callable[[], bytes]) -> Signature:

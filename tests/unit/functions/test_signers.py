@@ -97,7 +97,7 @@ def signers_of(own: OwnAuthority, calls: ToCa, changes: list[str]) -> Signers:
         caller=calls,  # type: ignore[arg-type]
         upstreams=calls,  # type: ignore[arg-type]
         clock=own.clock,
-        on_change=lambda: changes.append("changed"),
+        on_change=lambda _: changes.append("changed"),
     )
     made.configure()
     return made
@@ -209,7 +209,7 @@ def restarted(va: Va, records: Any, keys: Any) -> Signers:
         caller=va.calls,  # type: ignore[arg-type]
         upstreams=va.calls,  # type: ignore[arg-type]
         clock=va.own.clock,
-        on_change=lambda: None,
+        on_change=lambda _: None,
     )
 
 

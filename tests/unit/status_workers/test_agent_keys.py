@@ -88,13 +88,14 @@ def test_an_answer_that_names_one_signer_is_not_signed_as_anothers() -> None:
             SignerView(spec, "ec-p256", b"public", certificate.chain[0])
             for certificate in (issuing_ca(), root_ca())
         ]
-        signers.replace(views[:1])
+        signers.change(views[:1])
         prepared = signers._active["issuing"]
-        signers.replace(views[1:])
+        signers.change(views[1:])
         task = asyncio.create_task(asked.signatures.sign(prepared.key, b"data"))
         await asyncio.sleep(0)
         assert int.from_bytes(asked.orders[0].serial, "big") == prepared.outline.serial
-        signers.replace([])
+        signers.change([], ["issuing"])
+        assert signers.active("issuing") is None
         asked.signatures.take(Signature(asked.orders[0].number, b"", "the signer was replaced"))
         with pytest.raises(Unavailable):
             await task
