@@ -37,9 +37,8 @@ def decide_chain(
         trace += decision.trace
         if not decision.allowed:
             return replace(decision, trace=trace)
-    stranger = _stranger(operation, chain, roles)
-    if stranger is not None:
-        refusal = Verdict(stranger, "", False, "", f"{stranger.node} has no role")
+    refusal = _stranger(operation, chain, roles) or _grantless(operation, chain, roles)
+    if refusal is not None:
         return Decision(operation.method, False, refusal.reason, "", (*trace, refusal))
     return replace(decision, trace=trace)
 
@@ -73,8 +72,25 @@ def _is_only_a_relay(origin: PeerIdentity, resources: Sequence[str], roles: Role
 
 def _stranger(
     operation: Operation[Any, Any], chain: tuple[PeerIdentity, ...], roles: RoleSet
-) -> PeerIdentity | None:
-    """Return who in a chain has no role at all, where an operation needs no resource of its own."""
+) -> Verdict | None:
+    """Refuse who in a chain has no role at all, where an operation needs no resource of its own."""
     if not operation.is_for_one_node or len(chain) == 1:
         return None
-    return next((subject for subject in chain if not roles.roles_of(subject)), None)
+    for subject in chain:
+        if not roles.roles_of(subject):
+            return Verdict(subject, "", False, "", f"{subject.node} has no role")
+    return None
+
+
+def _grantless(
+    operation: Operation[Any, Any], chain: tuple[PeerIdentity, ...], roles: RoleSet
+) -> Verdict | None:
+    """Refuse who in a chain is granted none of the resources of which an operation needs one."""
+    if not operation.one_of:
+        return None
+    for subject in chain:
+        if not any(roles.permits(subject, resource) for resource in operation.one_of):
+            needed = " or ".join(operation.one_of)
+            reason = f"{subject.node} is granted none of {needed}"
+            return Verdict(subject, operation.one_of[0], False, "", reason)
+    return None

@@ -377,7 +377,8 @@ class Operation(Generic[RequestT, AnswerT]):
     operation did is recorded elsewhere (a published batch is the change log itself) or is
     nothing that could be held against anyone. ``is_for_one_node`` lets
     an operation without an audience of its own pass relays: it is then addressed to one node, and
-    everyone in the chain needs some role there.
+    everyone in the chain needs some role there. Of ``one_of``, which resources a request needs
+    though it may name none of them, each identity needs one at least.
     """
 
     method: str
@@ -388,6 +389,7 @@ class Operation(Generic[RequestT, AnswerT]):
     changes_state: bool = False
     audits_allowed: bool = True
     is_for_one_node: bool = False
+    one_of: tuple[str, ...] = ()
 
     @property
     def may_be_replayed(self) -> bool:
@@ -455,6 +457,9 @@ _PUBLISH_RESOURCE = {
     "status": "status",
     "crl": "crl",
 }
+
+# An empty batch says no kind, and a position may name no CA: who publishes nothing has none to say.
+_PUBLISHES = tuple(f"/peer/publish/{kind}" for kind in ("certificate", "status", "crl"))
 
 ENROLL: Operation[EnrollRequest, CertificateAnswer] = Operation(
     "ra.enroll",
@@ -531,6 +536,7 @@ PUBLISH: Operation[PublishRequest, PublishAnswer] = Operation(
     lambda r: None,
     changes_state=True,
     audits_allowed=False,
+    one_of=_PUBLISHES,
 )
 PUBLISH_CONTENT: Operation[ContentRequest, ContentAnswer] = Operation(
     "publish.content",
@@ -579,6 +585,7 @@ PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
     _position_resources,
     lambda r: None,
     audits_allowed=False,
+    one_of=_PUBLISHES,
 )
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {

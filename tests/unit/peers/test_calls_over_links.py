@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -25,11 +25,13 @@ from node_agent.peers.operations import (
     CATALOGUE,
     ENROLL,
     PUBLISH,
+    PUBLISH_POSITION,
     STATUS,
     CatalogueAnswer,
     CatalogueRequest,
     CertificateAnswer,
     EnrollRequest,
+    PositionRequest,
     PublishAnswer,
     PublishRequest,
     StatusRequest,
@@ -239,7 +241,7 @@ def test_publishing_is_audited_only_when_denied() -> None:
     async def scene() -> None:
         async with Meadow() as meadow:
             ca = meadow.node("ca1", {"va1": ["/peer/incoming"]})
-            va = meadow.node("va1", {"ca1": ["/peer/incoming", "/ca/issuing"]})
+            va = meadow.node("va1", {"ca1": ["/peer/incoming", "/peer/publish/crl", "/ca/issuing"]})
 
             async def publish(context: Context, request: PublishRequest) -> PublishAnswer:
                 return PublishAnswer(position=request.position)
@@ -256,6 +258,29 @@ def test_publishing_is_audited_only_when_denied() -> None:
             with pytest.raises(PolicyDenied):
                 await ca.caller.call(PUBLISH, foreign, peers=[va.node], timeout_seconds=5)
             assert [record.action for record in va.denials] == ["publish.batch"]
+
+    run(scene())
+
+
+@pytest.mark.parametrize("authorities", [(), ("issuing",)])
+def test_who_may_publish_nothing_has_no_position_either(authorities: tuple[str, ...]) -> None:
+    """An empty batch says no kind, and would leave a row all the same; an RA is granted its CA."""
+
+    async def scene() -> None:
+        async with Meadow() as meadow:
+            ca = meadow.node("ca1", {"ra1": RA_GRANTS})
+            ra = meadow.node("ra1", {"ca1": CA_GRANTS})
+            await meadow.link(ca, ra)
+            source = ra.node.uri
+            requests: list[tuple[Any, Any]] = [
+                (PUBLISH, PublishRequest(source, 0, 9, authorities, ())),
+                (PUBLISH_POSITION, PositionRequest(source, authorities)),
+            ]
+            for operation, request in requests:
+                with pytest.raises(PolicyDenied):
+                    await ra.caller.call(operation, request, peers=[ca.node], timeout_seconds=5)
+            assert [record.action for record in ca.denials] == ["publish.batch", "publish.position"]
+            assert "is granted none of /peer/publish/" in ca.denials[0].reason
 
     run(scene())
 
