@@ -14,7 +14,9 @@ from node_agent.peers.approval_messages import PendingRequest
 from node_agent.peers.operations import (
     ENROLL,
     PENDING,
+    REVOKE,
     SEARCH,
+    STATUS,
     EnrollRequest,
     SearchRequest,
     serial_octets,
@@ -24,15 +26,21 @@ from tests.support.chains import Chain
 from tests.support.hostile_node import HostileNode, certified_holder
 from tests.support.hostile_requests import CSR
 from tests.support.openssl import make_csr
-from tests.support.scope_table import VERDICTS, Try, tries
+from tests.support.scope_table import ABSENT, OK, PROTOCOLS, VERDICTS, Scope, Try, tries
+from tests.support.scope_trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.timeout(120)
 
-TABLE = [case for case in tries() if case.operation is not ENROLL]
-WAITING = [case for case in TABLE if case.operation in (PENDING, *VERDICTS)]
+WAITING = sorted({PENDING.method, *VERDICTS})
+FINDING = sorted({REVOKE.method, STATUS.method, SEARCH.method})
+REACHING = sorted({*FINDING, *WAITING})
+"""What looks for a certificate, or for a request that waits."""
+ASKS = "mallory via alpha"
+NEIGHBOUR = Scope({**dict.fromkeys(REACHING, ABSENT), SEARCH.method: OK})
+"""The same CA, profile and verbs; of all that is the other's, nothing is there."""
 NAME = "secret.beta.example.org"
 
 
@@ -85,46 +93,69 @@ def waiting(
     return bytes.fromhex(answer["approval"])
 
 
-def said(
-    node: HostileNode, case: Try, serial: bytes, approval: bytes = bytes(32), *, of: str
-) -> tuple[type, str, Any]:
-    """Return what a request about ``serial`` or ``approval`` is answered, without the serial."""
+def said(node: HostileNode, case: Try, *, of: str, **about: bytes) -> tuple[type, str, Any]:
+    """Return how a request about something is answered, without the serial number in it."""
+    serial = about.get("serial", b"\1").hex().lstrip("0")
     try:
-        answer = node.ask(case.operation, case.request(serial, approval), of=of)
+        answer = node.ask(case.operation, case.request(source=node.holder.node.uri, **about), of=of)
     except NodeAgentError as error:
-        return type(error), str(error).replace(serial.hex().lstrip("0"), "SERIAL"), None
+        return type(error), str(error).replace(serial, "SERIAL"), None
     return type(answer), "", answer
 
 
-@pytest.mark.parametrize("case", TABLE, ids=str)
+@pytest.mark.parametrize("method", FINDING)
 def test_no_verb_of_any_protocol_reaches_a_neighbours_certificate(
-    neighbours: Chain, alpha: HostileNode, betas: str, case: Try
+    neighbours: Chain, alpha: HostileNode, betas: str, method: str
 ) -> None:
-    ca = neighbours["ca1"].identity
     theirs = serial_octets(int(betas, 16))
-    kind, text, answer = said(alpha, case, theirs, of=ca)
-    absent = said(alpha, case, secrets.token_bytes(16), of=ca)
-    if case.operation is SEARCH and case.is_allowed:
-        assert [item for item in answer.certificates if item.serial == theirs] == []
-        return
-    if case.operation is PENDING and case.is_allowed:
-        assert answer.requests == ()
-        return
-    assert (kind, text) == absent[:2]
-    assert kind is (NotFound if case.is_allowed else PolicyDenied)
+    trial = Trial(alpha, neighbours["inner"], NEIGHBOUR, ASKS, of=neighbours["ca1"].identity)
+    trial.check(method, serial=theirs)
 
 
-@pytest.mark.parametrize("case", WAITING, ids=str)
+@pytest.mark.parametrize("method", WAITING)
 def test_no_verb_of_any_protocol_reaches_what_a_neighbour_waits_for(
-    neighbours: Chain, alpha: HostileNode, waiting: bytes, case: Try
+    neighbours: Chain, alpha: HostileNode, waiting: bytes, method: str
 ) -> None:
-    ca, serial = neighbours["ca1"].identity, bytes(16)
-    answers = [
-        said(alpha, case, serial, approval, of=ca)
-        for approval in (waiting, secrets.token_bytes(32))
+    trial = Trial(alpha, neighbours["inner"], NEIGHBOUR, ASKS, of=neighbours["ca1"].identity)
+    trial.check(method, approval=waiting)
+
+
+@pytest.mark.parametrize("method", REACHING)
+def test_what_a_neighbour_has_is_as_absent_as_what_never_was(
+    neighbours: Chain, alpha: HostileNode, betas: str, waiting: bytes, method: str
+) -> None:
+    """What is granted is asked; what isn't is denied before anything is looked up."""
+    ca, theirs = neighbours["ca1"].identity, serial_octets(int(betas, 16))
+    for case in filter(NEIGHBOUR.allows, tries(method)):
+        kind, text, answer = said(alpha, case, of=ca, serial=theirs, approval=waiting)
+        never = {"serial": secrets.token_bytes(16), "approval": secrets.token_bytes(32)}
+        assert (kind, text) == said(alpha, case, of=ca, **never)[:2]
+        if case.operation is SEARCH:
+            assert theirs not in [item.serial for item in answer.certificates]
+        else:
+            assert kind is NotFound
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_denial_is_the_same_for_what_a_neighbour_has(
+    neighbours: Chain, alpha: HostileNode, betas: str, waiting: bytes, protocol: str
+) -> None:
+    ca, theirs = neighbours["ca1"].identity, serial_octets(int(betas, 16))
+    never = {"serial": secrets.token_bytes(16), "approval": secrets.token_bytes(32)}
+    denied = [
+        case
+        for method in REACHING
+        for case in tries(method)
+        if case.protocol == protocol and not NEIGHBOUR.allows(case)
     ]
-    assert answers[0] == answers[1]
-    assert answers[0][0] is (NotFound if case.is_allowed else PolicyDenied)
+    assert denied
+    for case in denied:
+        answers = [
+            said(alpha, case, of=ca, **about)
+            for about in ({"serial": theirs, "approval": waiting}, never)
+        ]
+        assert answers[0] == answers[1]
+        assert answers[0][0] is PolicyDenied
 
 
 def test_no_page_of_what_waits_is_cut_short_by_a_neighbours_request(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from node_agent.errors import PolicyDenied
 from node_agent.net import RawAnswer
 from node_agent.peers.envelope import (
     SignedRequest,
@@ -22,21 +21,18 @@ from node_agent.peers.envelope import (
 )
 from node_agent.peers.operations import (
     CATALOGUE,
-    ENROLL,
-    PUBLISH,
-    SEARCH,
     CatalogueRequest,
     EnrollRequest,
-    PublishRequest,
     RevokeAnswer,
-    SearchRequest,
+    serial_octets,
 )
 from node_agent.wire import Status
 from tests.support.hostile_node import HostileNode, certified_holder
-from tests.support.hostile_requests import FOR_RAS_ONLY, csr_for
+from tests.support.hostile_requests import csr_for
 from tests.support.openssl import make_csr
 from tests.support.processes import wait_until
-from tests.support.scope_table import Try, tries
+from tests.support.scope_table import METHODS, TENANT, Scope
+from tests.support.scope_trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -48,13 +44,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 ENCODE = msgspec.msgpack.encode
-TABLE = list(tries())
 
 
 @pytest.fixture(scope="module")
 def alphas_key(tenants: Chain) -> IdentityHolder:
     """A key of the tenant alpha's: what a proxy gets when it falls together with a tenant."""
     return certified_holder(tenants["ca1"], tenants["alpha"].identity)
+
+
+@pytest.fixture
+def alphas(tenants: Chain, proxy: HostileNode, tmp_path: Path) -> bytes:
+    """The serial number of a certificate that alpha enrolled."""
+    return serial_octets(int(enrol(tenants, tmp_path)[1]["serial"], 16))
 
 
 @pytest.fixture(scope="module")
@@ -120,43 +121,21 @@ def test_what_it_passes_on_as_it_is_is_served(
     assert enrol(tenants, tmp_path, "beta")[0] == 201
 
 
-@pytest.mark.parametrize("what", FOR_RAS_ONLY)
+@pytest.mark.parametrize("method", METHODS)
 def test_its_own_signature_is_worth_nothing(
-    tenants: Chain, proxy: HostileNode, since_now: Callable[..., Any], what: str
+    tenants: Chain, proxy: HostileNode, method: str
 ) -> None:
-    log = since_now(tenants["ca1"])
-    operation, request = FOR_RAS_ONLY[what]
-    with pytest.raises(PolicyDenied):
-        proxy.ask(operation, request, of=tenants["ca1"].identity, requester="alpha")
-    (entry,) = log.denials()
-    assert entry["chain"] == "alpha via inner"
+    trial = Trial(proxy, tenants["ca1"], Scope(), "alpha via inner", requester="alpha")
+    trial.check(method)
 
 
-@pytest.mark.parametrize("case", [case for case in TABLE if not case.is_allowed], ids=str)
+@pytest.mark.parametrize("method", METHODS)
 def test_with_a_fallen_tenant_it_gets_what_that_tenant_is_granted_and_no_more(
-    tenants: Chain,
-    proxy: HostileNode,
-    alphas_key: IdentityHolder,
-    since_now: Callable[..., Any],
-    case: Try,
+    tenants: Chain, proxy: HostileNode, alphas_key: IdentityHolder, alphas: bytes, method: str
 ) -> None:
     """Signed by alpha, brought by the proxy, and no honest node looked at it before the CA."""
-    log = since_now(tenants["ca1"])
-    request_id = secrets.token_bytes(16)
-    message = sign_request(
-        alphas_key,
-        method=case.operation.method,
-        request_id=request_id,
-        audience=f"ca/{case.authority}",
-        requester="mallory",
-        payload=ENCODE(case.request(b"\1")),
-    ).message
-    answer = proxy.send(
-        case.operation.method, message, request_id=request_id, to=tenants["ca1"].identity
-    )
-    assert answer.status == Status.DENIED
-    (entry,) = log.denials()
-    assert entry["chain"] == "mallory via alpha via inner"
+    trial = Trial(proxy, tenants["ca1"], TENANT, "mallory via alpha via inner", holder=alphas_key)
+    trial.check(method, serial=alphas)
 
 
 def _of_its_own(proxy: HostileNode, signed: SignedRequest) -> SignedRequest:
@@ -305,32 +284,32 @@ def _keeping(passing: Passing, kept: list[bytes]) -> Callable[[IncomingCall], Aw
 
 
 @pytest.mark.parametrize("tenant", ["alpha", "beta"])
+@pytest.mark.parametrize("method", METHODS)
 def test_it_has_nothing_to_tell_or_ask_a_tenant(
-    tenants: Chain, proxy: HostileNode, since_now: Callable[..., Any], tenant: str
+    tenants: Chain, proxy: HostileNode, tenant: str, method: str
+) -> None:
+    trial = Trial(proxy, tenants[tenant], Scope(), "tester via inner", requester="tester")
+    trial.check(method)
+
+
+@pytest.mark.parametrize("tenant", ["alpha", "beta"])
+@pytest.mark.parametrize("method", ["node.apply", "objects.put", "token.export"])
+def test_there_is_no_operation_that_manages_a_tenant(
+    tenants: Chain, proxy: HostileNode, since_now: Callable[..., Any], tenant: str, method: str
 ) -> None:
     agent = tenants[tenant]
-    log = since_now(agent)
-    requests: list[tuple[Any, Any]] = [
-        (ENROLL, EnrollRequest(authority="issuing", profile="server", csr=csr_for("x.example"))),
-        (SEARCH, SearchRequest(authority="issuing")),
-        (PUBLISH, PublishRequest(agent.identity, 0, 1, ("management",), ())),
-    ]
-    for operation, request in requests:
-        with pytest.raises(PolicyDenied):
-            proxy.ask(operation, request, of=agent.identity, requester="tester")
-    for method in ("node.apply", "objects.put", "token.export"):
-        request_id = secrets.token_bytes(16)
-        message = sign_request(
-            proxy.holder,
-            method=method,
-            request_id=request_id,
-            audience=agent.identity,
-            requester="",
-            payload=b"\x80",
-        ).message
-        answer = proxy.send(method, message, request_id=request_id, to=agent.identity)
-        assert answer.status == Status.DENIED
-    assert len(log.denials()) == 6
+    log, request_id = since_now(agent), secrets.token_bytes(16)
+    message = sign_request(
+        proxy.holder,
+        method=method,
+        request_id=request_id,
+        audience=agent.identity,
+        requester="",
+        payload=b"\x80",
+    ).message
+    answer = proxy.send(method, message, request_id=request_id, to=agent.identity)
+    assert answer.status == Status.DENIED
+    assert [entry["detail"]["method"] for entry in log.denials()] == [method]
 
 
 def test_the_ca_shows_it_no_more_than_its_tenants_have_together(

@@ -10,7 +10,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from node_agent.errors import PolicyDenied
 from node_agent.net import RawAnswer
 from node_agent.peers.envelope import sign_request
 from node_agent.peers.operations import (
@@ -22,10 +21,11 @@ from node_agent.peers.operations import (
 from node_agent.wire import Status
 from tests.support.admin import AdminError
 from tests.support.hostile_peer import HostilePeer
-from tests.support.hostile_requests import CSR, FOR_RAS_ONLY, OUT_OF_SCOPE, ask
+from tests.support.hostile_requests import CSR, ask
 from tests.support.lying_va import LIES, LyingVa, as_handler
 from tests.support.processes import wait_until
-from tests.support.scope_table import Try, tries
+from tests.support.scope_table import METHODS, OK, Scope
+from tests.support.scope_trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,10 +35,7 @@ if TYPE_CHECKING:
 
     Denials = Callable[[], list[dict[str, Any]]]
 
-DENIED = {
-    **{what: case for what, case in OUT_OF_SCOPE.items() if what != "become an OCSP signer"},
-    **FOR_RAS_ONLY,
-}
+SCOPE = Scope({CERTIFY_SIGNER.method: OK})
 
 
 @pytest.fixture(scope="module")
@@ -133,29 +130,12 @@ def test_its_own_signer_is_a_signer_and_nothing_more(va: HostilePeer) -> None:
     assert b"www.example.org" not in certificate.public_bytes(serialization.Encoding.DER)
 
 
-@pytest.mark.parametrize("what", DENIED)
-def test_everything_else_is_denied_and_logged(
-    va: HostilePeer, denied_since: Denials, what: str
-) -> None:
-    operation, request = DENIED[what]
-    with pytest.raises(PolicyDenied):
-        ask(va, operation, request, requester="mallory")
-    (entry,) = denied_since()
-    assert entry["action"] == operation.method
-    assert entry["chain"] == "mallory via va1"
-
-
-@pytest.mark.parametrize(
-    "case",
-    [case for case in tries() if (case.operation, case.authority) != (CERTIFY_SIGNER, "issuing")],
-    ids=str,
-)
+@pytest.mark.parametrize("verb", METHODS)
 def test_no_verb_of_any_protocol_is_open_to_it(
-    va: HostilePeer, denied_since: Denials, case: Try
+    va: HostilePeer, topology: Topology, verb: str
 ) -> None:
-    with pytest.raises(PolicyDenied):
-        ask(va, case.operation, case.request(b"\1"), requester="mallory")
-    assert [entry["chain"] for entry in denied_since()] == ["mallory via va1"]
+    trial = Trial(va, topology.ca, SCOPE, chain="mallory via va1")
+    trial.check(verb)
 
 
 @pytest.mark.parametrize("method", ["node.apply", "objects.put", "token.export", "ca.sign", "x"])

@@ -19,7 +19,9 @@ from node_agent.identity import NodeIdentity
 from node_agent.net import IdentityHolder, NetSettings, RawAnswer, TlsIdentity, TlsNetwork
 from node_agent.objects import AccessRule, PeerRoleSpec
 from node_agent.peers.caller import PeerCaller
+from node_agent.peers.codec import ENCODER
 from node_agent.peers.directory import Directory
+from node_agent.peers.envelope import sign_request
 from node_agent.peers.signature import PeerCertificates
 from node_agent.policy import RoleSet, parse_roles
 from node_agent.wire import Status
@@ -139,6 +141,29 @@ class HostileNode:
     def send(self, method: str, payload: bytes, *, request_id: bytes, to: str) -> RawAnswer:
         """Send a request as it is, past everything that would sign or check it."""
         return self.run(self.forward(method, payload, request_id=request_id, to=to))
+
+    def sign_and_send(
+        self,
+        operation: Operation[Any, Any],
+        request: Any,
+        *,
+        request_id: bytes,
+        of: str,
+        to: str,
+        requester: str = "",
+        holder: IdentityHolder | None = None,
+    ) -> RawAnswer:
+        """Send a request for ``of`` over the link to ``to``, signed by ``holder`` or by us."""
+        audience = operation.audience(request)
+        message = sign_request(
+            holder or self.holder,
+            method=operation.method,
+            request_id=request_id,
+            audience=of if audience is None else audience,
+            requester=requester,
+            payload=ENCODER.encode(request),
+        ).message
+        return self.send(operation.method, message, request_id=request_id, to=to)
 
     async def forward(
         self, method: str, payload: bytes, *, request_id: bytes, to: str

@@ -5,6 +5,7 @@ doesn't exist get the same answer, for the same work, so that time tells nothing
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,8 +35,6 @@ from node_agent.peers.operations import (
     CertifySignerRequest,
     EnrollRequest,
     Operation,
-    PositionRequest,
-    PublishRequest,
     RevokeRequest,
     SearchRequest,
     StatusRequest,
@@ -44,9 +43,10 @@ from node_agent.peers.operations import (
 from node_agent.policy import parse_roles
 from node_agent.wire import Status
 from tests.support.event_loop import run
-from tests.support.hostile_requests import OUT_OF_SCOPE, csr_for
+from tests.support.hostile_requests import csr_for
 from tests.support.own_authority import OwnAuthority, own_authority
 from tests.support.peer_nodes import Meadow, PeerNode, identity_of
+from tests.support.scope_table import METHODS, OWN_AUTHORITY, tries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -199,9 +199,14 @@ def about(authority: str, serial: int = 1) -> dict[str, tuple[Operation[Any, Any
         "one that waits": (PENDING, PendingRequest(authority=authority, approval=octets[:1] * 32)),
         **verdicts(authority, "server", octets[:1] * 32),
         **{
-            words: (operation, _at(request, authority))
-            for words, (operation, request) in OUT_OF_SCOPE.items()
-            if operation.method.startswith("publish.")
+            f"{method} {case.variant}": (
+                case.operation,
+                replace(case, authority=authority).request(serial=octets),
+            )
+            for method in METHODS
+            if method.startswith("publish.")
+            for case in tries(method)
+            if case.authority == OWN_AUTHORITY
         },
     }
 
@@ -215,12 +220,6 @@ def verdicts(
         "reject": (REJECT, RejectRequest(**given)),
         "withdraw": (WITHDRAW, WithdrawRequest(**given)),
     }
-
-
-def _at(request: Any, authority: str) -> Any:
-    if isinstance(request, (PublishRequest, PositionRequest)):
-        return msgspec.structs.replace(request, authorities=(authority,))
-    return msgspec.structs.replace(request, authority=authority)
 
 
 def test_every_operation_of_the_protocol_is_asked_about() -> None:
