@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import secrets
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ _ROUND_TRIP_WEIGHT = 1 / 8
 # A timer never fires in less than this; it keeps a clock that stands still from spinning the loop.
 _SHORTEST_TIMER_SECONDS = 0.001
 # What is held against the peer. Silence is mostly the network's fault.
-_BREACHES = (Code.UNTRUSTED, Code.WRITE_STALLED)
+_BREACHES = (Code.UNTRUSTED, Code.WRITE_STALLED, Code.MESSAGE_STALLED)
 _DEAD = (Code.KEEP_ALIVE, Code.WRITE_STALLED, Code.HELLO_TIMEOUT)
 
 
@@ -113,6 +114,7 @@ class Link:
         self._observers: list[Callable[[Link, LinkChange], None]] = []
         self._flush_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = math.inf
         self._is_closed = False
         self._is_lost = False
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -265,6 +267,9 @@ class Link:
         """Take in bytes."""
         self._core.receive_data(data, self._clock.monotonic())
         self._changed()
+        due = self._core.message_due
+        if due is not None and due < self._armed_for:
+            self._arm()
 
     def eof_received(self) -> None:
         """Take in the end of the peer's bytes."""
@@ -397,6 +402,7 @@ class Link:
         deadline = self._core.next_deadline
         if self._timer is not None:
             self._timer.cancel()
+        self._armed_for = math.inf if deadline is None else deadline
         if deadline is not None and not self._is_closed:
             delay = max(_SHORTEST_TIMER_SECONDS, deadline - self._clock.monotonic())
             self._timer = self._loop.call_later(delay, self._tick)

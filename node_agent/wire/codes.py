@@ -41,6 +41,8 @@ class Code(enum.IntEnum):
     REFUSED = 13
     """The request was not looked at; it is safe to send it elsewhere."""
     INTERNAL = 14
+    MESSAGE_STALLED = 15
+    """The message of a request didn't come to its end in time."""
 
 
 class Status(enum.IntEnum):

@@ -105,7 +105,16 @@ class Connection:
         """When ``tick`` has to be called, None when never."""
         if not self._is_started or self.is_closed:
             return None
-        return self._control.liveness.next_deadline
+        alive, message = self._control.liveness.next_deadline, self._exchange.message_due
+        return alive if message is None else min(alive, message)
+
+    @property
+    def message_due(self) -> float | None:
+        """When the first incomplete message of a request has to be complete; None: there is none.
+
+        It may be sooner than the ``next_deadline`` of before.
+        """
+        return self._exchange.message_due
 
     def has_stream(self, stream: int) -> bool:
         """Whether ``stream`` is open; none is once the connection is over."""
@@ -250,10 +259,12 @@ class Connection:
         self._control.liveness.unblocked()
 
     def tick(self, now: float) -> None:
-        """Do what time asks for: ping a silent peer, give up on a dead one."""
+        """Do what time asks for: ping a silent peer, give up on a dead one or one that stalls."""
         if not self._is_started or self.is_closed:
             return
         verdict = self._control.tick(now)
+        if verdict is None and self._exchange.has_stalled(now):
+            verdict = Code.MESSAGE_STALLED
         if verdict is not None:
             self._end(verdict, verdict.name.lower().replace("_", " "))
 
@@ -307,7 +318,7 @@ class Connection:
             self._control.charge(1, now)
             self._exchange.refuse_open(frame)
         else:
-            self._exchange.on_open(frame)
+            self._exchange.on_open(frame, now)
 
     def _on_data(self, frame: frames.Data, now: float) -> None:
         if not frame.payload:

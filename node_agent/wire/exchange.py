@@ -143,7 +143,16 @@ class Exchange:
 
     # What the peer says.
 
-    def on_open(self, frame: Open) -> None:
+    @property
+    def message_due(self) -> float | None:
+        """When the next message that isn't complete has to be, None while there is none."""
+        return self._inbound.message_due
+
+    def has_stalled(self, now: float) -> bool:
+        """Tell whether the peer has left a message unfinished for too long."""
+        return self._inbound.has_stalled(now)
+
+    def on_open(self, frame: Open, now: float) -> None:
         """Take in a request."""
         self._check_new_id(frame.stream)
         if self.serving >= self._granted.allowed:
@@ -153,7 +162,7 @@ class Exchange:
         stream.receive(StreamInput.OPEN_END if frame.end else StreamInput.OPEN)
         self.streams[frame.stream] = stream
         self.serving += 1
-        self._inbound.start_request(stream, frame)
+        self._inbound.start_request(stream, frame, now)
 
     def refuse_open(self, frame: Open) -> None:
         """Turn a request away that was sent before our GOAWAY was read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from node_agent.errors import RemoteProtocolError
 from node_agent.wire import events
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from node_agent.wire.stream import Stream
 
 __all__ = ["Inbound"]
+
+# Who gives a request up at its deadline cancels it; what was sent before that comes first.
+_CANCEL_SECONDS: Final = 5.0
 
 
 class Inbound:
@@ -37,8 +40,22 @@ class Inbound:
         self._happened = happened
         self._requests = MessageBudget(settings.message_budget_bytes)
         self._answers = MessageBudget(settings.message_budget_bytes)
+        self._incomplete: dict[Stream, float] = {}
 
-    def start_request(self, stream: Stream, frame: Open) -> None:
+    @property
+    def message_due(self) -> float | None:
+        """When the first of the requests whose message isn't complete has to be; None: none is."""
+        return min(self._incomplete.values()) if self._incomplete else None
+
+    def has_stalled(self, now: float) -> bool:
+        """Tell whether a message is overdue; one that waits for room here has all its time still."""
+        for stream in self._incomplete:
+            if not stream.is_reserved:
+                self._incomplete[stream] = now + self._settings.message_timeout_seconds
+        due = self.message_due
+        return due is not None and now >= due
+
+    def start_request(self, stream: Stream, frame: Open, now: float) -> None:
         """Take the first frame of a request."""
         self._check_size(frame.message_bytes)
         stream.request = frame
@@ -47,6 +64,9 @@ class Inbound:
             self._deliver_request(stream, frame.payload)
             return
         self._start(stream, frame.message_bytes, self._requests)
+        self._incomplete[stream] = now + min(
+            frame.deadline_ms / 1000 + _CANCEL_SECONDS, self._settings.message_timeout_seconds
+        )
         self.take(stream, frame.payload, end=frame.end)
 
     def start_answer(self, stream: Stream, frame: Answer) -> None:
@@ -89,6 +109,7 @@ class Inbound:
         """Release what a closed stream holds, to the messages that wait for it."""
         if stream.receive_window is None:
             return
+        self._incomplete.pop(stream, None)
         budget = self._answers if stream.is_ours else self._requests
         for served in budget.release(stream.id):
             waiting = streams[served]
@@ -126,6 +147,7 @@ class Inbound:
     def _take_request(self, stream: Stream, rest: bytes, *, end: bool) -> None:
         if not stream.was_delivered:
             stream.was_delivered = True
+            del self._incomplete[stream]
             stream.has_body = bool(rest) or not end
             message = b"".join(stream.parts)
             stream.parts = []

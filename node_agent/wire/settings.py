@@ -24,6 +24,8 @@ class WireSettings:
     - ``credits``: parallel requests granted to the peer.
     - ``keep_alive_seconds``: silence before a ping; ``keep_alive_timeout_seconds``: silence after
       one at which the session fails. Firewalls forget idle flows after 60 s or more.
+    - ``message_timeout_seconds``: how long the message of a request may take to arrive: 4 MiB at
+      1.2 Mbit/s, and no longer than a call of ours waits for its answer.
     - ``write_stall_seconds``: how long nothing may prove that the peer reads before it fails.
 
     Raises ConfigError on values that can't work.
@@ -38,6 +40,7 @@ class WireSettings:
     keep_alive_timeout_seconds: float = 10.0
     hello_timeout_seconds: float = 10.0
     write_stall_seconds: float = 30.0
+    message_timeout_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         if self.max_frame_bytes < MINIMUM_FRAME_BYTES:
@@ -46,7 +49,13 @@ class WireSettings:
             raise ConfigError(
                 f"must be at least {self.chunk_bytes}, one frame", where="stream_window_bytes"
             )
-        for name in ("keep_alive", "keep_alive_timeout", "hello_timeout", "write_stall"):
+        for name in (
+            "keep_alive",
+            "keep_alive_timeout",
+            "hello_timeout",
+            "write_stall",
+            "message_timeout",
+        ):
             if getattr(self, f"{name}_seconds") <= 0:
                 raise ConfigError("must be positive", where=f"{name}_seconds")
 

@@ -206,6 +206,53 @@ def test_writing_that_resumes_in_time_is_no_stall() -> None:
     assert not pair.dialler.is_closed
 
 
+@pytest.mark.parametrize(("deadline_ms", "seconds"), [(86_400_000, 30), (2000, 7), (0, 5)])
+def test_a_message_that_does_not_end_ends_the_connection(deadline_ms: int, seconds: int) -> None:
+    """As long as the request has, and a while for its Cancel; more pieces don't make it longer."""
+    pair = Pair().greet()
+    opening = make(frames.Open, deadline_ms=deadline_ms, payload=b"", message_bytes=500, end=False)
+    assert pair.tell_listener(opening) == []
+    due = pair.now + seconds
+    assert pair.listener.message_due == due
+    assert pair.listener.next_deadline == min(due, pair.now + 15)
+    pair.now = due - 0.1
+    assert pair.tell_listener(make(frames.Data, payload=b"more")) == []
+    pair.listener.tick(pair.now)
+    assert not pair.listener.is_closed
+    pair.listener.tick(due)
+    assert ended(pair.listener.next_events()).code == Code.MESSAGE_STALLED
+
+
+@pytest.mark.parametrize("last", [frames.Data, frames.Cancel])
+def test_a_message_that_ends_in_time_is_waited_for_no_more(last: type[frames.Frame]) -> None:
+    pair = Pair().greet()
+    pair.tell_listener(make(frames.Open, payload=b"", message_bytes=4, end=False))
+    pair.tell_listener(make(last))
+    assert pair.listener.message_due is None
+    pair.listener.tick(pair.now + 14)
+    assert not pair.listener.is_closed
+
+
+def test_a_message_that_waits_for_room_has_its_time_still() -> None:
+    """What holds the room may take as long as its handler does."""
+    room = 300_000
+    settings = WireSettings(message_budget_bytes=room, keep_alive_seconds=1000)
+    pair = Pair(listener_settings=settings, dialler_settings=settings).greet()
+    first, second = (pair.open(bytes(room)) for _ in range(2))
+    pair.shuttle()
+    assert [
+        event.stream for event in only(pair.listener.next_events(), events.RequestReceived)
+    ] == [first]
+    pair.now += 100
+    pair.listener.tick(pair.now)
+    assert not pair.listener.is_closed
+    pair.listener.send_answer(first, 0, b"ok")
+    pair.shuttle()
+    (request,) = only(pair.listener.next_events(), events.RequestReceived)
+    assert request.stream == second
+    assert pair.listener.message_due is None
+
+
 def test_ping_measures_the_round_trip() -> None:
     pair = Pair().greet()
     token = pair.dialler.ping(100)

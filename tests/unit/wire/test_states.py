@@ -79,6 +79,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "CANCELLED": 12,
         "REFUSED": 13,
         "INTERNAL": 14,
+        "MESSAGE_STALLED": 15,
     }
     assert [status.name for status in Status] == [
         "OK",
