@@ -85,7 +85,8 @@ class PoolLinks:
         self._table.dial_succeeded(slot, link, self._clock.monotonic())
         self._slot_of_link[link.connection_id] = slot
         link.add_observer(self._observe)
-        if link.state is not LinkState.CLOSED and self._on_link(link):
+        # One that has ended already is told of, too: how it did may have to be audited.
+        if self._on_link(link) and link.state is not LinkState.CLOSED:
             self.last_error = None
             self.share_credits()
 

@@ -48,7 +48,7 @@ class Inbound:
         return min(self._incomplete.values()) if self._incomplete else None
 
     def has_stalled(self, now: float) -> bool:
-        """Tell whether a message is overdue; one that waits for room here has all its time still."""
+        """Tell whether a message is overdue. One that waits for room here has its time still."""
         for stream in self._incomplete:
             if not stream.is_reserved:
                 self._incomplete[stream] = now + self._settings.message_timeout_seconds
