@@ -24,7 +24,7 @@ from node_agent.peers.operations import (
 )
 from node_agent.wire import Status
 from node_agent.wire.codes import Code
-from node_agent.wire.frames import Answer, Cancel, Credits, Data, Hello, Open, Ping, Window
+from node_agent.wire.frames import Open
 from tests.support.frames import make
 from tests.support.hostile_node import HostileNode, certified_holder
 from tests.support.hostile_requests import CSR
@@ -153,73 +153,6 @@ def test_a_forged_origin_is_denied_and_logged(
         answer = alpha.send(method, message, request_id=request_id, to=tenants["inner"].identity)
         assert answer.status == Status.DENIED
     assert [entry["chain"] for entry in log.denials()] == ["beta via alpha"] * 5
-
-
-def _flood_of(frame: Any) -> Callable[[RawPeer], None]:
-    return lambda peer: peer.send(*([frame] * 25_000))
-
-
-def _open_and_make_room(peer: RawPeer) -> None:
-    peer.send(make(Open, payload=b"", message_bytes=500, end=False), make(Window, stream=1))
-
-
-def _overrun_credits(peer: RawPeer) -> None:
-    for number in range(200):
-        peer.send(make(Open, stream=2 * number + 1, payload=b"", message_bytes=5, end=False))
-
-
-def _overrun_window(peer: RawPeer) -> None:
-    peer.send(make(Open, payload=b"", message_bytes=4_000_000, end=False))
-    for _ in range(100):
-        peer.send(make(Data, payload=bytes(60_000)))
-
-
-def _open_and_cancel(peer: RawPeer) -> None:
-    for number in range(12_000):
-        stream = 2 * number + 1
-        peer.send(
-            make(Open, stream=stream, payload=b"", message_bytes=5, end=False),
-            make(Cancel, stream=stream),
-        )
-
-
-WIRE_ATTACKS: dict[str, tuple[Callable[[RawPeer], None], Code]] = {
-    "a giant length": (lambda peer: peer.send_bytes(b"\xff" * 4), Code.FRAME_TOO_LARGE),
-    "no length at all": (lambda peer: peer.send_bytes(bytes(4)), Code.PROTOCOL),
-    "bytes that are no frame": (lambda peer: peer.send_bytes(b"\0\0\0\5hello"), Code.PROTOCOL),
-    "a giant message": (
-        lambda peer: peer.send(make(Open, payload=b"", message_bytes=2**31 - 1, end=False)),
-        Code.FRAME_TOO_LARGE,
-    ),
-    "more than the window": (_overrun_window, Code.FLOW_CONTROL),
-    "more than the credits": (_overrun_credits, Code.CREDITS_EXCEEDED),
-    "an answer to nothing": (lambda peer: peer.send(make(Answer, stream=2)), Code.PROTOCOL),
-    "data on no stream": (lambda peer: peer.send(make(Data, stream=9)), Code.PROTOCOL),
-    "another Hello": (lambda peer: peer.send(make(Hello)), Code.PROTOCOL),
-    "a flood of pings": (_flood_of(make(Ping)), Code.TOO_MUCH),
-    "a flood of credits": (_flood_of(make(Credits)), Code.TOO_MUCH),
-    "room for an answer that isn't due": (_open_and_make_room, Code.PROTOCOL),
-    "opening and cancelling": (_open_and_cancel, Code.TOO_MUCH),
-}
-
-
-@pytest.mark.parametrize("attack", WIRE_ATTACKS)
-def test_what_breaks_the_protocol_ends_the_link_and_is_logged(
-    tenants: Chain, alpha: HostileNode, attack: str
-) -> None:
-    """The same breach by the same peer is written once a minute, so older entries count."""
-    commit, code = WIRE_ATTACKS[attack]
-    with RawPeer(alpha.holder, tenants["inner"].listen["peer"]) as peer:
-        commit(peer)
-        ended = peer.end()
-    assert ended is None or ended.code == code
-
-    def logged() -> list[dict[str, Any]]:
-        entries = [e for e in tenants.denials("inner") if e["action"] == "peer.link"]
-        return [e for e in entries if e["reason"].startswith(code.name.lower())]
-
-    wait_until(logged, timeout_seconds=5, what="the breach is in the audit log")
-    assert {entry["chain"] for entry in logged()} == {"alpha"}
 
 
 def test_an_honest_tenant_is_served_all_the_while(tenants: Chain, tmp_path: Path) -> None:
