@@ -277,8 +277,8 @@ class Dispatcher:
             await self._trail.add(record)
         except NodeAgentError as error:
             return problem_of(error)
-        if len(case.chain) == 1:
-            await self._identity.clock.sleep(self._restraint.after_denial(case.peer.node))
+        held_back = self._restraint.after_denial(case.peer.node, case.chain[0].node)
+        await self._identity.clock.sleep(held_back)
         return sign_anew(denial) if isinstance(denial, ReadNotFresh) else DENIED
 
     def _signed(self, case: Case, status: Status, payload: bytes) -> RawAnswer:

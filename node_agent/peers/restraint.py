@@ -2,8 +2,9 @@
 
 A denial costs us two signatures and a durable audit entry, and a flooding peer can have as many
 under way as it has credits. Held back, they use those up without using us: an honest peer beside it
-isn't slowed down, and the log isn't filled. Only a link's own peer is held back: through a proxy,
-others would wait with it.
+isn't slowed down, and the log isn't filled. What a proxy brings is counted by origin, so that one
+tenant's denials hold back that tenant's answers alone: an honest proxy denies before we do, and
+hardly ever waits; a hostile one with a fallen tenant's key does.
 """
 
 from __future__ import annotations
@@ -21,23 +22,28 @@ _AT_ONCE: Final = 200.0
 _PER_SECOND: Final = 50.0
 # With 50 credits that is 50 denials a second.
 _LONGEST_SECONDS: Final = 1.0
-_MOST_PEERS: Final = 10_000
+_MOST_ASKERS: Final = 10_000
+
+_Asker = tuple["NodeIdentity", "NodeIdentity"]
 
 
 class Restraint:
-    """Counts denials by peer, forgetting 50 a second."""
+    """Counts denials by link and origin, forgetting 50 a second."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._counts: dict[NodeIdentity, tuple[float, float]] = {}
+        self._counts: dict[_Asker, tuple[float, float]] = {}
 
-    def after_denial(self, peer: NodeIdentity) -> float:
-        """Count a denial; return for how many seconds its answer is to be held back."""
+    def after_denial(self, peer: NodeIdentity, origin: NodeIdentity) -> float:
+        """Count a denial of what ``origin`` asked over a link of ``peer``'s; return for how many
+        seconds its answer is to be held back.
+        """
+        asker = (peer, origin)
         now = self._clock.monotonic()
-        count, since = self._counts.get(peer, (0.0, now))
+        count, since = self._counts.get(asker, (0.0, now))
         count = max(0.0, count - (now - since) * _PER_SECOND) + 1
         count = min(count, _AT_ONCE + _LONGEST_SECONDS * _PER_SECOND)
-        if peer not in self._counts and len(self._counts) >= _MOST_PEERS:
+        if asker not in self._counts and len(self._counts) >= _MOST_ASKERS:
             self._counts.clear()
-        self._counts[peer] = (count, now)
+        self._counts[asker] = (count, now)
         return max(0.0, count - _AT_ONCE) / _PER_SECOND

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -526,5 +527,59 @@ def test_a_proxy_whose_upstream_is_away_says_so_before_the_deadline() -> None:
         with pytest.raises(Unavailable) as caught:
             await chain.ask()
         assert caught.value.retry_after_seconds == 5
+
+    scene(play)
+
+
+def test_what_a_proxy_brings_of_a_tenant_that_is_denied_without_end_is_held_back() -> None:
+    async def play(chain: Chain) -> None:
+        chain.ca.grant({"proxy1": CA_TO_PROXY})
+        denials = chain.ca.dispatcher._restraint
+        for _ in range(300):
+            denials.after_denial(chain.proxy.node, chain.tenant.node)
+        began = time.monotonic()
+        with pytest.raises(PolicyDenied):
+            await chain.ask()
+        assert time.monotonic() - began > 0.5
+
+    scene(play)
+
+
+def test_the_ca_may_renew_its_key_between_a_request_and_its_answer() -> None:
+    """The proxy's link is still the old one; the answer brings the new certificate along."""
+
+    async def play(chain: Chain) -> None:
+        before = chain.ca.holder.current.chain_der
+
+        async def renewing(context: Context, request: EnrollRequest) -> CertificateAnswer:
+            chain.ca.holder.replace(chain.meadow.authority.holder("ca1").current)
+            return CertificateAnswer(chain=(b"certificate",))
+
+        chain.ca.dispatcher.register(ENROLL, renewing)
+        assert (await chain.ask()).chain == (b"certificate",)
+        assert chain.ca.holder.current.chain_der != before
+
+    scene(play)
+
+
+def test_an_origin_may_renew_its_key_between_a_request_and_its_repetition() -> None:
+    """The id and what is asked are the same, and so is who asks: a name, and not a key."""
+
+    async def play(chain: Chain) -> None:
+        request_id = bytes(range(16))
+        for _ in range(2):
+            await chain.tenant.caller.call(
+                ENROLL,
+                ENROLMENT,
+                peers=[chain.ca.node],
+                requester="alice",
+                timeout_seconds=5,
+                request_id=request_id,
+            )
+            chain.tenant.holder.replace(chain.meadow.authority.holder("tenant1").current)
+        first, again = chain.contexts
+        assert first.origin.spki_sha256 != again.origin.spki_sha256
+        assert (first.origin.node, first.request_id) == (again.origin.node, again.request_id)
+        assert first.request_digest == again.request_digest
 
     scene(play)
