@@ -1,34 +1,35 @@
-"""An honest tenant's latency at a proxy, alone and beside a hostile tenant that floods it."""
+"""An honest tenant's latency at a proxy, alone and beside hostile nodes that flood proxy or CA."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import serialization
+import msgspec
 
 from benchmarks.fixtures import make_csrs
+from benchmarks.flood import Flood, Key
 from benchmarks.load import HttpRequest, LoadPlan, run_load
 from benchmarks.measure import Bar, Benchmark, Contestant, Reading, RunSettings
+from node_agent.peers.operations import serial_octets
+from tests.support.agents import allow
 from tests.support.chains import Chain
 from tests.support.hostile_node import certified_holder
+from tests.support.processes import free_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from node_agent.net import IdentityHolder
-
 __all__ = ["FLOOD"]
 
 ALONE = "Peersys, status through a proxy"
-BESIDE = "Peersys, the same beside a flood"
-# How long until the flood is in full swing: it has its credits in the first round trip.
-_SETTLING_SECONDS = 1.0
+DENIED = "Peersys, the same beside a flood"
+MANY_LINKS = "Peersys, beside one over 64 links"
+RELAYED = "Peersys, beside one of a hostile proxy"
+IN_SCOPE = "Peersys, beside one of what is granted"
 
 
 @contextlib.contextmanager
@@ -40,26 +41,38 @@ def _prepare(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
         behind={"hostile": ("issuing",), "honest": ("other",)},
         dials=[("ca1", "inner"), ("hostile", "inner"), ("honest", "inner")],
     ) as chain:
-        holder = certified_holder(chain["ca1"], chain["hostile"].identity)
+        serials = {
+            tenant: _enrol(chain, tenant, authority)
+            for tenant, authority in (("hostile", "issuing"), ("honest", "other"))
+        }
+        plan = _plan(chain, settings, serials["honest"])
         chain["hostile"].stop()
-        plan = _plan(chain, settings)
+        floods = _floods(chain, serials)
         yield [
             Contestant(name=ALONE, measure=partial(_latency, plan)),
-            Contestant(name=BESIDE, measure=partial(_beside, chain, holder, plan)),
+            *(
+                Contestant(name=name, measure=partial(_beside, chain, flood, plan))
+                for name, flood in floods.items()
+            ),
         ]
 
 
-def _plan(chain: Chain, settings: RunSettings) -> LoadPlan:
+def _enrol(chain: Chain, tenant: str, authority: str) -> str:
     (csr,) = make_csrs(1)
-    status, answer = chain.rest("honest").enroll(csr, authority="other")
+    status, answer = chain.rest(tenant).enroll(csr, authority=authority)
     if status != 201:
         raise RuntimeError(f"enrolment answered {status}: {answer}")
+    serial: str = answer["serial"]
+    return serial
+
+
+def _plan(chain: Chain, settings: RunSettings, serial: str) -> LoadPlan:
     return LoadPlan(
         url=f"https://{chain['honest'].listen['rest']}",
         requests=[
             HttpRequest(
                 method="GET",
-                path=f"/v1/certificates/other/{answer['serial']}",
+                path=f"/v1/certificates/other/{serial}",
                 headers=(("Authorization", f"Bearer {chain.token}"),),
             )
         ],
@@ -70,57 +83,94 @@ def _plan(chain: Chain, settings: RunSettings) -> LoadPlan:
     )
 
 
+def _floods(chain: Chain, serials: dict[str, str]) -> dict[str, Flood]:
+    """Return each flood by who is measured beside it."""
+    tenant = Key.of(certified_holder(chain["ca1"], chain["hostile"].identity))
+    serial = {name: serial_octets(int(text, 16)).hex() for name, text in serials.items()}
+    denied = Flood(
+        own=tenant,
+        signer=tenant,
+        address=chain["inner"].listen["peer"],
+        peer=chain["inner"].identity,
+        authority="other",
+        serial=serial["honest"],
+    )
+    replace = msgspec.structs.replace
+    return {
+        DENIED: denied,
+        MANY_LINKS: replace(denied, links=64),
+        RELAYED: replace(denied, own=_hostile_proxy(chain), address=free_address(), listens=True),
+        IN_SCOPE: replace(denied, authority="issuing", serial=serial["hostile"]),
+    }
+
+
+def _hostile_proxy(chain: Chain) -> Key:
+    """Return the key of a second proxy, which the CA lets relay what both tenants may."""
+    identity = f"spiffe://{chain['ca1'].trust_domain}/node/outer"
+    rules = ("/peer/incoming", "/peer/relay", *chain.rules_for("issuing", "other"))
+    role = {"name": "outer", "members": [identity], "rules": allow(*rules)}
+    chain["ca1"].admin.apply(peer_roles=[role])
+    return Key.of(certified_holder(chain["ca1"], identity))
+
+
 def _latency(plan: LoadPlan) -> Reading:
     taken = run_load(plan)
     return Reading(taken.detail["p50_ms"], {"p99_ms": taken.detail["p99_ms"]})
 
 
-def _beside(chain: Chain, holder: IdentityHolder, plan: LoadPlan) -> Reading:
-    with _flooding(chain, holder):
-        time.sleep(_SETTLING_SECONDS)
+def _beside(chain: Chain, flood: Flood, plan: LoadPlan) -> Reading:
+    with _dialled(chain, flood), _flooding(flood):
         return _latency(plan)
 
 
 @contextlib.contextmanager
-def _flooding(chain: Chain, holder: IdentityHolder) -> Iterator[None]:
-    flood = subprocess.Popen([sys.executable, "-m", "benchmarks.flood"], stdin=subprocess.PIPE)
+def _dialled(chain: Chain, flood: Flood) -> Iterator[None]:
+    """Have the CA dial a flood that listens."""
+    if not flood.listens:
+        yield
+        return
+    peer = f"spiffe://{chain['ca1'].trust_domain}/node/outer"
+    connector = {"name": "outer", "address": flood.address, "peer": peer}
+    chain["ca1"].admin.apply(peer_connectors=[connector])
     try:
-        assert flood.stdin is not None
-        flood.stdin.write(json.dumps(_given(chain, holder)).encode())
-        flood.stdin.close()
         yield
     finally:
-        flood.kill()
-        flood.wait()
+        chain["ca1"].admin.delete("/v1/objects/peer_connectors/outer")
 
 
-def _given(chain: Chain, holder: IdentityHolder) -> dict[str, str]:
-    current, pem = holder.current, serialization.Encoding.PEM
-    key = current.private_key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {
-        "private_key": key.decode(),
-        "chain": "".join(item.public_bytes(pem).decode() for item in current.chain),
-        "trust_anchors": "".join(item.public_bytes(pem).decode() for item in current.trust_anchors),
-        "address": chain["inner"].listen["peer"],
-        "peer": chain["inner"].identity,
-        "authority": "other",
-    }
+@contextlib.contextmanager
+def _flooding(flood: Flood) -> Iterator[None]:
+    program = [sys.executable, "-m", "benchmarks.flood"]
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(flood))
+        process.stdin.close()
+        if process.stdout.readline().strip() != b"flooding":
+            raise RuntimeError("the flood ended before it began")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
 
 
 FLOOD = Benchmark(
     name="flood",
-    title="An honest tenant beside a hostile one",
+    title="An honest tenant beside hostile ones",
     unit="p50 ms",
     method=(
         "One connection asks an RA for a certificate's status, one request after the other; the RA "
         "asks a CA through a proxy. Beside it, another tenant's taken-over RA asks the proxy for "
-        "what it isn't granted, over as many links as it may have, with all of its credits at all "
-        "times. Agents, load and flood share "
-        "all cores."
+        "what it isn't granted, with all of its credits at all times, over one link and over 64; a "
+        "hostile proxy asks the CA for it, signed by that tenant; and the RA asks for what it is "
+        "granted. Agents, load and flood share all cores."
     ),
     prepare=_prepare,
-    bars=(Bar(ours=BESIDE, other=ALONE, factor=2.0, at_most=True),),
+    bars=tuple(
+        Bar(ours=name, other=ALONE, factor=2.0, at_most=True)
+        for name in (DENIED, MANY_LINKS, RELAYED, IN_SCOPE)
+    ),
     programs=("wrk",),
 )
