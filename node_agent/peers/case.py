@@ -33,7 +33,7 @@ class Case:
     """What is known of a call so far; a denial at any point is audited from it.
 
     Until the envelope has been verified, only the link says who asks. ``at`` is the wall clock,
-    ``home`` this node's trust domain.
+    ``home`` this node's trust domain. What ``is_permitted`` is denied by its handler, if at all.
     """
 
     call: IncomingCall
@@ -42,6 +42,7 @@ class Case:
     home: str = ""
     request: VerifiedRequest | None = None
     resources: tuple[str, ...] = ()
+    is_permitted: bool = False
 
     @property
     def peer(self) -> PeerIdentity:

@@ -159,6 +159,7 @@ class Dispatcher:
         case.resources = operation.resources(request)
         decision = self._decide(case, operation)
         if self._is_ours(operation, request, verified):
+            case.is_permitted = True
             if operation.may_be_replayed:
                 self._reads.add(verified)
             payload = await self._run(registered, case.context(decision), request)
@@ -277,8 +278,10 @@ class Dispatcher:
             await self._trail.add(record)
         except NodeAgentError as error:
             return problem_of(error)
-        held_back = self._restraint.after_denial(case.peer.node, case.chain[0].node)
-        await self._identity.clock.sleep(held_back)
+        # What only a handler can tell, which names are asked for, an honest proxy can't deny first.
+        if len(case.chain) == 1 or not case.is_permitted:
+            held_back = self._restraint.after_denial(case.peer.node, case.chain[0].node)
+            await self._identity.clock.sleep(held_back)
         return sign_anew(denial) if isinstance(denial, ReadNotFresh) else DENIED
 
     def _signed(self, case: Case, status: Status, payload: bytes) -> RawAnswer:

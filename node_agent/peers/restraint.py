@@ -3,8 +3,8 @@
 A denial costs us two signatures and a durable audit entry, and a flooding peer can have as many
 under way as it has credits. Held back, they use those up without using us: an honest peer beside it
 isn't slowed down, and the log isn't filled. What a proxy brings is counted by origin, so that one
-tenant's denials hold back that tenant's answers alone: an honest proxy denies before we do, and
-hardly ever waits; a hostile one with a fallen tenant's key does.
+tenant's denials hold back that tenant's answers alone. An honest proxy denies before we do what its
+roles tell; only that is held back, since what waits takes a credit of all its tenants.
 """
 
 from __future__ import annotations

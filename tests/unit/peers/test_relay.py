@@ -545,6 +545,25 @@ def test_what_a_proxy_brings_of_a_tenant_that_is_denied_without_end_is_held_back
     scene(play)
 
 
+def test_what_no_proxy_could_have_denied_is_not_held_back() -> None:
+    """Which names a tenant may ask for the handler tells: others would wait with it."""
+
+    async def play(chain: Chain) -> None:
+        async def deny(context: Context, request: EnrollRequest) -> CertificateAnswer:
+            raise PolicyDenied("no such name", rule="names")
+
+        chain.ca.dispatcher.register(ENROLL, deny)
+        for _ in range(300):
+            chain.ca.dispatcher._restraint.after_denial(chain.proxy.node, chain.tenant.node)
+        began = time.monotonic()
+        with pytest.raises(PolicyDenied):
+            await chain.ask()
+        assert time.monotonic() - began < 0.5
+        assert [record.action for record in chain.ca.denials] == ["ra.enroll"]
+
+    scene(play)
+
+
 def test_the_ca_may_renew_its_key_between_a_request_and_its_answer() -> None:
     """The proxy's link is still the old one; the answer brings the new certificate along."""
 
