@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any, Self
 
 from node_agent.config import parse_address
@@ -19,7 +20,6 @@ from tests.support.frames import make
 from tests.support.processes import free_address
 
 if TYPE_CHECKING:
-    import ssl
     from types import TracebackType
 
     from node_agent.net import IdentityHolder
@@ -70,7 +70,7 @@ class RawPeer:
         """Send bytes; what the other end no longer takes is lost."""
         try:
             self._socket.sendall(data)
-        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+        except (TimeoutError, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             return
 
     def receive(self) -> Frame | None:
@@ -108,7 +108,7 @@ class RawPeer:
         while len(data) < count:
             try:
                 chunk = self._socket.recv(count - len(data))
-            except (ConnectionResetError, BrokenPipeError):
+            except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
                 return None
             if not chunk:
                 return None
