@@ -97,20 +97,17 @@ def test_roles_count_although_a_key_does_not_open_and_the_rest_follows_later(
 
 
 class _Part:
-    """A part of a node that writes down what is done to it, or fails."""
+    """A part of a node that writes down what is done to it."""
 
-    def __init__(self, name: str, told: list[str], *, failing: str = "") -> None:
+    def __init__(self, name: str, told: list[str]) -> None:
         self._name = name
         self._told = told
-        self._failing = failing
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("linking", "registration", "token_watch"):
+        if name in ("linking", "registration", "identities"):
             return _Part(name, self._told)
 
-        def call() -> Any:
-            if name == self._failing:
-                raise TokenError("it can't be opened")
+        def call() -> None:
             self._told.append(f"{self._name}.{name}")
 
         return call
@@ -119,11 +116,9 @@ class _Part:
 def test_a_plan_puts_roles_in_force_before_anything_that_can_fail() -> None:
     told: list[str] = []
     node = cast("Any", object.__new__(Node))
-    node._base = _Part("base", told, failing="follow_tokens")
     node._links = _Part("links", told)
     node._edges = _Part("edges", told)
-    step = msgspec.defstruct("Step", ["kind"])
-    steps = [step(kind) for kind in ("crypto_tokens", "peer_roles")]
-    with pytest.raises(TokenError):
-        asyncio.run(node.follow(steps))
+    first, *_others = node._make_parts()
+    asyncio.run(first.follow())
+    assert first.kinds == {"peer_roles", "requesters"}
     assert told == ["linking.replace_roles", "registration.configure"]

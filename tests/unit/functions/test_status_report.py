@@ -61,7 +61,7 @@ def reporter(own: OwnAuthority, signers: SignersThatAre, ends: CrlEnds) -> Statu
         "signers": signers,
         "crls": watch(own, ends),
         "urls": ServiceUrls,
-        "following": lambda: None,
+        "undone": lambda: (),
     }
     nothing = ("publishers", "peers", "status_workers", "crypto_tokens")
     return StatusReporter(**parts, **dict.fromkeys(nothing, lambda: ()))
