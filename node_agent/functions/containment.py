@@ -61,7 +61,7 @@ class Containment:
         except (NodeAgentError, TimeoutError):
             raise
         except Exception as error:
-            failed = self._note(item)
+            failed = self.hold_off(item)
             log.exception(
                 "unexpected failure",
                 work=self._work,
@@ -80,7 +80,8 @@ class Containment:
             return 0.0
         return max(0.0, failed.at + failed.pause_seconds - self._clock.monotonic())
 
-    def _note(self, item: str) -> _Failed:
+    def hold_off(self, item: str) -> _Failed:
+        """Have ``item`` left alone for a while, for longer each time."""
         now, before = self._clock.monotonic(), self._failed.get(item)
         if before is None or now - before.at > _FORGOTTEN_AFTER_SECONDS:
             failed = _Failed(1, now, _FIRST_PAUSE_SECONDS)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from node_agent.clock import Clock
-    from node_agent.functions.known_authorities import KnownAuthorities
+    from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
     from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.tokens import Tokens
     from node_agent.functions.upstreams import Upstreams
@@ -191,6 +191,9 @@ class Signers:
                 if await self._is_revoked(item) or self._is_due(item):
                     await self._certify(item)
         except (NodeAgentError, TimeoutError) as error:
+            if isinstance(error, ConfigError):
+                # What came is no use, and each time the CA has issued a certificate.
+                self._contained.hold_off(item.name)
             self.last_error[item.name] = str(error)
             log.info("signer not certified yet", signer=item.name, reason=str(error))
             return False
@@ -237,6 +240,10 @@ class Signers:
     async def _certify(self, item: ManagedObject) -> None:
         spec = item.spec
         assert isinstance(spec, SignerSpec)
+        # Asked for without it, each certificate would be issued in vain.
+        authority = self._known.named(spec.authority)
+        if authority is None:
+            raise Unavailable(f"no certificate of the CA {spec.authority!r} is known here yet")
         label = await self._key_label(item, spec)
         key = self._tokens.own(spec.crypto_token).key(label)
         csr = prepare_csr(key, spec.name)
@@ -251,7 +258,7 @@ class Signers:
         if not answer.chain:
             raise Unavailable(f"the CA {spec.authority!r} hasn't certified it yet")
         certified = ActiveSigner(spec, key, answer.chain[0])
-        self._check(certified)
+        self._check(certified, authority)
         serial = certified.signer.serial
         await self._keep(item, SignerState(label, answer.chain))
         self._active[spec.authority] = certified
@@ -259,16 +266,11 @@ class Signers:
         log.info("signer certified", signer=item.name, serial=f"{serial:x}")
         self._on_change(spec.authority)
 
-    def _check(self, certified: ActiveSigner) -> None:
+    def _check(self, certified: ActiveSigner, authority: KnownAuthority) -> None:
         """Believe no answer: whoever gave it must have been the CA, and clients will look.
 
-        Raises ConfigError for a certificate of another key, another CA or another time;
-        Unavailable while nobody has told which certificate that CA has.
+        Raises ConfigError for a certificate of another key, another CA or another time.
         """
-        spec = certified.spec
-        authority = self._known.named(spec.authority)
-        if authority is None:
-            raise Unavailable(f"no certificate of the CA {spec.authority!r} is known here yet")
         certified.signer.check_issuer(authority.outline.subject, authority.spki)
         if certified.signer.not_after <= self._clock.now():
             raise ConfigError("the signer's certificate has ended already")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node_agent.clock import LAST_SECOND
 from node_agent.functions import change_payloads
 from node_agent.functions.change_payloads import CertificatePayload, StatusPayload
 from node_agent.peers.codec import UNREADABLE
@@ -17,7 +18,7 @@ from node_agent.store.records import (
     StatusChange,
 )
 
-TIMES = st.integers(0, 2**40)
+TIMES = st.integers(0, LAST_SECOND)
 RECORDS = st.builds(
     CertificateRecord,
     authority_id=st.just("a" * 32),

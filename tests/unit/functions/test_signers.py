@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from node_agent.errors import StoreError, Unavailable
+from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.node_objects import NodeObjects, SignerState, decode_state
 from node_agent.functions.signers import Signers
 from node_agent.functions.tokens import Tokens
@@ -279,6 +280,7 @@ def test_what_is_no_certificate_of_the_key_is_asked_for_again(
             assert "s" in va.signers.last_error
             assert (va.serial(), va.signers.state("s")) == (first, "active")
             va.calls.instead = None
+            va.own.clock.advance(2)
             assert await va.signers.look_after()
             assert va.serial() != first
 
@@ -315,6 +317,24 @@ def test_another_cas_certificate_for_the_key_is_not_taken(tmp_path: Path, is_ren
             assert not await va.signers.look_after()
             assert "isn't of its CA" in va.signers.last_error["s"]
             assert va.serial() == first
+            asked = len(va.calls.requests)
+            assert not await va.signers.look_after()
+            assert len(va.calls.requests) == asked, "each request is a certificate issued"
+
+    run(scenario())
+
+
+def test_nothing_is_issued_while_nobody_has_told_of_the_ca(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            va.own.clock.advance(24 * DAY)
+            asked, known = len(va.calls.requests), va.signers._known
+            va.signers._known = KnownAuthorities()
+            assert not await va.signers.look_after()
+            assert "is known here yet" in va.signers.last_error["s"]
+            assert len(va.calls.requests) == asked
+            va.signers._known = known
+            assert await va.signers.look_after()
 
     run(scenario())
 
