@@ -201,7 +201,7 @@ def test_no_answer_about_a_signer_ends_its_va(
     before = topology.va.admin.get("/v1/node")["started_at"]
     topology.va.admin.apply(signers=[{"name": "root", "authority": "root"}])
     wait_until(
-        lambda: liar.asked.count(CERTIFY_SIGNER.method) >= 3,
+        lambda: liar.asked.count(CERTIFY_SIGNER.method) >= 2,
         timeout_seconds=20,
         what="the VA asks again",
     )
