@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import msgspec
 
 from node_agent.clock import EpochSeconds  # noqa: TC001  # msgspec resolves the annotation
+from node_agent.peers import fields  # noqa: TC001  # as above
 from node_agent.peers.approval_messages import (
     ApproveRequest,
     PendingAnswer,
@@ -24,7 +25,7 @@ from node_agent.peers.approval_messages import (
     Waiting,
     WithdrawRequest,
 )
-from node_agent.peers.fields import Digest, Number, Serial  # noqa: TC001  # as above
+from node_agent.peers.fields import serial_number, serial_octets
 from node_agent.peers.repair_messages import (
     RecordsAnswer,
     RecordsRequest,
@@ -90,10 +91,6 @@ __all__ = [
 ]
 
 
-Prefix = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,3}$")]
-Bucket = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
-
-
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
@@ -125,7 +122,7 @@ class RevokeRequest(_Message, frozen=True):
     """Revoke, hold or release. ``reason`` is an RFC 5280 CRLReason number; 8 releases a hold."""
 
     authority: str
-    serial: Serial
+    serial: fields.Serial
     reason: int = 0
     invalidity_at: EpochSeconds | None = None
     protocol: str = "rest"
@@ -147,7 +144,7 @@ class StatusRequest(_Message, frozen=True):
     """Ask for one certificate of ``authority``."""
 
     authority: str
-    serial: Serial
+    serial: fields.Serial
     protocol: str = "rest"
 
 
@@ -155,7 +152,7 @@ class CertificateDescription(_Message, frozen=True):
     """A certificate as search and status return it."""
 
     authority: str
-    serial: Serial
+    serial: fields.Serial
     subject: str
     names: tuple[str, ...]
     profile: str
@@ -222,10 +219,10 @@ class CertifySignerRequest(_Message, frozen=True):
 class PublishedEntry(_Message, frozen=True):
     """A change-log entry on its way. ``payload`` as in ``functions/change_payloads.py``."""
 
-    position: Number
+    position: fields.Number
     kind: str
     authority_id: str
-    serial: Serial | None
+    serial: fields.Serial | None
     at: EpochSeconds
     payload: bytes
 
@@ -239,8 +236,8 @@ class PublishRequest(_Message, frozen=True):
     """
 
     source: str
-    after: Number
-    position: Number
+    after: fields.Number
+    position: fields.Number
     authorities: tuple[str, ...]
     entries: tuple[PublishedEntry, ...]
 
@@ -248,7 +245,7 @@ class PublishRequest(_Message, frozen=True):
 class PublishAnswer(_Message, frozen=True):
     """The position that is committed at the receiver."""
 
-    position: Number
+    position: fields.Number
 
 
 class ContentRequest(_Message, frozen=True):
@@ -259,12 +256,12 @@ class ContentRequest(_Message, frozen=True):
 
     authority: str
     authority_id: str
-    number: Number
+    number: fields.Number
     is_delta: bool
     sha256: bytes
-    octets: Number
-    offset: Number
-    shard: Number = 0
+    octets: fields.Number
+    offset: fields.Number
+    shard: fields.Number = 0
 
 
 class ContentAnswer(_Message, frozen=True):
@@ -272,7 +269,7 @@ class ContentAnswer(_Message, frozen=True):
     the receiver has a newer one.
     """
 
-    held: Number
+    held: fields.Number
 
 
 class DigestsRequest(_Message, frozen=True):
@@ -286,7 +283,7 @@ class DigestsRequest(_Message, frozen=True):
     authority: str
     authority_id: str
     content: tuple[str, ...]
-    prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(min_length=1, max_length=1024)]
+    prefixes: Annotated[tuple[fields.Prefix, ...], msgspec.Meta(min_length=1, max_length=1024)]
     begins: bool = False
     recomputes: bool = False
 
@@ -307,16 +304,16 @@ class EntriesRequest(_Message, frozen=True):
 
     authority: str
     authority_id: str
-    buckets: Annotated[tuple[Bucket, ...], msgspec.Meta(min_length=1, max_length=1024)]
-    after: Serial = b"\0"
+    buckets: Annotated[tuple[fields.Bucket, ...], msgspec.Meta(min_length=1, max_length=1024)]
+    after: fields.Serial = b"\0"
 
 
 class ComparedEntry(_Message, frozen=True, array_like=True):
     """A certificate as two stores compare it."""
 
-    serial: Serial
-    statuses: Digest
-    certificate: Digest
+    serial: fields.Serial
+    statuses: fields.Digest
+    certificate: fields.Digest
 
 
 class EntriesAnswer(_Message, frozen=True):
@@ -346,19 +343,7 @@ class PositionRequest(_Message, frozen=True):
 class PositionAnswer(_Message, frozen=True):
     """The position that is committed at the receiver; 0 when it knows nothing of the source."""
 
-    position: Number
-
-
-def serial_octets(serial: int) -> bytes:
-    """Return a serial number as big-endian octets without leading zeros."""
-    return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big")
-
-
-def serial_number(octets: bytes) -> int:
-    """Return the serial number in ``octets``. Raises ValueError above 20 octets (RFC 5280)."""
-    if not 1 <= len(octets) <= 20:
-        raise ValueError("a serial number has from 1 to 20 octets")
-    return int.from_bytes(octets, "big")
+    position: fields.Number
 
 
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)

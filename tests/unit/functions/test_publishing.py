@@ -202,20 +202,6 @@ def _ignore(applied: Applied) -> None:
     """Nothing keeps answers here."""
 
 
-def test_what_nobody_foresaw_is_told_and_published_later(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with publishing(tmp_path, content=("certificate", "status")) as it:
-            await it.caught_up()
-            it.calls.fault = OverflowError("a position that no column holds")
-            await it.issue(1)
-            while "OverflowError" not in (it.publisher.snapshot().last_error or ""):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            await it.caught_up()
-            assert it.publisher.snapshot().last_error is None
-
-    run(scenario())
-
-
 def test_what_is_issued_and_revoked_arrives(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with publishing(tmp_path) as it:

@@ -25,6 +25,7 @@ from node_agent.store.records import ChangeEntry, ChangeKind, StoreHeads
 from tests.support.csrs import csr_der
 from tests.support.event_loop import run
 from tests.support.own_authority import NODE, context, own_authority
+from tests.unit.functions.test_publishing import publishing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -177,5 +178,19 @@ def test_neither_issuing_nor_another_va_waits_for_one_that_hangs(tmp_path: Path)
                 hanging.gate.set()
                 while hanging.position < last:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
+
+    run(scenario())
+
+
+def test_what_nobody_foresaw_is_told_and_published_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=("certificate", "status")) as it:
+            await it.caught_up()
+            it.calls.fault = OverflowError("a position that no column holds")
+            await it.issue(1)
+            while "OverflowError" not in (it.publisher.snapshot().last_error or ""):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await it.caught_up()
+            assert it.publisher.snapshot().last_error is None
 
     run(scenario())
