@@ -172,7 +172,7 @@ class CrlIssuing:
         authority = self._authorities.get(name)
         self._authorities.check_crl(authority)
         async with self._making:
-            start = await self._store.begin_crl(authority.authority_id, shard=shard)
+            start = await self._begin(authority, shard)
             # Asked for by name: it is made, whatever another node made meanwhile.
             start = dataclasses.replace(start, newest=start.number)
             return await self._make(authority, shard, start)
@@ -244,9 +244,7 @@ class CrlIssuing:
         base: CrlHead | None = None,
     ) -> CrlHead | None:
         """Make a CRL unless another node has since ``seen``; return the newest full one."""
-        start = await self._store.begin_crl(
-            authority.authority_id, shard=shard, delta=base is not None
-        )
+        start = await self._begin(authority, shard, delta=base is not None)
         # What was decided on is what was seen, not what another node has put there since.
         start = dataclasses.replace(start, newest=seen.number if seen else 0)
         try:
@@ -255,6 +253,20 @@ class CrlIssuing:
             log.info("CRL not needed", authority=authority.name, shard=shard, reason=str(reason))
             self.newest.pop((authority.name, shard), None)
         return await self._newest(authority, shard)
+
+    async def _begin(
+        self, authority: LoadedAuthority, shard: int, *, delta: bool = False
+    ) -> CrlStart:
+        """Begin a list, in the second after its predecessor's at the earliest.
+
+        Two of one second had one Last-Modified, and a client that asks by it would be told that it
+        has the newest. What is revoked in a burst is then in one list, too.
+        """
+        last = await self._store.crl_head(authority.authority_id, shard=shard, delta=delta)
+        early = last.this_update + 1 - self._clock.now() if last else 0.0
+        if 0 < early <= 1:
+            await self._clock.sleep(early)
+        return await self._store.begin_crl(authority.authority_id, shard=shard, delta=delta)
 
     async def _make(
         self,
@@ -276,7 +288,7 @@ class CrlIssuing:
         )
         if record.this_update > now:
             log.warning(
-                "CRL dated as its predecessor: the clock was set back",
+                "CRL dated after its predecessor: the clock was set back",
                 authority=authority.name,
                 seconds=record.this_update - now,
             )

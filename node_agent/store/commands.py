@@ -217,7 +217,7 @@ class BeginCrl(_Light):
             number=account.number + 1,
             covers=transaction.status_position(*of) or account.status_position,
             newest=newest.get(int(self.is_delta), 0),
-            not_before=_newest_date(transaction, *of),
+            not_before=_first_date(transaction, *of, int(self.is_delta)),
         )
 
 
@@ -319,13 +319,16 @@ def _newest_crls(transaction: Transaction, authority_id: str, shard: int) -> dic
     return {row[0]: row[1] for row in rows}
 
 
-def _newest_date(transaction: Transaction, authority_id: str, shard: int) -> int:
-    date = transaction.connection.scalar(
-        sa.select(sa.func.max(crls.c.this_update)).where(
-            crls.c.authority_id == authority_id, crls.c.shard == shard
-        )
+def _first_date(transaction: Transaction, authority_id: str, shard: int, is_delta: int) -> int:
+    """Return the first date that a list may have: not before the shard's others, and not that of
+    another of its kind.
+    """
+    rows = transaction.connection.execute(
+        sa.select(crls.c.is_delta, sa.func.max(crls.c.this_update))
+        .where(crls.c.authority_id == authority_id, crls.c.shard == shard)
+        .group_by(crls.c.is_delta)
     )
-    return int(date or 0)
+    return max((date + (kind == is_delta) for kind, date in rows), default=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -352,7 +352,8 @@ class CrlOutlook:
 class CrlStart:
     """What a CRL is begun with: a number that no other of its shard gets, the position of the
     newest change of status that it is sure to hold, the newest list of its kind that there is (0:
-    none), and the date of the newest list of any kind, before which this one mustn't be dated.
+    none), and the first date that it may have: not before a list of any kind, nor that of one of
+    its own kind, for by their dates HTTP tells the lists of one address apart.
     """
 
     number: int

@@ -183,3 +183,16 @@ def test_the_task_makes_every_crl_and_goes_on_after_revocations(tmp_path: Path) 
             task.cancel()
 
     run(scenario())
+
+
+def test_two_lists_of_one_address_have_two_dates(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with own_authority(tmp_path) as own:
+            lists = [await own.crls.make("issuing") for _ in range(3)]
+            dates = [one.this_update for one in lists]
+            assert dates == [dates[0], dates[0] + 1, dates[0] + 2]
+            assert dates[-1] <= own.clock.now(), "a list is of the future"
+            own.clock.step(-3600)
+            assert (await own.crls.make("issuing")).this_update == dates[-1] + 1
+
+    run(scenario())

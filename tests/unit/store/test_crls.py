@@ -120,6 +120,8 @@ def test_a_list_is_begun_no_earlier_than_its_predecessors(store_url: str) -> Non
             await store.record_crl(crl(1, this_update=500), b"")
             await store.record_crl(crl(2, base_number=1, this_update=700), b"")
             assert (await store.begin_crl(AUTHORITY)).not_before == 700
+            # Two of one address have two dates.
+            assert (await store.begin_crl(AUTHORITY, delta=True)).not_before == 701
 
     run(scenario())
 
