@@ -26,6 +26,12 @@ from node_agent.peers.approval_messages import (
     WithdrawRequest,
 )
 from node_agent.peers.fields import serial_number, serial_octets
+from node_agent.peers.publish_resources import (
+    PUBLISHES,
+    position_resources,
+    publish_resources,
+    repair_resources,
+)
 from node_agent.peers.repair_messages import (
     RecordsAnswer,
     RecordsRequest,
@@ -409,43 +415,6 @@ def _authority_audience(request: Any) -> str:
     return f"ca/{request.authority}"
 
 
-def _publish_resources(request: PublishRequest) -> tuple[str, ...]:
-    kinds = sorted({_PUBLISH_RESOURCE.get(entry.kind, "unknown") for entry in request.entries})
-    return (
-        *(f"/peer/publish/{kind}" for kind in kinds),
-        *(f"/ca/{name}" for name in request.authorities),
-    )
-
-
-def _position_resources(request: PositionRequest) -> tuple[str, ...]:
-    names = dict.fromkeys((*request.authorities, *request.complete, *request.partial))
-    # What a serial that nobody spoke of means is as much as a status.
-    status = ("/peer/publish/status",) if request.complete or request.partial else ()
-    return (*status, *(f"/ca/{name}" for name in names))
-
-
-def _repair_resources(request: RepairRequest) -> tuple[str, ...]:
-    takes_back = request.takes_back or request.surplus
-    return (
-        "/peer/publish/read",
-        "/peer/publish/certificate",
-        "/peer/publish/status",
-        *(("/peer/publish/take_back",) if takes_back else ()),
-        f"/ca/{request.authority}",
-    )
-
-
-# A CA's own certificate comes with the least of the grants: no CRL can be checked without it.
-_PUBLISH_RESOURCE = {
-    "authority": "crl",
-    "certificate": "certificate",
-    "status": "status",
-    "crl": "crl",
-}
-
-# An empty batch says no kind, and a position may name no CA: who publishes nothing has none to say.
-_PUBLISHES = tuple(f"/peer/publish/{kind}" for kind in ("certificate", "status", "crl"))
-
 ENROLL: Operation[EnrollRequest, CertificateAnswer] = Operation(
     "ra.enroll",
     EnrollRequest,
@@ -517,11 +486,11 @@ PUBLISH: Operation[PublishRequest, PublishAnswer] = Operation(
     "publish.batch",
     PublishRequest,
     PublishAnswer,
-    _publish_resources,
+    publish_resources,
     lambda r: None,
     changes_state=True,
     audits_allowed=False,
-    one_of=_PUBLISHES,
+    one_of=PUBLISHES,
 )
 PUBLISH_CONTENT: Operation[ContentRequest, ContentAnswer] = Operation(
     "publish.content",
@@ -559,7 +528,7 @@ PUBLISH_REPAIR: Operation[RepairRequest, RepairAnswer] = Operation(
     "publish.repair",
     RepairRequest,
     RepairAnswer,
-    _repair_resources,
+    repair_resources,
     lambda r: None,
     changes_state=True,
 )
@@ -567,10 +536,10 @@ PUBLISH_POSITION: Operation[PositionRequest, PositionAnswer] = Operation(
     "publish.position",
     PositionRequest,
     PositionAnswer,
-    _position_resources,
+    position_resources,
     lambda r: None,
     audits_allowed=False,
-    one_of=_PUBLISHES,
+    one_of=PUBLISHES,
 )
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {
