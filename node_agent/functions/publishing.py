@@ -29,8 +29,9 @@ from node_agent.functions.change_payloads import (
 from node_agent.functions.containment import Containment
 from node_agent.functions.crl_transfer import LongCrl, find_long_crl, send_content
 from node_agent.functions.publishing_turn import BEAT_SECONDS, OnlyTurn, TurnLost
+from node_agent.functions.receipts import Receipts
 from node_agent.functions.receiving import SHARED_LOG
-from node_agent.identity import NodeIdentity
+from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.peers.operations import (
     PUBLISH,
     PUBLISH_CONTENT,
@@ -183,6 +184,7 @@ class Publisher:
         self._told_at = 0.0
         self._asked_at = 0.0
         self._store = store
+        self._receipts = Receipts(store, clock)
         self._caller = caller
         self._changed = changed
         self._authority_ids = authority_ids
@@ -251,7 +253,6 @@ class Publisher:
     async def is_peer_ahead(self) -> bool:
         """Tell whether the peer has applied more than our log holds: ours is an old copy."""
         position = await self._ask_position()
-        self._last_position = await self._store.last_position()
         self._hold_against(position)
         return self.ahead > 0
 
@@ -277,6 +278,10 @@ class Publisher:
             PUBLISH_POSITION, request, peers=[self.peer], timeout_seconds=_CALL_SECONDS
         )
         self._asked_at = self._clock.monotonic()
+        self._last_position = await self._store.last_position()
+        if answer.position > self._known_end():
+            peer = PeerIdentity.named(self.peer)
+            await self._receipts.check(peer, request.source, answer.position, answer.receipt)
         return answer.position
 
     async def _measure_lag(self) -> None:
@@ -296,7 +301,6 @@ class Publisher:
     async def _resume(self) -> None:
         """Take up where the receiver's committed position says, whatever ours says."""
         position = await self._ask_position()
-        self._last_position = await self._store.last_position()
         position = self._acknowledged = await self._rename_if_set_back(position)
         self._position = min(position, self._last_position)
         # Tell it, as soon as that is so, that it is up to date.
@@ -465,12 +469,14 @@ class Publisher:
         if chosen and self._oldest_waiting_at is None:
             self._oldest_waiting_at = chosen[0].at
         published = tuple([entry for item in chosen async for entry in self._published(item)])
+        source = self._source()
         request = PublishRequest(
-            source=self._source(),
+            source=source,
             after=told,
             position=position,
             authorities=self.spec.authorities,
             entries=published,
+            receipt=await self._receipts.make(source, position),
         )
         return _Batch(request, long_crl)
 

@@ -122,10 +122,10 @@ class PublicationReceiver:
             await self._keep(news)
             self._on_applied(Applied(authorities=news))
         async with self._locks.setdefault(source, asyncio.Lock()):
-            position = await self._store.source_position(source)
+            position, receipt = await self._store.source_receipt(source)
         # To tell a position is to acknowledge it, as below: no old answer may be left anywhere.
         await self._settled()
-        return PositionAnswer(position=position)
+        return PositionAnswer(position=position, receipt=receipt)
 
     async def publish(self, context: Context, request: PublishRequest) -> PublishAnswer:
         """Commit a batch.
@@ -238,6 +238,7 @@ class PublicationReceiver:
             statuses=applied.statuses,
             crls=applied.crls,
             entries=[_change_entry(entry) for entry in request.entries],
+            receipt=request.receipt,
         )
 
 

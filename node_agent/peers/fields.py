@@ -6,7 +6,16 @@ from typing import Annotated
 
 import msgspec
 
-__all__ = ["Bucket", "Digest", "Number", "Prefix", "Serial", "serial_number", "serial_octets"]
+__all__ = [
+    "Bucket",
+    "Digest",
+    "Number",
+    "Prefix",
+    "Receipt",
+    "Serial",
+    "serial_number",
+    "serial_octets",
+]
 
 Serial = Annotated[bytes, msgspec.Meta(min_length=1, max_length=20)]
 """A serial number as big-endian octets (RFC 5280 section 4.1.2.2 has the limit)."""
@@ -19,6 +28,7 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,3}$")]
 Bucket = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+Receipt = Annotated[bytes, msgspec.Meta(max_length=64)]
 
 
 def serial_octets(serial: int) -> bytes:

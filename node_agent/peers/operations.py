@@ -238,7 +238,8 @@ class PublishRequest(_Message, frozen=True):
 
     ``source`` is the identity of the node (or shared store) whose log it is. ``position`` is the
     position that the reader reaches with this batch: it may lie above the last entry's where the
-    entries between were filtered out.
+    entries between were filtered out. ``receipt`` is kept with the position and shown when it is
+    asked for; what is in it only the sender knows.
     """
 
     source: str
@@ -246,6 +247,7 @@ class PublishRequest(_Message, frozen=True):
     position: fields.Number
     authorities: tuple[str, ...]
     entries: tuple[PublishedEntry, ...]
+    receipt: fields.Receipt = b""
 
 
 class PublishAnswer(_Message, frozen=True):
@@ -347,9 +349,12 @@ class PositionRequest(_Message, frozen=True):
 
 
 class PositionAnswer(_Message, frozen=True):
-    """The position that is committed at the receiver; 0 when it knows nothing of the source."""
+    """The position that is committed at the receiver, with the receipt that came with it; 0 when it
+    knows nothing of the source.
+    """
 
     position: fields.Number
+    receipt: fields.Receipt = b""
 
 
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
@@ -384,14 +389,9 @@ class Operation(Generic[RequestT, AnswerT]):
 
     @property
     def may_be_replayed(self) -> bool:
-        """Whether a node on the way may keep a request and read with it later. What changes state
-        is held by the store to happen once, and what passes no node is kept by nobody.
-        """
-        return self._passes_nodes and not self.changes_state
-
-    @property
-    def _passes_nodes(self) -> bool:
-        return self.is_for_one_node or self.audience is _authority_audience
+        """Whether it is a read that passes nodes, and each of them could read with it again."""
+        passes_nodes = self.is_for_one_node or self.audience is _authority_audience
+        return passes_nodes and not self.changes_state
 
 
 def _at_authority(verb: str) -> Callable[[Any], tuple[str, ...]]:

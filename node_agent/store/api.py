@@ -205,6 +205,10 @@ class Reader(Protocol):
         """Return the newest position applied here from ``source`` (the VA's side)."""
         ...
 
+    async def source_receipt(self, source: str) -> tuple[int, bytes]:
+        """Return that position with the receipt that came with it."""
+        ...
+
     async def audit_entries(self, *, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
         """Return audit entries with a sequence above ``after``, in order."""
         ...
@@ -393,6 +397,7 @@ class Writer(Reader, Protocol):
         statuses: Sequence[StatusChange] = (),
         crls: Sequence[CrlRecord] = (),
         entries: Sequence[ChangeEntry] = (),
+        receipt: bytes = b"",
     ) -> int:
         """Commit a batch from an upstream change log, idempotently; return the applied position.
 

@@ -251,17 +251,21 @@ class SetPublisherPosition(_Light):
         put_position(transaction, publisher_positions, self.publisher, self.position)
 
 
-def put_position(transaction: Transaction, table: sa.Table, name: str, position: int) -> None:
-    """Set the position of ``name`` unless it is further on already."""
+def put_position(
+    transaction: Transaction, table: sa.Table, name: str, position: int, **beside: bytes
+) -> None:
+    """Set the position of ``name``, and what is kept ``beside`` it, unless it is further on."""
     (key,) = table.primary_key.columns
     known = transaction.connection.scalar(sa.select(table.c.position).where(key == name))
     if known is None:
-        values: dict[str, Any] = {key.name: name, "position": position}
+        values: dict[str, Any] = {key.name: name, "position": position, **beside}
         if table is publisher_positions:
             values |= {"holder": "", "beat": 0}
         transaction.connection.execute(table.insert().values(values))
     elif known < position:
-        transaction.connection.execute(table.update().where(key == name).values(position=position))
+        transaction.connection.execute(
+            table.update().where(key == name).values(position=position, **beside)
+        )
 
 
 def insert_crl(transaction: Transaction, crl: CrlRecord, *, covers: int = 0) -> None:

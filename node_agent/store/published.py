@@ -36,6 +36,7 @@ class ApplyPublished:
     statuses: Sequence[StatusChange]
     crls: Sequence[CrlRecord]
     entries: Sequence[ChangeEntry]
+    receipt: bytes = b""
 
     @property
     def weight(self) -> int:
@@ -78,7 +79,9 @@ class ApplyPublished:
                     at=entry.at,
                     payload=entry.payload,
                 )
-        put_position(transaction, source_positions, self.source, self.position)
+        put_position(
+            transaction, source_positions, self.source, self.position, receipt=self.receipt
+        )
         return self.position
 
 

@@ -97,6 +97,11 @@ _publisher_position = Prepared(
         publisher_positions.c.publisher == sa.bindparam("name")
     )
 )
+_source_receipt = Prepared(
+    sa.select(source_positions.c.position, source_positions.c.receipt).where(
+        source_positions.c.source == sa.bindparam("name")
+    )
+)
 _source_position = Prepared(
     sa.select(source_positions.c.position).where(source_positions.c.source == sa.bindparam("name"))
 )
@@ -307,6 +312,11 @@ class StoreReader(SharingReads, ContentReader, DigestReader):
     async def source_position(self, source: str) -> int:
         """Return the newest position applied here from ``source`` (the VA's side)."""
         return await self._position(_source_position, source)
+
+    async def source_receipt(self, source: str) -> tuple[int, bytes]:
+        """Return that position with the receipt that came with it."""
+        row = await self._one(_source_receipt, name=source)
+        return (0, b"") if row is None else (int(row[0]), bytes(row[1]))
 
     async def audit_entries(self, *, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
         """Return audit entries with a sequence above ``after``, in order."""

@@ -247,11 +247,14 @@ class FollowedEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreHeads:
-    """How far the store is. ``log_id`` names its change log; every store has another."""
+    """How far the store is. ``log_id`` names its change log; every store has another, and another
+    ``log_secret``.
+    """
 
     position: int
     revision: int
     log_id: bytes
+    log_secret: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

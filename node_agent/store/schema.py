@@ -61,11 +61,12 @@ log_heads = sa.Table(
     sa.Column("audit_hash", sa.LargeBinary, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("log_id", sa.LargeBinary, nullable=False),
+    sa.Column("log_secret", sa.LargeBinary, nullable=False),
 )
 """One row: the newest number of every log. Its lock serializes writers (see docs/why/store.md).
 
 ``revision`` counts the committed plans, so that a node sees what another one changed. ``log_id`` is
-the change log's own random name.
+the change log's own random name, ``log_secret`` what its receipts are made with.
 """
 
 certificates = sa.Table(
@@ -308,6 +309,7 @@ source_positions = sa.Table(
     metadata,
     sa.Column("source", sa.Text, primary_key=True),
     sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("receipt", sa.LargeBinary, nullable=False),
 )
 
 nodes = sa.Table(

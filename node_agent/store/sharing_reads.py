@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["SharingReads"]
 
 _store_heads: Final = Prepared(
-    sa.select(log_heads.c.position, log_heads.c.revision, log_heads.c.log_id)
+    sa.select(
+        log_heads.c.position, log_heads.c.revision, log_heads.c.log_id, log_heads.c.log_secret
+    )
 )
 _mark: Final = Prepared(
     sa.select(
@@ -52,7 +54,9 @@ class SharingReads(ABC):
         row = await self._one(_store_heads)
         if row is None:
             raise StoreError("the row of log heads is missing")
-        return StoreHeads(position=row[0], revision=row[1], log_id=bytes(row[2]))
+        return StoreHeads(
+            position=row[0], revision=row[1], log_id=bytes(row[2]), log_secret=bytes(row[3])
+        )
 
     async def followed(self, after: int, *, limit: int) -> list[FollowedEntry]:
         """Return change-log entries above ``after``, in order, without their payloads."""

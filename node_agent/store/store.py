@@ -321,6 +321,7 @@ class Store(StoreReader):
         statuses: Sequence[StatusChange] = (),
         crls: Sequence[CrlRecord] = (),
         entries: Sequence[ChangeEntry] = (),
+        receipt: bytes = b"",
     ) -> int:
         """Commit a batch from an upstream change log, idempotently; return the applied position."""
         return await self._committer.submit(
@@ -331,6 +332,7 @@ class Store(StoreReader):
                 statuses=statuses,
                 crls=crls,
                 entries=entries,
+                receipt=receipt,
             )
         )
 

@@ -333,3 +333,35 @@ def test_what_was_recorded_before_the_first_answer_doesnt_hide_the_old_copy(
                 await enroll(it.own, 5)
 
     run(scenario())
+
+
+@pytest.mark.parametrize("begin", [None, 0], ids=["running", "just started"])
+def test_a_va_that_only_says_that_it_knows_more_stops_nothing(
+    tmp_path: Path, begin: int | None
+) -> None:
+    """A taken-over VA may say so at any time. It has no receipt for what it was never sent."""
+
+    async def scenario() -> None:
+        async with restored(tmp_path, divided(0)) as it:
+            await enroll(it.own, 1)
+            await it.caught_up()
+            it.task.cancel()
+            await asyncio.gather(it.task, return_exceptions=True)
+            source = it.publisher._lanes[0]._source()
+            position, receipt = await it.va.source_receipt(source)
+            assert position
+            # An older receipt is one for an older position.
+            await it.va.apply_published(source, position + 10_000, receipt=receipt)
+            it.start(begin=await it.own.store.last_position() if begin == 0 else None)
+            while "proves it with nothing" not in (it.publisher.snapshot().last_error or ""):
+                await asyncio.wait([it.task], timeout=0.02)
+            assert not it.publisher.ahead
+            assert await enroll(it.own, 2)
+            await it.own.crls.make("issuing")
+            await asyncio.wait([it.task], timeout=1)  # it asks again, and writes nothing more
+            entries = await it.own.store.audit_entries(limit=1000)
+            (claim,) = [item.record for item in entries if item.record.action == "publish.position"]
+            assert not claim.allowed
+            assert claim.detail["peer"] == it.spec.peer
+
+    run(scenario())

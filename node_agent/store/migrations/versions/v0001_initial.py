@@ -120,9 +120,11 @@ def _create_logs() -> None:
         sa.Column("audit_hash", sa.LargeBinary, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
         sa.Column("log_id", sa.LargeBinary, nullable=False),
+        sa.Column("log_secret", sa.LargeBinary, nullable=False),
     )
     first = {"id": 1, "certificate_id": 0, "position": 0, "audit_sequence": 0, "revision": 0}
-    op.bulk_insert(heads, [{**first, "audit_hash": bytes(32), "log_id": os.urandom(16)}])
+    random = {"log_id": os.urandom(16), "log_secret": os.urandom(32)}
+    op.bulk_insert(heads, [{**first, "audit_hash": bytes(32), **random}])
     op.create_table(
         "change_log",
         sa.Column("position", _POSITION, primary_key=True, autoincrement=False),
@@ -249,6 +251,7 @@ def _create_positions() -> None:
         "source_positions",
         sa.Column("source", sa.Text, primary_key=True),
         sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("receipt", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "nodes",
