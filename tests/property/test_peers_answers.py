@@ -133,6 +133,9 @@ def loop() -> Iterator[asyncio.Runner]:
 def own(loop: asyncio.Runner) -> Iterator[OwnAuthority]:
     """Yield a CA that has issued some certificates, and has a signer at itself."""
     stack = contextlib.AsyncExitStack()
+    # Each example has one certified.
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setattr("node_agent.functions.signer_limit._MOST_VALID", 1_000_000)
 
     async def open_it() -> OwnAuthority:
         directory = stack.enter_context(tempfile.TemporaryDirectory())

@@ -19,6 +19,7 @@ from node_agent.functions.provenance import OwnLog, OwnWork
 from node_agent.functions.publisher_lanes import PublisherLanes
 from node_agent.functions.publishing import Publisher
 from node_agent.functions.range_digests import LeafKeeper
+from node_agent.functions.receipts import receipt_for
 from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.signal import ChangeSignal
 from node_agent.functions.verification import Verification
@@ -482,10 +483,18 @@ def test_a_publisher_of_crls_alone_has_nothing_to_compare(tmp_path: Path) -> Non
     run(scenario())
 
 
+async def claim_more(it: Pair) -> None:
+    """Let the VA have got more than the CA's log holds, with the receipt for it."""
+    source = it.publisher._source()
+    position = await it.va.source_position(source) + 1000
+    secret = (await it.own.store.heads()).log_secret
+    await it.va.apply_published(source, position, receipt=receipt_for(secret, source, position))
+
+
 def test_a_ca_that_was_restored_from_an_old_copy_repairs_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(tmp_path) as it:
-            it.by_hand("UPDATE source_positions SET position = position + 1000")
+            await claim_more(it)
             it.by_hand("UPDATE certificates SET serial = ? WHERE id = 4", b"\x11" * 20)
             with pytest.raises(Conflict, match="peersys recover"):
                 await it.compare(repair=True)
@@ -526,7 +535,7 @@ def test_a_ca_that_was_restored_from_an_old_copy_is_told(
 
     async def scenario() -> None:
         async with pair(tmp_path) as it:
-            it.by_hand("UPDATE source_positions SET position = position + 1000")
+            await claim_more(it)
             while it.publisher.snapshot().last_error is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert "restored from an old copy" in (it.publisher.snapshot().last_error or "")
