@@ -30,13 +30,16 @@ from node_agent.functions.verification_schedule import VerificationSchedule
 from node_agent.peers.operations import (
     PUBLISH_DIGESTS,
     PUBLISH_ENTRIES,
+    PUBLISH_RECORDS,
     PUBLISH_REPAIR,
     ComparedEntry,
     DigestsRequest,
     EntriesRequest,
+    RecordsRequest,
     RepairRequest,
     serial_octets,
 )
+from node_agent.store.records import ChangeKind
 from node_agent.web.backends import AuthorityComparison, PublisherVerification
 from node_agent.wire.codes import Status
 
@@ -96,7 +99,10 @@ class Verification:
         authority_ids: Callable[[], Mapping[str, str]],
         clock: Clock,
         provenance: Provenance | None = None,
+        want_crl: Callable[[str], None] = lambda name: None,
     ) -> None:
+        """``want_crl`` asks for a new CRL of a CA of this node."""
+        self._want_crl = want_crl
         self._provenance = provenance or OwnWork()
         self._store = store
         self._caller = caller
@@ -142,6 +148,10 @@ class Verification:
                 for name in spec.authorities
                 if name in ids
             ]
+            for name in spec.authorities if "crl" in spec.content else ():
+                if name in ids and await self._lacks_list(publisher, name, ids[name]) and repair:
+                    # A newer one reaches it as every other: by the change log.
+                    self._want_crl(name)
             result = PublisherVerification(
                 publisher=spec.name,
                 peer=spec.peer,
@@ -152,6 +162,26 @@ class Verification:
         left = sum(one.missing + one.changed + one.surplus - one.repaired for one in found)
         publisher.verified(result.at, left)
         return result
+
+    async def _lacks_list(self, publisher: PublisherLanes, name: str, authority_id: str) -> bool:
+        """Tell whether the peer has lost a CRL of one of our CAs: none is on its way to it, and
+        what it has is older than ours.
+        """
+        if not self._provenance.is_own([name]):
+            return False
+        ours = await self._store.crl_numbers(authority_id)
+        position = publisher.snapshot().position
+        request = RecordsRequest(authority=name, authority_id=authority_id, serials=())
+        answer = await self.ask(publisher, PUBLISH_RECORDS, request)
+        theirs = {one.shard: one.number for one in answer.lists}
+        lacking = [shard for shard, number in ours.items() if theirs.get(shard, 0) < number]
+        if not lacking or await self._store.changes(
+            position, limit=1, authority_ids=[authority_id], kinds=[ChangeKind.CRL]
+        ):
+            return False
+        peer = publisher.spec.name
+        log.warning("peer lacks a CRL", publisher=peer, authority=name, shards=lacking)
+        return True
 
     async def differences(
         self, publisher: PublisherLanes, name: str

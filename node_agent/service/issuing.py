@@ -93,6 +93,7 @@ class IssuingParts:
             authority_ids=base.known.ids_by_name,
             clock=base.clock,
             provenance=provenance,
+            want_crl=self.crls.want,
         )
         self.recovery = Recovery(
             store=base.store,

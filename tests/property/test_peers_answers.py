@@ -24,15 +24,18 @@ from node_agent.peers.approval_messages import Waiting
 from node_agent.peers.operations import (
     PUBLISH_DIGESTS,
     PUBLISH_ENTRIES,
+    PUBLISH_RECORDS,
     PUBLISH_REPAIR,
     CertificateAnswer,
     ComparedEntry,
     DigestsAnswer,
     EntriesAnswer,
     Operation,
+    RecordsAnswer,
     RepairAnswer,
     serial_octets,
 )
+from node_agent.peers.repair_messages import HeldList
 from tests.support.csrs import csr_der
 from tests.support.own_authority import NODE, OwnAuthority, context, own_authority
 from tests.unit.functions.test_signers import ToCa, signers_of
@@ -85,6 +88,9 @@ class Answers:
         if operation is PUBLISH_ENTRIES:
             found, has_more = self.entries[min(number, len(self.entries) - 1)]
             return EntriesAnswer(entries=tuple(found), has_more=has_more)
+        if operation is PUBLISH_RECORDS:
+            lists = tuple(HeldList(shard=one % 3, number=one) for one in self.repaired)
+            return RecordsAnswer(entries=(), lists=lists)
         assert operation is PUBLISH_REPAIR
         return RepairAnswer(repaired=self.repaired[min(number, len(self.repaired) - 1)])
 
