@@ -103,7 +103,7 @@ def test_a_role_taken_away_in_mid_stream_ends_the_link_within_a_second(
     denying = [*role["rules"], {"resource": "/peer/incoming", "effect": "deny"}]
     try:
         ended_by(attacker, lambda: victim.admin.put(attacker.role_path, {**role, "rules": denying}))
-        attacker.wait_audited("role")
+        attacker.wait_audited("untrusted")
     finally:
         victim.admin.put(attacker.role_path, role)
     topology.wait_healthy()
@@ -115,7 +115,7 @@ def test_a_revoked_authenticator_in_mid_stream_ends_it_within_a_second(
     """The last of each attacker: with this key it gets nowhere afterwards."""
     path = f"/v1/certificates/management/{attacker.serial}/revocation"
     ended_by(attacker, lambda: topology.ca.admin.post(path, {"reason": "keyCompromise"}))
-    attacker.wait_audited("revoked")
+    attacker.wait_audited("untrusted")
     assert attacker.victim.admin.post("/v1/audit/verify", {})["ok"]
 
 
