@@ -1,9 +1,13 @@
-"""``python -m benchmarks``: measure real nodes beside other programs, and write the page."""
+"""``python -m benchmarks``: measure real nodes beside other programs, and write the page.
+
+With --only, what is measured takes its own place in the page and leaves the rest of it as it is.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -23,13 +27,14 @@ from benchmarks import (
 )
 from benchmarks.machine import describe_machine, library_versions
 from benchmarks.measure import Benchmark, Outcome, RunSettings, judge, run_benchmark
+from benchmarks.page import PAGE, join_sections, merge_sections
 from benchmarks.programs import PROGRAMS, missing_programs, program_version
 from benchmarks.report import (
-    PAGE,
     as_json,
+    describe_bar,
+    describe_run,
     format_figure,
-    render_outcomes,
-    write_between_markers,
+    render_section,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for program in missing:
             print(f"{program.name} is missing: {program.install}", file=sys.stderr)
         return 2
-    _report(_run(chosen, options), options)
+    _run_all(chosen, options)
     return 0
 
 
@@ -91,48 +96,54 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(chosen: Sequence[Benchmark], options: argparse.Namespace) -> list[Outcome]:
-    machine = describe_machine()
+def _run_all(chosen: Sequence[Benchmark], options: argparse.Namespace) -> None:
+    options.machine = machine = describe_machine()
     print(f"{machine.cpu}, {machine.cores} cores, load {machine.load_before:.2f}", flush=True)
-    options.machine = machine
-    outcomes = []
+    about = describe_run(machine, library_versions())
+    order = [benchmark.title for benchmark in BENCHMARKS.values()]
+    outcomes, sections = [], []
     for benchmark in chosen:
-        print(f"== {benchmark.title}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="peersys-bench-") as directory:
-            settings = RunSettings(
-                directory=Path(directory),
-                rounds=options.rounds,
-                seconds=options.seconds,
-                profile_directory=options.profile,
-                workers=options.workers,
-            )
-            outcome = run_benchmark(
-                benchmark, settings, progress=lambda line: print(f"  {line}", flush=True)
-            )
-        outcomes.append(outcome)
-        for verdict in judge(outcome):
-            bar = verdict.bar
-            print(f"   {bar.ours} / {bar.other} = {format_figure(verdict.ratio)}", flush=True)
-    return outcomes
+        outcomes.append(_run(benchmark, options))
+        sections.append(render_section(outcomes[-1], taken=_taken(outcomes[-1], options)))
+        # After each one: a benchmark that fails takes nothing along that was measured before.
+        if options.write:
+            merge_sections(PAGE, sections[-1:], about=about, order=order)
+        if options.json:
+            options.json.write_text(json.dumps(as_json(outcomes), indent=1))
+    print(join_sections(sections, about=about))
 
 
-def _report(outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
-    if options.json:
-        options.json.write_text(json.dumps(as_json(outcomes), indent=1))
-    used = sorted({name for outcome in outcomes for name in outcome.benchmark.programs})
-    versions = library_versions() | {
-        name: program_version(name) for name in used if name not in ("taskset", "openssl")
-    }
-    text = render_outcomes(
-        outcomes,
-        machine=options.machine,
-        versions=versions,
-        command=_command(options),
-        taken_at=f"{datetime.now(UTC):%Y-%m-%d}",
+def _run(benchmark: Benchmark, options: argparse.Namespace) -> Outcome:
+    print(f"== {benchmark.title} (load {os.getloadavg()[0]:.2f})", flush=True)
+    with tempfile.TemporaryDirectory(prefix="peersys-bench-") as directory:
+        settings = RunSettings(
+            directory=Path(directory),
+            rounds=options.rounds,
+            seconds=options.seconds,
+            profile_directory=options.profile,
+            workers=options.workers,
+        )
+        outcome = run_benchmark(
+            benchmark, settings, progress=lambda line: print(f"  {line}", flush=True)
+        )
+    for verdict in judge(outcome):
+        what = describe_bar(verdict.bar, benchmark.unit)
+        print(f"   {what} = {format_figure(verdict.median)}", flush=True)
+    return outcome
+
+
+def _taken(outcome: Outcome, options: argparse.Namespace) -> str:
+    versions = {name: program_version(name) for name in outcome.benchmark.programs}
+    beside = [
+        f"{name} ({version})"
+        for name, version in versions.items()
+        if name not in ("taskset", "openssl") and version not in outcome.versions.values()
+    ]
+    return (
+        f"Taken {datetime.now(UTC):%Y-%m-%d} by `{_command(options)}`"
+        f"{' with ' if beside else ''}{', '.join(beside)}; "
+        f"load average before the run {options.machine.load_before:.2f}."
     )
-    if options.write:
-        write_between_markers(PAGE, text)
-    print(text)
 
 
 def _command(options: argparse.Namespace) -> str:

@@ -107,7 +107,7 @@ AUTHORITIES = Benchmark(
     method=(
         f"A CA node with a Management CA, a root and one issuing CA, and one with {COUNT:,} more "
         "issuing CAs, each with a key, certificate and CRL of its own. Each round starts the node "
-        "(start_seconds until its admin API answers; at most 5 are wanted), leaves it alone "
+        "(start_seconds until its admin API answers), leaves it alone "
         f"(idle_cpu_share), asks for its status, and enrols by the RA over {CONNECTIONS} "
         "connections as in Enrolment. The VA is left out."
     ),
@@ -115,6 +115,7 @@ AUTHORITIES = Benchmark(
     bars=(
         Bar(ours=MANY, other=FEW, factor=0.9),
         Bar(ours=MANY, other=FEW, factor=1.1, at_most=True, key="p50_ms"),
+        Bar(ours=MANY, factor=5, at_most=True, key="start_seconds"),
     ),
     programs=("wrk",),
 )

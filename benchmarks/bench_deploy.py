@@ -26,13 +26,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.deploy_inventory import write_inventory
 from benchmarks.machine import describe_machine
-from benchmarks.report import (
-    DEPLOYMENTS,
-    PAGE,
-    format_figure,
-    machine_text,
-    write_between_markers,
-)
+from benchmarks.page import DEPLOYMENTS, PAGE, write_between_markers
+from benchmarks.report import format_figure, machine_text
 from tools.test_hosts import lab
 from tools.test_hosts.errors import LabError
 from tools.test_hosts.inventory_reader import read_inventories

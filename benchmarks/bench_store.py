@@ -284,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cpu = sorted(reading.figure(_CPU) for reading in readings)[len(readings) // 2]
                 print(f"{database}: {name}: {cpu:.0f} us of CPU each")
             for verdict in judge(outcome):
-                print(f"{database}: {verdict.bar.ours} / bare: {verdict.ratio:.2f}")
+                print(f"{database}: {verdict.bar.ours} / bare: {verdict.median:.2f}")
         with _sqlite(settings.directory) as url:
             for name, figure in asyncio.run(_measure_reads(url, options.rows)).items():
                 print(f"sqlite, {options.rows:,} certificates: {name}: {figure:,.1f}")

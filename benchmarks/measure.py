@@ -67,12 +67,13 @@ class Contestant:
 class Bar:
     """``ours`` / ``other`` must be at least ``factor``, or at most with ``at_most``.
 
-    ``key`` compares a further figure of the readings instead of the figure itself.
+    Without ``other`` the bar is absolute: for what no other program does (a bound on memory, a time
+    that a person waits). ``key`` takes a further figure of the readings instead of the figure.
     """
 
     ours: str
-    other: str
     factor: float
+    other: str = ""
     at_most: bool = False
     key: str = ""
 
@@ -112,19 +113,21 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A bar held against an outcome: the median ratio and its spread over the rounds."""
+    """A bar held against an outcome: the median ratio, or the median figure where the bar is
+    absolute, and its spread over the rounds.
+    """
 
     bar: Bar
-    ratio: float
+    median: float
     lowest: float
     highest: float
 
     @property
     def is_reached(self) -> bool:
-        """Whether the median ratio is on the right side of the bar."""
+        """Whether the median is on the right side of the bar."""
         if self.bar.at_most:
-            return self.ratio <= self.bar.factor
-        return self.ratio >= self.bar.factor
+            return self.median <= self.bar.factor
+        return self.median >= self.bar.factor
 
 
 def run_benchmark(
@@ -149,7 +152,9 @@ def judge(outcome: Outcome) -> list[Verdict]:
     """Return the verdict on each bar, with ratios taken round by round."""
     verdicts = []
     for bar in outcome.benchmark.bars:
-        pairs = zip(outcome.readings[bar.ours], outcome.readings[bar.other], strict=True)
-        ratios = [ours.figure(bar.key) / other.figure(bar.key) for ours, other in pairs]
-        verdicts.append(Verdict(bar, statistics.median(ratios), min(ratios), max(ratios)))
+        values = [reading.figure(bar.key) for reading in outcome.readings[bar.ours]]
+        if bar.other:
+            others = (reading.figure(bar.key) for reading in outcome.readings[bar.other])
+            values = [ours / other for ours, other in zip(values, others, strict=True)]
+        verdicts.append(Verdict(bar, statistics.median(values), min(values), max(values)))
     return verdicts

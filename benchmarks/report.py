@@ -1,42 +1,26 @@
-"""Outcomes as Markdown for people and as JSON for machines; the page is written between markers."""
+"""Outcomes as Markdown for people and as JSON for machines."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import Bar, Outcome, Verdict, judge
+from benchmarks.page import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from benchmarks.machine import Machine
 
 __all__ = [
-    "DEPLOYMENTS",
-    "OUTCOMES",
-    "PAGE",
-    "Markers",
     "as_json",
+    "describe_bar",
+    "describe_run",
     "format_figure",
     "machine_text",
-    "render_outcomes",
-    "write_between_markers",
+    "render_section",
 ]
-
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-
-
-class Markers(NamedTuple):
-    """What stands on the page around a measured part."""
-
-    begin: str
-    end: str
-
-
-OUTCOMES = Markers("<!-- benchmarks: begin -->", "<!-- benchmarks: end -->")
-DEPLOYMENTS = Markers("<!-- deployments: begin -->", "<!-- deployments: end -->")
 
 
 def format_figure(value: float) -> str:
@@ -49,41 +33,23 @@ def format_figure(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
-def render_outcomes(
-    outcomes: Sequence[Outcome],
-    *,
-    machine: Machine,
-    versions: Mapping[str, str],
-    command: str,
-    taken_at: str,
-) -> str:
-    """Return the page's measured part."""
-    parts = [machine_text(machine, versions, command=command, taken_at=taken_at)]
-    if any(outcome.benchmark.bars for outcome in outcomes):
-        parts.append(_bars_text(outcomes))
-    parts += (_outcome_text(outcome) for outcome in outcomes)
-    return "\n\n".join(parts) + "\n"
+def render_section(outcome: Outcome, *, taken: str) -> Section:
+    """Return what the page says of an outcome; ``taken`` says when and how it was measured."""
+    benchmark = outcome.benchmark
+    return Section(
+        title=benchmark.title,
+        bars=tuple(_bar_row(outcome, verdict) for verdict in judge(outcome)),
+        text=f"{benchmark.method} {taken} Medians of {_rounds(outcome)}.\n\n{_table(outcome)}",
+    )
 
 
-def write_between_markers(page: Path, text: str, markers: Markers = OUTCOMES) -> None:
-    """Replace what stands between the markers. Raises ValueError when the page has none."""
-    content = page.read_text(encoding="utf-8")
-    before, begin, rest = content.partition(markers.begin)
-    _, end, after = rest.partition(markers.end)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {markers.begin} … {markers.end}")
-    page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
-
-
-def as_json(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """Return every reading."""
-    return {
-        outcome.benchmark.name: {
-            name: [{"value": reading.value, **reading.detail} for reading in readings]
-            for name, readings in outcome.readings.items()
-        }
-        for outcome in outcomes
-    }
+def describe_run(machine: Machine, versions: Mapping[str, str]) -> str:
+    """Return what the latest run was on and with."""
+    programs = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"The latest run was on {machine.cores} cores ({machine.cpu}), "
+        f"{machine.memory_gib:.0f} GiB, {machine.system}, kernel {machine.kernel}.\n\n{programs}."
+    )
 
 
 def machine_text(
@@ -98,42 +64,56 @@ def machine_text(
     )
 
 
-def _bars_text(outcomes: Sequence[Outcome]) -> str:
-    lines = [
-        "| bar | wanted | median ratio | lowest - highest | reached |",
-        "|---|---|---|---|---|",
-    ]
-    for outcome in outcomes:
-        lines += (_bar_line(outcome, verdict) for verdict in judge(outcome))
-    return "\n".join(lines)
-
-
-def _bar_line(outcome: Outcome, verdict: Verdict) -> str:
-    wanted = _wanted(verdict.bar)
-    spread = f"{format_figure(verdict.lowest)} - {format_figure(verdict.highest)}"
-    reached = "yes" if verdict.is_reached else f"no: {_shortfall(verdict)}"
-    bar = verdict.bar
-    what = f"{outcome.benchmark.title}: {bar.ours} / {bar.other}"
+def describe_bar(bar: Bar, unit: str) -> str:
+    """Return what a bar compares, or which figure it holds."""
+    what = f"{bar.ours} / {bar.other}" if bar.other else bar.ours
     if bar.key:
-        what += f" ({bar.key.replace('_', ' ')})"
-    return f"| {what} | {wanted} | {format_figure(verdict.ratio)} | {spread} | {reached} |"
+        return f"{what} ({bar.key.replace('_', ' ')})"
+    return what if bar.other else f"{what} ({unit})"
+
+
+def as_json(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """Return every reading."""
+    return {
+        outcome.benchmark.name: {
+            name: [{"value": reading.value, **reading.detail} for reading in readings]
+            for name, readings in outcome.readings.items()
+        }
+        for outcome in outcomes
+    }
+
+
+def _bar_row(outcome: Outcome, verdict: Verdict) -> str:
+    benchmark = outcome.benchmark
+    cells = (
+        f"{benchmark.title}: {describe_bar(verdict.bar, benchmark.unit)}",
+        _wanted(verdict.bar),
+        format_figure(verdict.median),
+        f"{format_figure(verdict.lowest)} - {format_figure(verdict.highest)}",
+        "yes" if verdict.is_reached else f"no: {_shortfall(verdict)}",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _wanted(bar: Bar) -> str:
-    return f"{'<=' if bar.at_most else '>='} {bar.factor:g}"
+    return f"{'<=' if bar.at_most else '>='} {bar.factor:,g}"
 
 
 def _shortfall(verdict: Verdict) -> str:
-    share = verdict.ratio / verdict.bar.factor
+    share = verdict.median / verdict.bar.factor
     if verdict.bar.at_most:
         return f"{share:.2f} times what it may be"
     return f"{share:.0%} of the way"
 
 
-def _outcome_text(outcome: Outcome) -> str:
-    benchmark = outcome.benchmark
+def _rounds(outcome: Outcome) -> str:
+    count = len(next(iter(outcome.readings.values())))
+    return f"{count} round{'s' if count > 1 else ''}"
+
+
+def _table(outcome: Outcome) -> str:
     keys = sorted({key for taken in outcome.readings.values() for r in taken for key in r.detail})
-    header = ["", benchmark.unit, *keys, "version"]
+    header = ["", outcome.benchmark.unit, *keys, "version"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for name in outcome.readings:
         figures = [format_figure(outcome.median(name))]
@@ -141,8 +121,4 @@ def _outcome_text(outcome: Outcome) -> str:
             median = outcome.detail_median(name, key)
             figures.append("" if median is None else format_figure(median))
         lines.append(f"| {name} | " + " | ".join([*figures, outcome.versions[name]]) + " |")
-    rounds = len(next(iter(outcome.readings.values())))
-    return (
-        f"### {benchmark.title}\n\n{benchmark.method} Medians of {rounds} rounds.\n\n"
-        + "\n".join(lines)
-    )
+    return "\n".join(lines)

@@ -17,15 +17,7 @@ from benchmarks.measure import (
     judge,
     run_benchmark,
 )
-from benchmarks.report import (
-    DEPLOYMENTS,
-    OUTCOMES,
-    as_json,
-    format_figure,
-    render_outcomes,
-    write_between_markers,
-)
-from tests.unit.benchmarks.machines import MACHINE
+from benchmarks.report import as_json, format_figure, render_section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +60,7 @@ def test_each_round_measures_everyone_in_turn_after_a_warm_up(tmp_path: Path) ->
 def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
     # The medians of both (10 and 10) would say 1.0; the pairs say 2.0.
     found = judge(outcome(Bar(ours="ours", other="other", factor=1.5), [2, 10, 40], [1, 5, 20]))
-    assert [(v.ratio, v.lowest, v.highest, v.is_reached) for v in found] == [(2, 2, 2, True)]
+    assert [(v.median, v.lowest, v.highest, v.is_reached) for v in found] == [(2, 2, 2, True)]
 
 
 @pytest.mark.parametrize(("factor", "is_reached"), [(3.0, True), (1.5, False)])
@@ -81,38 +73,38 @@ def test_a_bar_can_compare_a_further_figure() -> None:
     taken = outcome(Bar(ours="ours", other="other", factor=3, key="cpu"), [1], [1])
     for name, value in (("ours", 9.0), ("other", 3.0)):
         taken.readings[name][0].detail["cpu"] = value
-    assert [(verdict.ratio, verdict.is_reached) for verdict in judge(taken)] == [(3.0, True)]
+    assert [(verdict.median, verdict.is_reached) for verdict in judge(taken)] == [(3.0, True)]
+
+
+@pytest.mark.parametrize(("factor", "is_reached"), [(5.0, True), (2.5, False)])
+def test_a_bar_without_another_contestant_is_absolute(factor: float, *, is_reached: bool) -> None:
+    taken = outcome(Bar(ours="ours", factor=factor, at_most=True), [2, 3, 40], [1, 1, 1])
+    (verdict,) = judge(taken)
+    assert (verdict.median, verdict.lowest, verdict.highest) == (3, 2, 40)
+    assert verdict.is_reached is is_reached
+
+
+def test_an_absolute_bar_can_hold_a_further_figure() -> None:
+    taken = outcome(Bar(ours="ours", factor=5, at_most=True, key="start_seconds"), [1], [1])
+    taken.readings["ours"][0].detail["start_seconds"] = 6.0
+    assert [(verdict.median, verdict.is_reached) for verdict in judge(taken)] == [(6.0, False)]
+    assert render_section(taken, taken="").bars == (
+        "| A race: ours (start seconds) | <= 5 | 6.00 | 6.00 - 6.00 "
+        "| no: 1.20 times what it may be |",
+    )
 
 
 def test_the_page_says_how_much_is_missing() -> None:
     bar = Bar(ours="ours", other="other", factor=4.0)
-    text = render_outcomes(
-        [outcome(bar, [2, 2, 2], [1, 1, 1])],
-        machine=MACHINE,
-        versions={"other": "1.0"},
-        command="python -m benchmarks",
-        taken_at="2026-01-01",
-    )
-    assert "| A race: ours / other | >= 4 | 2.00 | 2.00 - 2.00 | no: 50% of the way |" in text
-    assert "`python -m benchmarks`" in text
+    section = render_section(outcome(bar, [2, 2, 2], [1, 1, 1]), taken="Taken by `a command`.")
+    row = "| A race: ours / other | >= 4 | 2.00 | 2.00 - 2.00 | no: 50% of the way |"
+    assert section.bars == (row,)
+    assert section.text.startswith("They run. Taken by `a command`. Medians of 3 rounds.")
 
 
-def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    whole = "before\n{0.begin}\n{1}{0.end}\nbetween\n{2.begin}\n{3}{2.end}\nafter\n"
-    page.write_text(whole.format(OUTCOMES, "old\n", DEPLOYMENTS, "old\n"))
-    write_between_markers(page, "new\n")
-    assert page.read_text() == whole.format(OUTCOMES, "new\n", DEPLOYMENTS, "old\n")
-    write_between_markers(page, "newer\n", DEPLOYMENTS)
-    assert page.read_text() == whole.format(OUTCOMES, "new\n", DEPLOYMENTS, "newer\n")
-
-
-def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("nothing here")
-    with pytest.raises(ValueError, match="has no"):
-        write_between_markers(page, "new\n")
-    assert page.read_text() == "nothing here"
+def test_an_absolute_bar_on_the_page_names_its_unit() -> None:
+    section = render_section(outcome(Bar(ours="ours", factor=1), [2], [1]), taken="")
+    assert section.bars == ("| A race: ours (laps/s) | >= 1 | 2.00 | 2.00 - 2.00 | yes |",)
 
 
 def test_json_keeps_every_reading_with_its_details() -> None:
