@@ -24,6 +24,7 @@ from benchmarks import (
     bench_ocsp,
     bench_ocsp_workers,
     bench_publishing,
+    bench_sync,
 )
 from benchmarks.machine import describe_machine, library_versions
 from benchmarks.measure import Benchmark, Outcome, RunSettings, judge, run_benchmark
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_ocsp.SIGNED,
         bench_ocsp_workers.WORKERS,
         bench_publishing.PUBLISHING,
+        bench_sync.SYNC,
         bench_authorities.AUTHORITIES,
     )
 }

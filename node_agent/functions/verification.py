@@ -8,6 +8,7 @@ position is left out.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -111,6 +112,7 @@ class Verification:
         self._clock = clock
         self._locks: dict[str, asyncio.Lock] = {}
         self._contained = Containment("comparison", clock=clock)
+        self._exchanges: Counter[str] = Counter()
 
     async def verify(
         self, publisher: PublisherLanes, *, repair: bool, recompute: bool = False
@@ -138,7 +140,7 @@ class Verification:
                 retry_after_seconds=10,
             )
         async with self._locks.setdefault(spec.name, asyncio.Lock()):
-            began = self._clock.monotonic()
+            began, self._exchanges[spec.name] = self._clock.monotonic(), 0
             if recompute:
                 await self._keeper.forget()
             await self._keeper.refresh()
@@ -157,6 +159,7 @@ class Verification:
                 peer=spec.peer,
                 authorities=tuple(found),
                 seconds=round(self._clock.monotonic() - began, 3),
+                exchanges=self._exchanges[spec.name],
                 at=int(self._clock.now()),
             )
         left = sum(one.missing + one.changed + one.surplus - one.repaired for one in found)
@@ -245,6 +248,7 @@ class Verification:
         self, publisher: PublisherLanes, operation: Operation[Any, AnswerT], request: msgspec.Struct
     ) -> AnswerT:
         """Ask the publisher's peer."""
+        self._exchanges[publisher.spec.name] += 1
         return await self._caller.call(
             operation, request, peers=[publisher.peer], timeout_seconds=_CALL_SECONDS
         )

@@ -192,12 +192,15 @@ class AuthorityComparison(View, frozen=True, kw_only=True):
 
 
 class PublisherVerification(View, frozen=True, kw_only=True):
-    """What a comparison of a publisher's peer with this node found, ``at`` which time."""
+    """What a comparison of a publisher's peer with this node found, ``at`` which time, and in how
+    many ``exchanges`` with it.
+    """
 
     publisher: str
     peer: str
     authorities: tuple[AuthorityComparison, ...]
     seconds: float
+    exchanges: int
     at: int
 
 

@@ -222,6 +222,22 @@ def test_two_that_agree_are_told_apart_by_one_question(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_comparison_says_in_how_many_exchanges(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as it:
+            it.by_hand("DELETE FROM certificates WHERE id = 4")
+            before = len(it.calls.asked)
+            result = await it.verification.verify(it.publisher, repair=True)
+            compared = ("publish.digests", "publish.entries", "publish.repair")
+            asked = [method for method in it.calls.asked[before:] if method in compared]
+            assert asked == ["publish.digests"] * 4 + ["publish.entries", "publish.repair"]
+            assert result.exchanges == len(asked)
+            again = await it.verification.verify(it.publisher, repair=True)
+            assert again.exchanges == 1
+
+    run(scenario())
+
+
 TAMPERED = {
     "lost": ("DELETE FROM certificates WHERE id = 4", "missing"),
     "un-revoked": (

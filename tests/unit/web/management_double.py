@@ -182,7 +182,7 @@ class MemoryManagement:
             authority="issuing", entries=3, missing=1, changed=0, surplus=0, repaired=int(repair)
         )
         return PublisherVerification(
-            publisher=name, peer=NODE, authorities=(found,), seconds=0.1, at=1
+            publisher=name, peer=NODE, authorities=(found,), seconds=0.1, exchanges=7, at=1
         )
 
     async def open_token(self, name: str, *, caller: LocalCaller) -> CryptoTokenStatus:
