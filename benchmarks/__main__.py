@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from benchmarks import (
     bench_authorities,
     bench_chain,
+    bench_crl,
     bench_enrolment,
     bench_flood,
     bench_hop,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_ocsp_workers.WORKERS,
         bench_publishing.PUBLISHING,
         bench_sync.SYNC,
+        bench_crl.CRL,
         bench_authorities.AUTHORITIES,
     )
 }

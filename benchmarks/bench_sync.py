@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["SYNC"]
+__all__ = ["SYNC", "compare_on_demand_alone"]
 
 ENTRIES = 1_000_000
 REVOKED_EVERY = 10
@@ -38,6 +38,7 @@ def _prepare(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
         authority_id = topology.ca.admin.state("certification_authorities", "issuing")[
             "authority_id"
         ]
+        compare_on_demand_alone(topology)
         for agent in (topology.ca, topology.va):
             agent.stop()
             asyncio.run(_fill(agent, authority_id))
@@ -48,6 +49,13 @@ def _prepare(settings: RunSettings) -> Iterator[Sequence[Contestant]]:
             Contestant(name=_name(count), measure=partial(_compare, topology, authority_id, count))
             for count in DIFFERENCES
         ]
+
+
+def compare_on_demand_alone(topology: Topology) -> None:
+    """Keep the CA from comparing and mending its VA by itself in the middle of a round."""
+    path = "/v1/objects/publishers/va1"
+    spec = topology.ca.admin.get(path)["spec"]
+    topology.ca.admin.put(path, {**spec, "verify_seconds": 0})
 
 
 async def _fill(agent: Agent, authority_id: str) -> None:
