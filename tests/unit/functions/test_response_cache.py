@@ -85,18 +85,36 @@ def test_the_answers_of_a_ca_go_alone() -> None:
     assert (len(cache), cache.octets) == (0, 0)
 
 
+def put_some_answer(cache: ResponseCache) -> None:
+    answer = OcspAnswer(
+        der=os.urandom(950), last_modified=2**31, expires_at=2**32, etag=os.urandom(16).hex()
+    )
+    serial = int.from_bytes(os.urandom(20), "big")
+    cache.put(os.urandom(84), answer, [("ca", serial)], signer=9)
+
+
 def test_octets_are_counted_as_the_memory_that_answers_take() -> None:
     cache, number = ResponseCache(), 20_000
     tracemalloc.start()
     for _ in range(number):
-        answer = OcspAnswer(
-            der=os.urandom(950), last_modified=2**31, expires_at=2**32, etag=os.urandom(16).hex()
-        )
-        cache.put(os.urandom(84), answer, [("ca", int.from_bytes(os.urandom(20), "big"))], signer=9)
+        put_some_answer(cache)
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(cache) == number
     assert 0.85 * cache.octets <= taken <= cache.octets
+
+
+def test_answers_that_were_replaced_keep_to_the_bound() -> None:
+    # A little above a third of a power of two dictionaries waste most when they turn over.
+    kept, most = 22_000, 41_000_000
+    cache = ResponseCache(most)
+    tracemalloc.start()
+    for _ in range(3 * kept):
+        put_some_answer(cache)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < len(cache) < 1.1 * kept
+    assert taken <= most
 
 
 @given(
