@@ -12,7 +12,7 @@ import http.client
 import json
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 from node_agent.cli.failures import AdminRefused, AgentUnreachable
@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["AdminClient", "Json", "connect_unix"]
+__all__ = ["COMPARING_SECONDS", "AdminClient", "Json", "connect_unix"]
 
 Json = Any
 """A decoded JSON document: the one place where the client's types end."""
+
+COMPARING_SECONDS: Final = 300.0
+"""For what waits on other nodes that read through their stores: the agent gives each call to such a
+node 240 s.
+"""
 
 _MAX_PATH_BYTES = 107
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -57,9 +62,18 @@ class AdminClient:
         """PUT ``body`` to ``/v1/<segments>`` and return the decoded answer."""
         return self._request("PUT", segments, query, body)
 
-    def post(self, *segments: str, body: Json = None, **query: str | int | None) -> Json:
-        """POST ``body`` to ``/v1/<segments>`` and return the decoded answer."""
-        return self._request("POST", segments, query, {} if body is None else body)
+    def post(
+        self,
+        *segments: str,
+        body: Json = None,
+        timeout_seconds: float | None = None,
+        **query: str | int | None,
+    ) -> Json:
+        """POST ``body`` to ``/v1/<segments>`` and return the decoded answer; ``timeout_seconds``
+        is for what takes longer than other calls.
+        """
+        content = {} if body is None else body
+        return self._request("POST", segments, query, content, timeout_seconds)
 
     def delete(self, *segments: str) -> Json:
         """DELETE ``/v1/<segments>`` and return the decoded answer."""
@@ -71,9 +85,11 @@ class AdminClient:
         segments: tuple[str, ...],
         query: dict[str, str | int | None],
         body: Json = None,
+        timeout_seconds: float | None = None,
     ) -> Json:
         content = None if body is None else json.dumps(body).encode()
-        answer = self._exchange(method, _target(segments, query), content)
+        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        answer = self._exchange(method, _target(segments, query), content, seconds)
         try:
             return json.loads(answer) if answer else None
         except ValueError as error:
@@ -81,8 +97,10 @@ class AdminClient:
                 "something that isn't a Peersys agent answers", "check which program owns it"
             ) from error
 
-    def _exchange(self, method: str, target: str, content: bytes | None) -> bytes:
-        connection = _UnixConnection(self.socket_path, timeout_seconds=self._timeout_seconds)
+    def _exchange(
+        self, method: str, target: str, content: bytes | None, timeout_seconds: float
+    ) -> bytes:
+        connection = _UnixConnection(self.socket_path, timeout_seconds=timeout_seconds)
         headers = {"Accept": "application/json", "Connection": "close"}
         if content is not None:
             headers["Content-Type"] = "application/json"
@@ -92,7 +110,7 @@ class AdminClient:
             payload = answer.read(_MAX_ANSWER_BYTES)
         except TimeoutError as error:
             raise self._unreachable(
-                f"no answer within {self._timeout_seconds:g} s",
+                f"no answer within {timeout_seconds:g} s",
                 "look at the agent's log; it may be busy with a long operation",
             ) from error
         except http.client.HTTPException as error:

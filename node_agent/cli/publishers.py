@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from node_agent.cli import look
+from node_agent.cli.admin_client import COMPARING_SECONDS
 from node_agent.cli.failures import ExitStatus
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ __all__ = ["verify"]
 def verify(namespace: argparse.Namespace, session: Session) -> int:
     """Compare a publisher's peer with this node."""
     order = {"repair": namespace.repair, "recompute": namespace.recompute}
-    answer = session.admin.post("publishers", namespace.name, "verification", body=order)
+    answer = session.admin.post(
+        "publishers", namespace.name, "verification", body=order, timeout_seconds=COMPARING_SECONDS
+    )
     session.show(answer, lambda: _render(answer))
     left = sum(_differences(found) - found["repaired"] for found in answer["authorities"])
     return ExitStatus.CHECK_FAILED if left else ExitStatus.OK

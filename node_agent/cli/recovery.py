@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 
 from node_agent.cli import look
+from node_agent.cli.admin_client import COMPARING_SECONDS
 from node_agent.cli.failures import ExitStatus, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def recover(namespace: argparse.Namespace, session: Session) -> int:
         "position": namespace.position,
         "crl_numbers": dict(_floor(text) for text in namespace.crl_numbers),
     }
-    answer = session.admin.post("recovery", body=order)
+    answer = session.admin.post("recovery", body=order, timeout_seconds=COMPARING_SECONDS)
     session.show(answer, lambda: _render(answer))
     return ExitStatus.OK
 

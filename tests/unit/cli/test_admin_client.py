@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from node_agent.cli.admin_client import AdminClient
+from node_agent.cli.admin_client import COMPARING_SECONDS, AdminClient
 from node_agent.cli.failures import AdminRefused, AgentUnreachable
 from tests.support.admin_stand_in import serve_admin
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.admin_stand_in import AdminStandIn
+    from tests.unit.cli.conftest import CommandLine
 
 
 def test_get_returns_the_decoded_answer(agent: AdminStandIn, tmp_path: Path) -> None:
@@ -121,3 +122,43 @@ def _accept_and_say(server: socket.socket, said: bytes) -> None:
     with connection:
         connection.recv(65536)
         connection.sendall(said)
+
+
+def answer_late(agent: AdminStandIn, path: str, document: Any) -> None:
+    """Answer once the client's usual time is over."""
+
+    def late(asked: str, body: Any) -> tuple[int, Any]:
+        threading.Event().wait(0.5)
+        return 200, document
+
+    agent.answers["POST", path] = late
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "document"),
+    [
+        (("publisher", "verify", "va1"), "/v1/publishers/va1/verification", {"authorities": []}),
+        (
+            ("recover",),
+            "/v1/recovery",
+            {"authorities": [], "position": 5, "position_before": 5, "dry_run": False},
+        ),
+    ],
+)
+def test_what_reads_through_stores_is_given_longer_than_other_calls(
+    agent: AdminStandIn,
+    peersys: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    path: str,
+    document: Any,
+) -> None:
+    usual = AdminClient.__init__.__kwdefaults__ or {}
+    assert usual["timeout_seconds"] < COMPARING_SECONDS
+    monkeypatch.setitem(usual, "timeout_seconds", 0.1)
+    answer_late(agent, path, document)
+    assert peersys(*arguments).status == 0
+    answer_late(agent, "/v1/audit/verify", {})
+    refused = peersys("audit", "verify")
+    assert refused.status != 0
+    assert "no answer within 0.1 s" in refused.err
