@@ -25,6 +25,7 @@ from benchmarks import (
     bench_ocsp,
     bench_ocsp_memory,
     bench_ocsp_workers,
+    bench_partition,
     bench_publishing,
     bench_sync,
 )
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_chain.CHAIN,
         bench_flood.FLOOD,
         bench_hop.HOP,
+        bench_partition.PARTITION,
         bench_ocsp.CACHED,
         bench_ocsp.SIGNED,
         bench_ocsp_workers.WORKERS,
