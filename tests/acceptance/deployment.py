@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,18 @@ class Deployment:
         host.backend.client = client
         return host
 
+    def as_root(self, name: str, command: str, *, given: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host that reads ``given``, which nobody else gets to see there."""
+        ssh = ["ssh", "-F", str(self.places.ssh_configuration), name]
+        return subprocess.run(
+            [*ssh, f"sudo {command}"], input=given, capture_output=True, text=True, check=False
+        )
+
+    def controller(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command with the network of the controller, which has an address in each zone."""
+        within = [*self.places.into_controller_namespace, *command]
+        return subprocess.run(within, capture_output=True, text=True, check=False)
+
     def agent(self, name: str, *words: str) -> Any:
         """Return what an agent's command line says, as data."""
         asked = self.host(name).run(" ".join([AGENT, "--json", *words]))
@@ -95,6 +108,14 @@ class Deployment:
         made_of = self.agent(name, "node", "show")["objects"]["authenticators"]
         server = next(one["spec"] for one in made_of if one["spec"]["purpose"] == "server")
         return "\n".join(server["trust_anchors"])
+
+    @property
+    def into_machine_network(self) -> list[str]:
+        """The words before a command that needs a package index.
+
+        These tests have the network of a client. Who started them has the machine's own.
+        """
+        return ["nsenter", f"--net=/proc/{os.getppid()}/ns/net", "--"]
 
     def play(self, playbook: str) -> list[str]:
         """Return the command that runs a shipped playbook on this inventory."""

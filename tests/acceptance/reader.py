@@ -1,4 +1,4 @@
-"""A reader of the how-to pages, who types their commands on a controller of their own."""
+"""A reader of the pages, who types their commands on a controller of their own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from tests.support.console_blocks import blocks_of
 if TYPE_CHECKING:
     from tests.acceptance.deployment import Deployment
 
-__all__ = ["Reader", "commands_of"]
+__all__ = ["PAGES", "Reader", "commands_of"]
+
+# In the order in which they are read.
+PAGES = ("docs/howto/three-tiers.md", "docs/howto/ansible-own-hosts.md")
 
 _CHECKOUT = (
     ".wheelhouse",
     "LICENSE",
     "ansible.cfg",
     "collections",
+    "constraints.txt",
     "node_agent",
     "playbooks",
     "pyproject.toml",
@@ -38,17 +42,13 @@ def commands_of(page: str) -> list[str]:
 
 
 class Reader:
-    """Types commands in a checkout below ``directory``, whose ``inventory`` is the one deployed.
+    """Types commands in a checkout, in which the inventories are as they are shipped.
 
     The hosts are in the reader's SSH configuration already.
     """
 
-    def __init__(self, directory: Path, deployment: Deployment) -> None:
-        self._directory = directory
-        for name in _CHECKOUT:
-            (directory / name).symlink_to(ROOT / name)
-        inventory = directory / "inventories" / deployment.inventory.name
-        shutil.copytree(deployment.inventory, inventory)
+    def __init__(self, deployment: Deployment) -> None:
+        self._directory = directory = deployment.places.directory / "reader"
         ssh = f"-F {deployment.places.ssh_configuration} -o ControlMaster=auto"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")}
         self._environment = {
@@ -61,12 +61,35 @@ class Reader:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
+        if self._vault_password.exists():
+            self._environment["ANSIBLE_VAULT_PASSWORD_FILE"] = str(self._vault_password)
+
+    @property
+    def _vault_password(self) -> Path:
+        return self._directory / "vault-password"
+
+    def begin(self) -> None:
+        """Have a new checkout, and nothing of an earlier one."""
+        self._environment.pop("ANSIBLE_VAULT_PASSWORD_FILE", None)
+        if self._directory.exists():
+            shutil.rmtree(self._directory)
+        self._directory.mkdir(mode=0o700)
+        (ROOT / ".wheelhouse").mkdir(exist_ok=True)
+        for name in _CHECKOUT:
+            (self._directory / name).symlink_to(ROOT / name)
+        shutil.copytree(ROOT / "inventories", self._directory / "inventories")
+
     def keep_vault_password(self) -> None:
         """From now on have Ansible take the vault password from a file."""
-        path = self._directory / "vault-password"
-        path.touch(mode=0o600)
-        path.write_text(_KEYS.splitlines()[0], encoding="utf-8")
-        self._environment["ANSIBLE_VAULT_PASSWORD_FILE"] = str(path)
+        self._vault_password.touch(mode=0o600)
+        self._vault_password.write_text(_KEYS.splitlines()[0], encoding="utf-8")
+        self._environment["ANSIBLE_VAULT_PASSWORD_FILE"] = str(self._vault_password)
+
+    def hand_over(self, inventory: Path) -> None:
+        """Give the inventory that the reader made, with its secrets in clear, to the tests."""
+        shutil.rmtree(inventory)
+        shutil.copytree(self._directory / "inventories/mine", inventory)
+        self.types(f"ansible-vault decrypt {inventory}/*_vars/*/vault.yml")
 
     def types(self, command: str) -> str:
         """Return what ``command`` printed. Raises AssertionError when it fails."""
