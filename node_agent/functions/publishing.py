@@ -210,8 +210,7 @@ class Publisher:
                     self._log_id = (await self._store.heads()).log_id
                     self._following = self._source()
                     await self._turn.take(self._key(), self._is_behind)
-                    await self._measure_lag()
-                    await self._resume()
+                    await self._resume_measured()
                     pause = _RETRY_SECONDS
                     await self._follow()
             except TurnLost as reason:
@@ -284,19 +283,33 @@ class Publisher:
             await self._receipts.check(peer, request.source, answer.position, answer.receipt)
         return answer.position
 
-    async def _measure_lag(self) -> None:
-        """Find out how far behind the peer is before it is asked: it may not answer for a day."""
-        self._last_position = await self._store.last_position()
+    async def _resume_measured(self) -> None:
+        """Resume, and know meanwhile how far behind the peer is: it may not answer for a day."""
         if not self._position:
             # We have only just started; what the peer acknowledged before is in the store.
             self._position = await self._store.publisher_position(self._key())
-        if self._oldest_waiting_at is not None or self._last_position <= self._position:
+        await self._measure_lag()
+        resuming = asyncio.create_task(self._resume(), name=f"resume-{self.spec.name}")
+        try:
+            while not (await asyncio.wait([resuming], timeout=BEAT_SECONDS))[0]:
+                await self._measure_lag()
+            resuming.result()
+        finally:
+            resuming.cancel()
+            await asyncio.gather(resuming, return_exceptions=True)
+
+    async def _measure_lag(self) -> None:
+        after, last = self._position, await self._store.last_position()
+        self._last_position = last
+        if self._oldest_waiting_at is not None or last <= after:
             return
-        waiting, _ = await self._read(self._position, limit=1)
+        waiting, _ = await self._read(after, limit=1)
+        if self._position != after:
+            return  # it has answered meanwhile: what it says counts
         if waiting:
             self._oldest_waiting_at = waiting[0].at
         else:
-            self._position = self._last_position
+            self._position = last
 
     async def _resume(self) -> None:
         """Take up where the receiver's committed position says, whatever ours says."""

@@ -93,8 +93,13 @@ def test_a_va_that_was_away_catches_up_by_itself(topology: Topology, tmp_path: P
     assert topology.rest().revoke(issued[0]["serial"])[0] == 200
     topology.start_agent(topology.va)
     topology.wait_healthy()
+
+    def caught_up() -> bool:
+        state = topology.ca.admin.get("/v1/objects/publishers/va1")["state"]
+        return bool(state["state"] == "up" and state["lag_entries"] == 0)
+
     wait_until(
-        lambda: topology.ca.admin.get("/v1/objects/publishers/va1")["state"]["lag_entries"] == 0,
+        caught_up,
         timeout_seconds=30,
         what="the publisher has caught up",
     )

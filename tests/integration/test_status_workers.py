@@ -194,12 +194,12 @@ def test_a_worker_killed_under_load_costs_its_connections_and_nothing_else(
 
     def ask_on() -> None:
         while not ended.is_set():
-            with contextlib.closing(certificate.connect(1)[0]) as connection:
-                try:
+            try:
+                with contextlib.closing(certificate.connect(1)[0]) as connection:
                     while not ended.is_set():
                         answers.append(certificate.ask(connection))
-                except (OSError, http.client.HTTPException) as error:
-                    lost.append(error)
+            except (OSError, http.client.HTTPException) as error:
+                lost.append(error)
 
     threads = [threading.Thread(target=ask_on) for _ in range(6)]
     for thread in threads:
@@ -217,7 +217,8 @@ def test_a_worker_killed_under_load_costs_its_connections_and_nothing_else(
         for thread in threads:
             thread.join(20)
     assert set(answers) == {"good"}
-    assert len(lost) <= len(threads)
+    # One that is lost may be followed by one that came while the worker was dying.
+    assert len(lost) <= 2 * len(threads)
 
 
 def test_a_changed_signer_is_in_force_at_every_worker(

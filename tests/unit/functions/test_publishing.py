@@ -60,6 +60,8 @@ class ToReceiver:
     asked: int = 0
     fault: Exception | None = None
     """Raised once."""
+    hang: bool = False
+    """Whether calls get no answer at all."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Pieces of CRLs travel while it is set."""
     sending: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,6 +98,8 @@ class ToReceiver:
         if self.fault is not None:
             fault, self.fault = self.fault, None
             raise fault
+        if self.hang:
+            await asyncio.Event().wait()
         if self.cut:
             self.cut -= 1
             raise LinkClosed("cut")

@@ -11,6 +11,8 @@ from tests.unit.functions.test_publishing import Publishing, publishing
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
     from tests.support.own_authority import OwnAuthority
 
 
@@ -43,6 +45,26 @@ def test_lag_grows_while_a_peer_is_away(tmp_path: Path) -> None:
             await sleeps(it.own)
             found = it.publisher.snapshot()
             assert (found.lag_entries, found.lag_seconds) == (1, 3600)
+
+    run(scenario())
+
+
+def test_lag_grows_while_a_peer_is_asked_and_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.functions.publishing.BEAT_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with publishing(tmp_path, content=("certificate", "status")) as it:
+            await it.issue(1)
+            await it.caught_up()
+            await is_kept(it)
+            it.calls.hang = True
+            await it.republish(content=("certificate", "status"), clock=it.own.clock)
+            await it.issue(2)
+            async with asyncio.timeout(10):
+                while it.publisher.snapshot().lag_entries != 1:
+                    await asyncio.sleep(0.001)
 
     run(scenario())
 

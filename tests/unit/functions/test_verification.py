@@ -228,12 +228,13 @@ def test_a_comparison_says_in_how_many_exchanges(tmp_path: Path) -> None:
             it.by_hand("DELETE FROM certificates WHERE id = 4")
             before = len(it.calls.asked)
             result = await it.verification.verify(it.publisher, repair=True)
-            compared = ("publish.digests", "publish.entries", "publish.repair")
+            compared = ("publish.digests", "publish.entries", "publish.repair", "publish.records")
             asked = [method for method in it.calls.asked[before:] if method in compared]
-            assert asked == ["publish.digests"] * 4 + ["publish.entries", "publish.repair"]
+            mended = ["publish.entries", "publish.repair", "publish.records"]
+            assert asked == ["publish.digests"] * 4 + mended
             assert result.exchanges == len(asked)
             again = await it.verification.verify(it.publisher, repair=True)
-            assert again.exchanges == 1
+            assert again.exchanges == 2
 
     run(scenario())
 
