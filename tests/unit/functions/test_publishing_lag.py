@@ -63,7 +63,7 @@ def test_lag_grows_while_a_peer_is_asked_and_does_not_answer(
             await it.republish(content=("certificate", "status"), clock=it.own.clock)
             await it.issue(2)
             async with asyncio.timeout(10):
-                while it.publisher.snapshot().lag_entries != 1:
+                while it.publisher.snapshot().lag_entries != 1:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
 
     run(scenario())
