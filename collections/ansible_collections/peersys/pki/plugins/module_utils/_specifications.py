@@ -69,7 +69,7 @@ def _entries(options: Options) -> dict[str, t.Any]:
     return {"type": "list", "elements": "dict", "default": [], "options": options}
 
 
-def _key_kind(choices: t.Sequence[str] = KEY_KINDS) -> dict[str, t.Any]:
+def _key_kind(choices: t.Sequence[str]) -> dict[str, t.Any]:
     return _text("ec-p256", choices=choices, no_log=False)
 
 
@@ -127,7 +127,7 @@ MANAGEMENT_CA = ArgumentSpec(
         **_NAME,
         "subject": _text(),
         "crypto_token": _crypto_token(),
-        "key_kind": _key_kind(),
+        "key_kind": _key_kind(KEY_KINDS),
         "validity_days": _number(3650),
         "crl": {"type": "dict", "options": CRL},
         "crl_urls": _texts(),
@@ -257,7 +257,7 @@ SIGNER = ArgumentSpec(
         **_NAME,
         "authority": _text(),
         "crypto_token": _crypto_token(),
-        "key_kind": _key_kind(),
+        "key_kind": _key_kind(KEY_KINDS),
         "validity_seconds": _number(3600),
         "renew_before_seconds": _number(7 * 86400),
         "unknown_serial": _text(choices=["unknown", "unauthorized", "revoked", "good"]),
