@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from node_agent.errors import ConfigError, RequestRefused
 from node_agent.pki import der
 from node_agent.pki.keys import SigningKey, algorithm_identifier, load_spki, verify
-from node_agent.pki.outline import outline
+from node_agent.pki.outline import has_one_algorithm, outline
 from node_agent.pki.revoke import Reason
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class OcspSigner:
             usage = parsed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
             is_its_key = parsed.public_key() == load_spki(key.spki)
         except (
-            *(ValueError, UnsupportedAlgorithm),
+            *(ValueError, UnsupportedAlgorithm, x509.InvalidVersion),
             *(x509.ExtensionNotFound, x509.DuplicateExtension),
         ) as error:
             raise ConfigError("the certificate is not an OCSP signer's") from error
@@ -169,7 +169,8 @@ class OcspSigner:
         """
         parsed = x509.load_der_x509_certificate(self.certificate)
         is_named = outline(self.certificate).issuer == name
-        if not is_named or not verify(spki, parsed.signature, parsed.tbs_certificate_bytes):
+        is_whole = is_named and has_one_algorithm(self.certificate)
+        if not is_whole or not verify(spki, parsed.signature, parsed.tbs_certificate_bytes):
             raise ConfigError("the signer's certificate isn't of its CA")
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from node_agent.pki import der
 
-__all__ = ["CertificateOutline", "outline", "subject_key_id"]
+__all__ = ["CertificateOutline", "has_one_algorithm", "outline", "subject_key_id"]
 
 _VERSION_TAG = 0xA0
 _EXTENSIONS_TAG = 0xA3
@@ -56,6 +56,16 @@ def subject_key_id(certificate: bytes) -> bytes | None:
         if parts and parts[0][2] == _SUBJECT_KEY_ID:
             return der.read_all(parts[-1][1], der.OCTET_STRING)
     return None
+
+
+def has_one_algorithm(certificate: bytes) -> bool:
+    """Tell whether a certificate names the same signature algorithm inside and outside of what is
+    signed (RFC 5280 section 4.1.1.2): outside, anybody may change it. Raises DerError.
+    """
+    _, (_, _, outside), *_ = der.children(der.read_all(certificate, der.SEQUENCE))
+    fields = _tbs_fields(certificate)
+    _, (_, _, inside), *_ = fields[1:] if fields[0][0] == _VERSION_TAG else fields
+    return inside == outside
 
 
 def _tbs_fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:

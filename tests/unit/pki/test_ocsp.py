@@ -11,6 +11,7 @@ from node_agent.errors import ConfigError, RequestRefused
 from node_agent.pki import authorities, der, ocsp
 from node_agent.pki.issue import issue, sign
 from node_agent.pki.keys import KEY_KINDS, LocalKey
+from node_agent.pki.outline import outline
 from tests.support.csrs import (
     NOW,
     issuing_ca,
@@ -231,6 +232,17 @@ def test_certificate_without_the_purpose_is_no_signers():
         ocsp.OcspSigner.load(root_ca().key, root_ca().certificate)
     with pytest.raises(ConfigError, match="another key"):
         ocsp.OcspSigner.load(LocalKey.of(key_of_kind("ec-p256", 1)), signer().certificate)
+
+
+def test_certificate_whose_algorithm_was_changed_around_its_signature_is_not_the_cas():
+    good = signer()
+    authority = outline(issuing_ca().certificate)
+    good.check_issuer(authority.subject, authority.spki)
+    sha256, sha384 = der.oid("1.2.840.10045.4.3.2"), der.oid("1.2.840.10045.4.3.3")
+    inside, _, outside = good.certificate.rpartition(sha256)
+    bent = ocsp.OcspSigner.load(good.key, inside + sha384 + outside)
+    with pytest.raises(ConfigError, match="isn't of its CA"):
+        bent.check_issuer(authority.subject, authority.spki)
 
 
 # Requests by hand, each with one thing wrong.
