@@ -292,6 +292,9 @@ class Chain:
                 {
                     "name": "tester",
                     "token_sha256": hashlib.sha256(self.token.encode()).hexdigest(),
+                    # Load comes from one requester here.
+                    "requests_per_second": 100_000,
+                    "burst_requests": 100_000,
                     "rules": allow(*self.rules_for(*authorities)),
                 }
             ],

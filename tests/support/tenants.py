@@ -64,6 +64,9 @@ class Tenant:
                 {
                     "name": "tester",
                     "token_sha256": hashlib.sha256(self.chain.token.encode()).hexdigest(),
+                    # Load comes from one requester here.
+                    "requests_per_second": 100_000,
+                    "burst_requests": 100_000,
                     "rules": allow(*tenant_rules(*self.authorities)),
                 }
             ],
