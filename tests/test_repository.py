@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = ROOT / "collections/ansible_collections/peersys/pki"
 
-LEAVES = {"errors", "clock", "config", "identity", "objects"}
+LEAVES = {"asker", "errors", "clock", "config", "identity", "objects"}
 STORE_TYPES = {"store.api", "store.records"}
 # What each layer may import of node_agent besides itself and the leaves. A whole package stands
 # for all its modules; "store.records" for that module alone.

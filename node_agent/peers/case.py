@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from node_agent.identity import PeerIdentity
     from node_agent.net.calls import IncomingCall
     from node_agent.peers.envelope import VerifiedRequest
+    from node_agent.peers.turns import Turn
     from node_agent.policy import Decision, RoleSet
 
 __all__ = ["AuditTrail", "Case"]
@@ -38,6 +39,7 @@ class Case:
 
     call: IncomingCall
     roles: RoleSet
+    turn: Turn
     at: float
     home: str = ""
     request: VerifiedRequest | None = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import structlog
 
+from node_agent.asker import ASKER
 from node_agent.errors import (
     ConfigError,
     NodeAgentError,
@@ -33,6 +34,7 @@ from node_agent.peers.context import Context
 from node_agent.peers.envelope import (
     VerifiedRequest,
     check_depth,
+    claimed_origin_of,
     read_request,
     sign_answer,
 )
@@ -40,6 +42,7 @@ from node_agent.peers.operations import OPERATIONS, Operation
 from node_agent.peers.repeats import Repeats
 from node_agent.peers.restraint import Restraint
 from node_agent.peers.served_reads import ReadNotFresh, ServedReads
+from node_agent.peers.turns import Turn, Turns
 from node_agent.policy import Decision, RoleSet, share_a_name
 from node_agent.wire.codes import Status
 
@@ -99,6 +102,7 @@ class Dispatcher:
         self._restraint = Restraint(identity.clock)
         self._repeats = Repeats(identity.clock)
         self._reads = ServedReads(identity.clock)
+        self._turns = Turns(identity.clock)
         self._registered: dict[str, _Registered] = {
             method: _Registered.of(operation, _not_here) for method, operation in OPERATIONS.items()
         }
@@ -132,8 +136,18 @@ class Dispatcher:
 
     async def handle(self, call: IncomingCall) -> RawAnswer:
         """Serve one request of a peer: the root of its task, so nothing is raised but the end."""
+        asker = (call.link.peer.node, claimed_origin_of(call.payload))
+        turn = await self._turns.take(*asker)
+        ASKER.set(asker)
+        try:
+            return await self._handle(call, turn)
+        finally:
+            turn.end()
+
+    async def _handle(self, call: IncomingCall, turn: Turn) -> RawAnswer:
         identity = self._identity
-        case = Case(call, self._roles, at=identity.clock.now(), home=identity.node.trust_domain)
+        at, home = identity.clock.now(), identity.node.trust_domain
+        case = Case(call, self._roles, turn, at=at, home=home)
         try:
             return await self._serve(case)
         except PolicyDenied as denial:
@@ -210,6 +224,7 @@ class Dispatcher:
             )
         if self.relay is None:
             raise Unavailable("there is no way to it from here", retry_after_seconds=5)
+        case.turn.end()
         return await self.relay.forward(case.request, case.call)
 
     def _check_node(self, case: Case, node: NodeIdentity) -> None:
@@ -280,6 +295,7 @@ class Dispatcher:
             return problem_of(error)
         # What only a handler can tell, which names are asked for, an honest proxy can't deny first.
         if len(case.chain) == 1 or not case.is_permitted:
+            case.turn.end()
             held_back = self._restraint.after_denial(case.peer.node, case.chain[0].node)
             await self._identity.clock.sleep(held_back)
         return sign_anew(denial) if isinstance(denial, ReadNotFresh) else DENIED

@@ -39,6 +39,7 @@ __all__ = [
     "add_via",
     "body_digest_of",
     "check_depth",
+    "claimed_origin_of",
     "read_answer",
     "read_request",
     "sign_answer",
@@ -302,6 +303,14 @@ def body_digest_of(message: bytes) -> bytes:
         return hashlib.sha256(_REQUEST.decode(message).body).digest()
     except UNREADABLE:
         return bytes(32)
+
+
+def claimed_origin_of(message: bytes) -> bytes:
+    """Return the certificate of whom ``message`` says to come from: nothing is verified."""
+    try:
+        return _REQUEST.decode(message).chain[0]
+    except UNREADABLE:
+        return b""
 
 
 def _refused(reason: str) -> PolicyDenied:

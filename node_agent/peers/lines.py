@@ -1,14 +1,17 @@
 """Requests that wait for a credit: one line for each set of peers that may serve them.
 
 Nothing here knows links. ``serve`` is handed a function that finds a credit for a set of peers and
-gives each to who has waited longest, over all lines.
+gives each to who is next, over all lines. Askers take turns: each place is numbered as it comes,
+but of two of one asker's the second as if it had come when the first was served (start-time fair
+queueing). So nobody waits for all that another one has brought before.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -27,7 +30,7 @@ PeerSet = tuple["NodeIdentity", ...]
 class Waiter(Generic[CreditT]):
     """A place in a line. ``credit`` resolves when it is served. ``asker`` brought the request."""
 
-    number: int
+    number: tuple[int, int]
     peers: PeerSet
     credit: asyncio.Future[CreditT]
     asker: NodeIdentity | None = None
@@ -37,10 +40,14 @@ class WaitingLines(Generic[CreditT]):
     """All lines. ``on_change`` is called whenever somebody comes or leaves."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
-        self._lines: dict[PeerSet, deque[Waiter[CreditT]]] = {}
+        # Each in the order of its numbers.
+        self._lines: dict[PeerSet, list[Waiter[CreditT]]] = {}
         self._count = 0
-        self._askers: Counter[NodeIdentity] = Counter()
-        self._numbers = itertools.count()
+        self._askers: Counter[NodeIdentity | None] = Counter()
+        self._arrivals = itertools.count()
+        # Rounds of turns: the one that is served now, and the last one in which an asker has one.
+        self._round = 0
+        self._last_rounds: dict[NodeIdentity | None, int] = {}
         self._on_change = on_change
 
     def __len__(self) -> int:
@@ -59,13 +66,14 @@ class WaitingLines(Generic[CreditT]):
         return self._askers[asker]
 
     def join(self, peers: PeerSet, asker: NodeIdentity | None = None) -> Waiter[CreditT]:
-        """Take the last place."""
+        """Take a place behind all that ``asker`` has; without one, behind this node's own."""
         future: asyncio.Future[CreditT] = asyncio.get_running_loop().create_future()
-        waiter = Waiter(next(self._numbers), peers, future, asker)
-        self._lines.setdefault(peers, deque()).append(waiter)
+        turn = max(self._round, self._last_rounds.get(asker, 0)) + 1
+        self._last_rounds[asker] = turn
+        waiter = Waiter((turn, next(self._arrivals)), peers, future, asker)
+        bisect.insort(self._lines.setdefault(peers, []), waiter, key=_number)
         self._count += 1
-        if asker is not None:
-            self._askers[asker] += 1
+        self._askers[asker] += 1
         self._on_change()
         return waiter
 
@@ -89,7 +97,8 @@ class WaitingLines(Generic[CreditT]):
             if take is None:
                 blocked.add(peers)
                 continue
-            waiter = self._lines[peers].popleft()
+            waiter = self._lines[peers].pop(0)
+            self._round = max(self._round, waiter.number[0])
             self._left(waiter)
             # A cancelled waiter's future is done before it could leave the line.
             if not waiter.credit.done():
@@ -99,8 +108,11 @@ class WaitingLines(Generic[CreditT]):
         self._count -= 1
         if not self._lines[waiter.peers]:
             del self._lines[waiter.peers]
-        if waiter.asker is not None:
-            self._askers[waiter.asker] -= 1
-            if not self._askers[waiter.asker]:
-                del self._askers[waiter.asker]
+        self._askers[waiter.asker] -= 1
+        if not self._askers[waiter.asker]:
+            del self._askers[waiter.asker], self._last_rounds[waiter.asker]
         self._on_change()
+
+
+def _number(waiter: Waiter[CreditT]) -> tuple[int, int]:
+    return waiter.number

@@ -136,6 +136,28 @@ def test_who_waits_is_served_in_the_order_of_coming() -> None:
     scene(play)
 
 
+def test_askers_take_turns_in_the_line() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.link(1, credits=1)
+        peers = [stage.cas[0].node]
+
+        async def bring(asker: NodeIdentity) -> None:
+            with await stage.directory.acquire(peers, timeout_seconds=5, asker=asker) as lease:
+                text = asker.name.encode()
+                await lease.call("test", text, request_id=REQUEST_ID, timeout_seconds=5)
+
+        hostile, honest = identity_of("hostile"), identity_of("honest")
+        tasks = [asyncio.create_task(bring(hostile)) for _ in range(20)]
+        await until(lambda: stage.directory.queued == 19)
+        tasks += [asyncio.create_task(bring(honest)) for _ in range(2)]
+        await until(lambda: stage.directory.queued == 21)
+        stage.gate.set()
+        await asyncio.gather(*tasks)
+        assert stage.arrived[:5] == ["hostile", "hostile", "honest", "hostile", "honest"]
+
+    scene(play)
+
+
 def test_a_new_link_serves_those_that_wait_at_once() -> None:
     async def play(stage: Stage) -> None:
         task = stage.asking(numbers=(1, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from node_agent.asker import ASKER
 from node_agent.errors import Conflict, NotFound, StoreError
 from node_agent.store import Store, committer, open_store
 from node_agent.store.records import CertificateQuery
@@ -102,6 +104,33 @@ def test_batch_after_a_shared_one_waits_for_company_until_the_store_closes(
                 await until_submitted()
                 assert not late.done()
             await late
+
+    run(scenario())
+
+
+def test_who_writes_alone_does_not_wait_for_the_company_of_others(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store, asyncio.TaskGroup() as group:
+
+            def write(asker: str, number: int) -> asyncio.Task[object]:
+                context = contextvars.copy_context()
+                context.run(ASKER.set, asker)
+                issuance = store.record_issuance(certificate(number), b"", audit())
+                return group.create_task(issuance, context=context)
+
+            with writes_held(store_url):
+                first = [write("crowd", number) for number in range(20)]
+                await until_submitted()
+            await asyncio.gather(*first)
+            monkeypatch.setattr(committer, "GATHER_SECONDS", 3600.0)
+            monkeypatch.setattr(committer, "MAX_GATHER_SECONDS", 3600.0)
+            waiting = write("crowd", 98)
+            await until_submitted()
+            assert not waiting.done()
+            await write("alone", 99)
+            await waiting
 
     run(scenario())
 
