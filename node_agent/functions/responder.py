@@ -26,7 +26,7 @@ from node_agent.pki.ocsp import (
     parse_request,
     prepare_response,
 )
-from node_agent.store.records import CertificateRecord, CertificateStatus, CrlRecord
+from node_agent.store.records import CertificateState, CertificateStatus, CrlRecord
 from node_agent.web.backends import CachedResponse, Download, Health, OcspAnswer
 
 if TYPE_CHECKING:
@@ -175,9 +175,10 @@ class Responder:
         except RequestRefused:
             self.answers["malformed"] += 1
             return OcspAnswer(der=error_response(OcspError.MALFORMED_REQUEST))
-        patience = None if self._valid(request_der) is None else _PATIENCE_SECONDS
         try:
-            async with asyncio.timeout(patience):
+            if request.nonce is not None or self._valid(request_der) is None:
+                return await self._answer_in_turn(request_der, request)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
                 return await self._answer_in_turn(request_der, request)
         except (NodeAgentError, TimeoutError) as error:
             log.warning("no OCSP answer made", reason=str(error))
@@ -314,6 +315,8 @@ class Responder:
             # RFC 5019 section 2.2.3: not able to answer for this issuer with authority.
             return self._unauthorized()
         serial = signer.outline.serial
+        if request.nonce is not None and self._sound.get(authority.authority_id) == serial:
+            return await self._sign(request, authority, signer)  # for one client, and not kept
         keys = frozenset((authority.authority_id, item.serial) for item in request.cert_ids)
         making = _Making(keys | {(authority.authority_id, serial)})
         basis = self._basis(authority)
@@ -341,8 +344,8 @@ class Responder:
         """Return whether the signer's certificate is revoked or held, as far as is known here."""
         if self._sound.get(authority.authority_id) == serial:
             return False
-        record = await self._store.certificate(authority.authority_id, serial)
-        if record is not None and record.status is not CertificateStatus.GOOD:
+        state = await self._store.certificate_state(authority.authority_id, serial)
+        if state is not None and state.status is not CertificateStatus.GOOD:
             return True
         if not making.is_stale:
             self._sound[authority.authority_id] = serial
@@ -391,24 +394,17 @@ class Responder:
 
     def _one_authority(self, request: OcspRequest) -> KnownAuthority | None:
         """Return the CA of all CertIDs: one answer has one signer, and that speaks for one CA."""
-        found = {
-            authority.authority_id: authority
-            for cert_id in request.cert_ids
-            if (authority := self._known.by_issuer(cert_id.issuer)) is not None
-        }
-        known = sum(self._known.by_issuer(item.issuer) is not None for item in request.cert_ids)
-        if len(found) != 1 or known != len(request.cert_ids):
-            return None
-        return next(iter(found.values()))
+        first, *others = [self._known.by_issuer(item.issuer) for item in request.cert_ids]
+        return first if all(other is first for other in others) else None
 
     async def _status(
         self, authority: KnownAuthority, active: ActiveSigner, cert_id: CertId, now: int
     ) -> CertStatusAnswer | None:
         """Return what is known of one certificate; None when policy says not to answer."""
         next_update = min(now + active.spec.validity_seconds, active.signer.not_after)
-        record = await self._store.certificate(authority.authority_id, cert_id.serial)
-        if record is not None:
-            return _known_status(record, cert_id, now, next_update)
+        state = await self._store.certificate_state(authority.authority_id, cert_id.serial)
+        if state is not None:
+            return _known_status(state, cert_id, now, next_update)
         match _policy(active.spec.unknown_serial, is_partial=authority.is_partial):
             case "unauthorized":
                 return None
@@ -444,16 +440,16 @@ def _policy(
 
 
 def _known_status(
-    record: CertificateRecord, cert_id: CertId, now: int, next_update: int
+    state: CertificateState, cert_id: CertId, now: int, next_update: int
 ) -> CertStatusAnswer:
     status: Literal["good", "revoked"] = (
-        "good" if record.status is CertificateStatus.GOOD else "revoked"
+        "good" if state.status is CertificateStatus.GOOD else "revoked"
     )
     return CertStatusAnswer(
         cert_id=cert_id,
         status=status,
         this_update=now,
         next_update=next_update,
-        revoked_at=record.revoked_at,
-        reason=record.reason,
+        revoked_at=state.revoked_at,
+        reason=state.reason,
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         CertificateQuery,
         CertificateQuota,
         CertificateRecord,
+        CertificateState,
         ChangeEntry,
         ChangeKind,
         CrlHead,
@@ -65,6 +66,10 @@ class Reader(Protocol):
 
     async def certificate(self, authority_id: str, serial: int) -> CertificateRecord | None:
         """Return one certificate or None."""
+        ...
+
+    async def certificate_state(self, authority_id: str, serial: int) -> CertificateState | None:
+        """Return what is said of one certificate, or None: a tenth of a read of all of it."""
         ...
 
     async def certificate_by_request(

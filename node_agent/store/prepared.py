@@ -39,14 +39,12 @@ class Prepared:
 
     def first(self, connection: sa.Connection, **values: Any) -> Sequence[Any] | None:
         """Return the first row, or None. Raises SQLAlchemyError."""
-        with self._executed(connection, values) as cursor:
-            row: Sequence[Any] | None = cursor.fetchone()
+        row: Sequence[Any] | None = self._executed(connection, values, "fetchone")
         return row
 
     def all(self, connection: sa.Connection, **values: Any) -> Sequence[Any]:
         """Return every row as the driver's plain tuple. Raises SQLAlchemyError."""
-        with self._executed(connection, values) as cursor:
-            rows: Sequence[Any] = cursor.fetchall()
+        rows: Sequence[Any] = self._executed(connection, values, "fetchall")
         return rows
 
     def one(self, connection: sa.Connection, **values: Any) -> Sequence[Any]:
@@ -67,17 +65,21 @@ class Prepared:
             finally:
                 cursor.close()
 
-    @contextlib.contextmanager
-    def _executed(self, connection: sa.Connection, values: dict[str, Any]) -> Iterator[Any]:
+    def _executed(self, connection: sa.Connection, values: dict[str, Any], fetch: str) -> Any:
+        """Execute it and return what the cursor's method ``fetch`` does."""
         text, order = self._compiled(connection.dialect)
-        parameters = values if order is None else tuple(values[name] for name in order)
-        with driver_errors(connection, text):
+        parameters = values if order is None else [values[name] for name in order]
+        # Context managers here would cost as much as the look into the database itself.
+        driver_error = connection.dialect.loaded_dbapi.Error
+        try:
             cursor = connection.connection.cursor()
             try:
                 cursor.execute(text, parameters)
-                yield cursor
+                return getattr(cursor, fetch)()
             finally:
                 cursor.close()
+        except driver_error as error:
+            raise DBAPIError.instance(text, None, error, driver_error) from error
 
     def _compiled(self, dialect: sa.Dialect) -> tuple[str, Sequence[str] | None]:
         known = self._texts.get(dialect.name)

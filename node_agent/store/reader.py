@@ -22,7 +22,7 @@ from node_agent.store.contents import ContentReader
 from node_agent.store.digests import DigestReader
 from node_agent.store.engine import is_sqlite, reading_engine, translated
 from node_agent.store.prepared import Prepared
-from node_agent.store.records import Ownership
+from node_agent.store.records import CertificateState, CertificateStatus, Ownership
 from node_agent.store.rows import (
     REVOKED_COLUMNS,
     certificate_record,
@@ -75,6 +75,12 @@ AUDIT_CHUNK: Final = 2000
 
 _certificate_by_serial = Prepared(
     sa.select(certificates).where(
+        certificates.c.authority_id == sa.bindparam("authority_id"),
+        certificates.c.serial == sa.bindparam("serial"),
+    )
+)
+_state_by_serial = Prepared(
+    sa.select(certificates.c.status, certificates.c.revoked_at, certificates.c.reason).where(
         certificates.c.authority_id == sa.bindparam("authority_id"),
         certificates.c.serial == sa.bindparam("serial"),
     )
@@ -206,11 +212,13 @@ class StoreReader(SharingReads, ContentReader, DigestReader):
 
     async def certificate(self, authority_id: str, serial: int) -> CertificateRecord | None:
         """Return one certificate or None."""
-        if serial < 0 or serial.bit_length() > 8 * SERIAL_OCTETS:
-            return None
-        packed = serial.to_bytes(SERIAL_OCTETS, "big")
-        row = await self._one(_certificate_by_serial, authority_id=authority_id, serial=packed)
+        row = await self._one_by_serial(_certificate_by_serial, authority_id, serial)
         return None if row is None else certificate_record(row)
+
+    async def certificate_state(self, authority_id: str, serial: int) -> CertificateState | None:
+        """Return what is said of one certificate, or None."""
+        row = await self._one_by_serial(_state_by_serial, authority_id, serial)
+        return None if row is None else CertificateState(CertificateStatus(row[0]), row[1], row[2])
 
     async def certificate_by_request(
         self, origin: str, request_id: bytes
@@ -341,6 +349,14 @@ class StoreReader(SharingReads, ContentReader, DigestReader):
         if row is None:
             raise StoreError("the row of log heads is missing")
         return row
+
+    async def _one_by_serial(
+        self, statement: Prepared, authority_id: str, serial: int
+    ) -> Sequence[Any] | None:
+        if serial < 0 or serial.bit_length() > 8 * SERIAL_OCTETS:
+            return None
+        packed = serial.to_bytes(SERIAL_OCTETS, "big")
+        return await self._one(statement, authority_id=authority_id, serial=packed)
 
     async def _one(self, statement: Prepared, **values: Any) -> Sequence[Any] | None:
         if not self._is_direct:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +18,7 @@ __all__ = [
     "CertificateQuery",
     "CertificateQuota",
     "CertificateRecord",
+    "CertificateState",
     "CertificateStatus",
     "ChangeEntry",
     "ChangeKind",
@@ -102,6 +104,14 @@ class CertificateRecord:
     invalidity_at: int | None = None
     crl_shard: int = 0
     """Which part of the CA's CRL its revocation is on; known where it was issued, 0 elsewhere."""
+
+
+class CertificateState(NamedTuple):
+    """What is said of a certificate to who checks it."""
+
+    status: CertificateStatus
+    revoked_at: int | None
+    reason: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from node_agent.objects import SignerSpec
 from node_agent.pki import authorities
 from node_agent.pki.issue import sign
 from node_agent.pki.keys import LocalKey
-from node_agent.store.records import CertificateRecord, CertificateStatus
+from node_agent.store.records import CertificateState, CertificateStatus
 from tests.support.clock import ManualClock
 from tests.support.csrs import NOW, issuing_ca, key_of_kind
 
@@ -89,18 +89,12 @@ class World:
             health=lambda: "ok",
         )
 
-    async def certificate(self, authority_id: str, serial: int) -> CertificateRecord | None:
+    async def certificate_state(self, authority_id: str, serial: int) -> CertificateState | None:
         """Stand for the store."""
         status = self.statuses.get(serial)
         if status is None or authority_id != self.authority_id:
             return None
-        return CertificateRecord(
-            authority_id=authority_id,
-            serial=serial,
-            status=status,
-            revoked_at=None if status is GOOD else NOW - 5,
-            **_RECORD,
-        )
+        return CertificateState(status, None if status is GOOD else NOW - 5, None)
 
     def active(self, authority: str) -> ActiveSigner | None:
         """Stand for the signers."""
@@ -190,16 +184,6 @@ def _spec(unknown_serial: str) -> SignerSpec:
     )
 
 
-_RECORD: dict[str, Any] = {
-    "der": b"",
-    "subject": "CN=x",
-    "names": (),
-    "fingerprint_sha256": b"",
-    "profile": "",
-    "not_before": NOW,
-    "not_after": NOW + LIFE,
-    "issued_at": NOW,
-}
 SERIALS = st.integers(1, 4)
 STEPS = st.one_of(
     st.tuples(st.just("ask"), SERIALS),

@@ -171,7 +171,7 @@ def test_a_change_while_an_answer_is_made_is_not_kept_as_it_was(
         async with serving(tmp_path) as va:
             serial = (await va.issue()).serial_number
             has_read, may_go_on = asyncio.Event(), asyncio.Event()
-            read = va.own.store.certificate
+            read = va.own.store.certificate_state
 
             async def slow(authority: str, number: int) -> object:
                 record = await read(authority, number)
@@ -179,7 +179,7 @@ def test_a_change_while_an_answer_is_made_is_not_kept_as_it_was(
                 await may_go_on.wait()
                 return record
 
-            monkeypatch.setattr(va.own.store, "certificate", slow)
+            monkeypatch.setattr(va.own.store, "certificate_state", slow)
             making = asyncio.create_task(va.ask(serial))
             await has_read.wait()
             va.responder.drop(va.own.authority_id(), serial)
@@ -475,7 +475,7 @@ def test_a_failing_store_serves_what_is_still_valid_and_nothing_made_up(
             answer = await va.ask(known)
             assert answer.expires_at is not None
             age(va, answer, 0.95)
-            monkeypatch.setattr(va.own.store, "certificate", broken)
+            monkeypatch.setattr(va.own.store, "certificate_state", broken)
             assert await va.ask(known) is answer
             with pytest.raises(Unavailable):
                 await va.ask(4711)
