@@ -3,7 +3,7 @@
 Each size is laid out on test hosts of its own with the shipped playbook, over SSH: once on empty
 hosts, once unchanged. What a task costs differs from machine to machine, and is mostly the same
 whatever the task does; so times are compared with those of six tasks that do nothing, on the same
-hosts in the same run. Needs root and what ``make hosts`` needs.
+hosts in the same run. Needs root, what ``make hosts`` needs, and ``mkfs.ext4``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.deploy_inventory import write_inventory
+from benchmarks.disk import new_disk
 from benchmarks.machine import describe_machine
 from benchmarks.page import DEPLOYMENTS, PAGE, write_between_markers
 from benchmarks.report import format_figure, machine_text
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_requirements()
         machine = describe_machine()
+        _build_release(min(options.sizes))
         taken = [_measure(size) for size in options.sizes]
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -96,23 +99,36 @@ def _circumstances(machine: Machine, sizes: Sequence[int]) -> str:
 
 
 def _measure(size: int) -> Deployment:
-    with tempfile.TemporaryDirectory(prefix="peersys-bench-") as name:
-        inventory, places = Path(name) / "inventory", Places(Path(name) / "lab", CACHE)
+    with _hosts(size) as (inventory, places):
+        return _time(size, inventory, places)
+
+
+def _build_release(size: int) -> None:
+    """Let one deployment, which isn't timed, build the agent's wheels for all that follow."""
+    with _hosts(size) as (inventory, places):
+        _deploy(inventory, places)
+
+
+@contextmanager
+def _hosts(size: int) -> Iterator[tuple[Path, Places]]:
+    """Yield an inventory of ``size`` nodes, and the place of its hosts: new ones on a new disk."""
+    with (
+        tempfile.TemporaryDirectory(prefix="peersys-bench-") as name,
+        new_disk(Path(name)) as disk,
+    ):
+        inventory, places = Path(name) / "inventory", Places(disk / "lab", CACHE)
         write_inventory(ROOT / "inventories/three_tier", inventory, size)
         _play(ROOT / "playbooks/secrets.yml", inventory)
         wanted = read_inventories([str(inventory)])
-        nodes = [host.name for host in wanted.hosts if host.zone != "clients"]
         try:
             lab.up(wanted, places)
-            # The agent's wheels are built once, by whichever deployment is the first.
-            _deploy(inventory, places)
-            lab.reset(nodes, places)
-            return _time(size, inventory, places, Path(name) / "trivial.yml")
+            yield inventory, places
         finally:
             lab.down(places)
 
 
-def _time(size: int, inventory: Path, places: Places, trivial: Path) -> Deployment:
+def _time(size: int, inventory: Path, places: Places) -> Deployment:
+    trivial = inventory.with_name("trivial.yml")
     trivial.write_text(_trivial_playbook(), encoding="utf-8")
     before, _ = _timed(trivial, inventory, places)
     full, said = _timed(ROOT / "playbooks/site.yml", inventory, places)
