@@ -45,8 +45,9 @@ class Service:
 
     def restart(self) -> None:
         """Start the service, again if it runs. Raises HostError with the end of its log."""
+        # Each reload lets every generator of the host run again: one does for both.
+        run_command("systemctl", "--quiet", "--no-reload", "enable", self.unit)
         run_command("systemctl", "daemon-reload")
-        run_command("systemctl", "--quiet", "enable", self.unit)
         began = int(time.time())
         try:
             run_command("systemctl", "restart", self.unit)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -158,7 +159,7 @@ def _unpack(archive: Archive, directory: str) -> None:
 
 def _make_environment(making: str, final: str, python: str) -> None:
     """Make a virtual environment (PEP 405) around the packages: no tool on the host is needed."""
-    version, program = _describe(python)
+    version, program, bytecode = _describe(python)
     library = os.path.join(making, "lib", f"python{version}")
     os.makedirs(library)
     packages = os.path.join(library, "site-packages")
@@ -173,16 +174,21 @@ def _make_environment(making: str, final: str, python: str) -> None:
             f"sys.exit({attribute}())\n"
         )
         _write(os.path.join(making, "bin", name), text, 0o755)
-    # Quick where the archive holds bytecode of this Python already; what doesn't compile is a
-    # template or meant for another Python.
-    with contextlib.suppress(CommandError):
-        run_command(program, "-I", "-m", "compileall", "-q", packages)
+    brought = os.path.join(packages, "*", "__pycache__", f"*.{bytecode}.pyc")
+    if not any(glob.iglob(brought)):
+        # What doesn't compile is a template or meant for another Python.
+        with contextlib.suppress(CommandError):
+            run_command(program, "-I", "-m", "compileall", "-q", packages)
 
 
-def _describe(python: str) -> t.Tuple[str, str]:
-    code = "import os, sys; print('%d.%d' % sys.version_info[:2], os.path.realpath(sys.executable))"
-    version, program = run_command(python, "-c", code).split()
-    return version, program
+def _describe(python: str) -> t.Tuple[str, str, str]:
+    """Return version, program, and what the names of its bytecode end in."""
+    code = (
+        "import os, sys; print('%d.%d' % sys.version_info[:2], os.path.realpath(sys.executable), "
+        "sys.implementation.cache_tag)"
+    )
+    version, program, bytecode = run_command(python, "-c", code).split()
+    return version, program, bytecode
 
 
 def _programs(packages: str) -> t.Iterator[t.Tuple[str, str]]:

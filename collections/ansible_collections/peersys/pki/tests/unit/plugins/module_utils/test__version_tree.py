@@ -27,7 +27,7 @@ def tree(tmp_path):
 
 @pytest.fixture
 def archive_of(tmp_path):
-    def make(version):
+    def make(version, *, with_bytecode=True):
         packages = tmp_path / f"packages-{version}"
         for path, text in (
             ("sample/__init__.py", ""),
@@ -37,7 +37,9 @@ def archive_of(tmp_path):
             (packages / path).parent.mkdir(parents=True, exist_ok=True)
             (packages / path).write_text(text)
         path = tmp_path / f"{version}.tar.gz"
-        return Archive(str(path), *vars_of(write_archive(packages, path, with_bytecode=True)))
+        return Archive(
+            str(path), *vars_of(write_archive(packages, path, with_bytecode=with_bytecode))
+        )
 
     return make
 
@@ -72,6 +74,13 @@ def test_bytecode_made_elsewhere_is_used(tree, archive_of, tmp_path):
     assert set(stored.values()) != {0}
     said_by(tmp_path)
     assert {path.name: path.stat().st_mtime for path in cache.iterdir()} == stored
+
+
+def test_bytecode_that_the_archive_lacks_is_made(tree, archive_of, tmp_path):
+    tree.install("1", archive_of("1", with_bytecode=False), sys.executable)
+    names = {path.name for path in (tmp_path / "opt/versions/1").rglob("sample/__pycache__/*.pyc")}
+    tag = sys.implementation.cache_tag
+    assert names == {f"__init__.{tag}.pyc", f"cli.{tag}.pyc"}
 
 
 def test_switch_keeps_one_version_to_go_back_to(tree, archive_of, tmp_path):
