@@ -202,6 +202,27 @@ def test_host_of_another_topology_is_left_alone(
     assert table_of(victim) == table
 
 
+def test_other_passphrase_is_refused_before_the_firewall_is_changed(
+    site: Site, deployment: Deployment
+) -> None:
+    ra = deployment.host(RA)
+    table = table_of(ra)
+    more = {"firewall_additional_rules": [{"port": 9, "from": ["203.0.113.0/24"]}]}
+    said = site.refused({CA: {}, RA: more, VA: {}}, passphrase("that of another inventory"))
+    assert f"node {RA} of " in said
+    assert "runs on this host with another node_passphrase" in said
+    status, said = site.run({RA: more}, passphrase("fifteen letters"))
+    assert status != 0
+    assert f"{CA}, {RA}, {VA}: node_passphrase is shorter than 16 characters. Remedy: " in said
+    assert table_of(ra) == table
+    assert ra.service("peersys").is_running
+
+
+def passphrase(text: str) -> str:
+    """Return the option that lets every node have it; the vault's win over other inventories."""
+    return f"--extra-vars={json.dumps({'node_passphrase': text})}"
+
+
 def test_a_rerun_after_the_repairs_completes_and_another_changes_nothing(site: Site) -> None:
     repaired = changes(site.completes())
     assert set(repaired) >= {CA, RA, VA}

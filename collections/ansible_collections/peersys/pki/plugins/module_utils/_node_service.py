@@ -23,13 +23,15 @@ from ansible_collections.peersys.pki.plugins.module_utils import _service
 from ansible_collections.peersys.pki.plugins.module_utils._claim import CLAIM_PATH, Claim
 from ansible_collections.peersys.pki.plugins.module_utils._credentials import CredentialStore
 from ansible_collections.peersys.pki.plugins.module_utils._file_set import WantedFile
-from ansible_collections.peersys.pki.plugins.module_utils._host import HostError
+from ansible_collections.peersys.pki.plugins.module_utils._key_secrets import (
+    NodePlace,
+    check_key_secrets,
+    check_length,
+)
 from ansible_collections.peersys.pki.plugins.module_utils._version_tree import Archive, VersionTree
 
 _NOT_MADE = "not made yet"
 _HIDDEN = "(hidden)\n"
-# What keys are encrypted with: the agent doesn't start with another one than they were made with.
-_KEY_SECRETS = ("passphrase", "shared_passphrase")
 
 Result = t.Dict[str, t.Any]
 
@@ -41,12 +43,15 @@ class NodeService:
         self._params = params
         self._dry_run = dry_run
         self._config_directory: str = params["config_directory"]
+        self._place = NodePlace(
+            params["name"], params["trust_domain"], self._config_directory, params["directories"][0]
+        )
         self._claim = Claim(CLAIM_PATH, params["trust_domain"], params["name"])
         self._service = _service.Service(params["unit"])
         self._tree = VersionTree(params["install_directory"])
-        self._credentials = CredentialStore(os.path.join(self._config_directory, "credentials"))
+        self._credentials = CredentialStore(self._place.credentials)
         self._secrets = {one["name"]: one["content"] for one in params["credentials"]}
-        self._pending = os.path.join(self._config_directory, ".restart-pending")
+        self._pending = self._place.restart_pending
         self._steps: t.List[str] = []
         self._diff: t.List[t.Dict[str, str]] = []
         self.warnings: t.List[str] = []
@@ -95,26 +100,9 @@ class NodeService:
             checks.check_clock(float(release["controller_seconds"]), tolerance)
         checks.check_addresses(self._params["listen_hosts"])
         checks.check_group(self._params["admin_group"])
-        self._check_key_secrets()
+        check_length(self._secrets)
+        check_key_secrets(self._place, self._credentials, self._secrets)
         return target
-
-    def _check_key_secrets(self) -> None:
-        """Raise HostError for a passphrase that would take a node that has keys down."""
-        if not os.path.exists(self._params["directories"][0]):
-            return
-        unproven = self._unproven()
-        for name in _KEY_SECRETS:
-            stored = None if name in unproven else self._credentials.stored(name)
-            if stored is not None and stored != self._secrets.get(name):
-                raise _other_secret(name, self._params)
-
-    def _unproven(self) -> t.Set[str]:
-        """Return the credentials that the service hasn't started with since they were stored."""
-        try:
-            with open(self._pending, encoding="utf-8") as file:
-                return set(file.read().split())
-        except FileNotFoundError:
-            return set()
 
     def _install(self, version: t.Optional[str], *, whole: bool) -> None:
         before = self._tree.current()
@@ -230,17 +218,6 @@ def _tag(target: t.Mapping[str, str]) -> str:
     """Return the target's name; keep in sync with ``Target.tag`` of the controller."""
     python = target["python"].replace(".", "")
     return f"cp{python}-{target['machine']}-glibc{target['glibc']}"
-
-
-def _other_secret(name: str, params: t.Mapping[str, t.Any]) -> HostError:
-    option = f"node_{name}"
-    return HostError(
-        f"node {params['name']} of {params['trust_domain']} runs on this host with another {option}, "
-        f"which its keys are encrypted with: it wouldn't start with this one ({params['directories'][0]})",
-        f"give the {option} that the node was set up with; if the host belongs to another copy of this "
-        "inventory, correct its address in topology.yml; if the node is to go with all its keys, run "
-        "decommission.yml first",
-    )
 
 
 def _delete(path: str) -> None:

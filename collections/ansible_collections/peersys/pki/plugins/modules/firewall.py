@@ -83,6 +83,19 @@ options:
         description: The topology's trust domain.
         type: str
         required: true
+      config_directory:
+        description: Where the node's encrypted credentials are.
+        type: path
+        default: /etc/peersys
+      state_directory:
+        description: Where the node keeps its keys.
+        type: path
+        default: /var/lib/peersys
+  key_secrets:
+    description:
+      - What the keys of O(owner) are encrypted with, C(passphrase) and C(shared_passphrase), as the node is to be started with.
+      - Where they are others than it runs with, O(state=present) is refused before anything is changed.
+    type: dict
   confirm:
     description: Set by the action plugin when it has come through the new table.
     type: bool
@@ -125,6 +138,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.peersys.pki.plugins.module_utils._claim import CLAIM_PATH, Claim
+from ansible_collections.peersys.pki.plugins.module_utils._credentials import CredentialStore
 from ansible_collections.peersys.pki.plugins.module_utils._firewall import (
     Firewall,
     controller_address,
@@ -132,6 +146,10 @@ from ansible_collections.peersys.pki.plugins.module_utils._firewall import (
     ssh_ports_found,
 )
 from ansible_collections.peersys.pki.plugins.module_utils._host import HostError, explain
+from ansible_collections.peersys.pki.plugins.module_utils._key_secrets import (
+    NodePlace,
+    check_key_secrets,
+)
 from ansible_collections.peersys.pki.plugins.module_utils._ruleset import (
     Rule,
     RuleError,
@@ -147,7 +165,12 @@ def main() -> None:
         "from": {"type": "list", "elements": "str", "required": True},
         "comment": {"type": "str", "default": ""},
     }
-    owner = {name: {"type": "str", "required": True} for name in ("name", "trust_domain")}
+    owner = {
+        "name": {"type": "str", "required": True},
+        "trust_domain": {"type": "str", "required": True},
+        "config_directory": {"type": "path", "default": "/etc/peersys"},
+        "state_directory": {"type": "path", "default": "/var/lib/peersys"},
+    }
     module = AnsibleModule(
         argument_spec={
             "state": {
@@ -160,6 +183,7 @@ def main() -> None:
             "controllers": {"type": "list", "elements": "str", "default": []},
             "trial_seconds": {"type": "int", "default": 60},
             "owner": {"type": "dict", "options": owner},
+            "key_secrets": {"type": "dict", "no_log": True},
             "confirm": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -169,8 +193,7 @@ def main() -> None:
         if os.geteuid() != 0:
             raise HostError("this needs root", "set ansible_become for this host")
         if module.params["owner"]:
-            wanted = module.params["owner"]
-            Claim(CLAIM_PATH, wanted["trust_domain"], wanted["name"]).check()
+            check_owner(NodePlace(**module.params["owner"]), module.params)
         module.exit_json(**act(module.params, dry_run=module.check_mode))
     except RuleError as error:
         module.fail_json(msg=f"firewall_rules: {error}")
@@ -178,6 +201,13 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=str(explain(error, "/etc")))
+
+
+def check_owner(owner: NodePlace, params: t.Mapping[str, t.Any]) -> None:
+    """Raise HostError when the host isn't its node's, or the node wouldn't start again."""
+    Claim(CLAIM_PATH, owner.trust_domain, owner.name).check()
+    if params["state"] == "present" and params["key_secrets"] is not None:
+        check_key_secrets(owner, CredentialStore(owner.credentials), params["key_secrets"])
 
 
 def present(params: t.Mapping[str, t.Any], *, dry_run: bool) -> dict[str, t.Any]:

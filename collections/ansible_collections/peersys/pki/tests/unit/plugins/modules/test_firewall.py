@@ -7,7 +7,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.peersys.pki.plugins.module_utils import _firewall, _service
+from ansible_collections.peersys.pki.plugins.module_utils import (
+    _credentials,
+    _firewall,
+    _service,
+)
 from ansible_collections.peersys.pki.plugins.module_utils._host import HostError
 from ansible_collections.peersys.pki.plugins.modules import firewall
 
@@ -47,6 +51,9 @@ class Kernel:
             case ["systemctl", "stop", unit]:
                 assert unit.endswith(".timer")
                 self.timer = None
+            case ["systemd-creds", "decrypt", path, "-"]:
+                with open(path, encoding="utf-8") as file:
+                    return file.read()[::-1]
             case ["systemd-run", *_rest]:
                 self.timer = command
         return ""
@@ -63,7 +70,7 @@ def listing(text):
 @pytest.fixture
 def kernel(monkeypatch, tmp_path):
     kernel = Kernel()
-    for module in (_firewall, _service):
+    for module in (_credentials, _firewall, _service):
         monkeypatch.setattr(module, "run_command", kernel)
     monkeypatch.setattr(firewall.os, "geteuid", lambda: 0)
     monkeypatch.setattr(_service, "UNIT_DIRECTORY", str(tmp_path))
@@ -230,3 +237,29 @@ def test_host_of_another_topology_is_left_alone(kernel, run_module, tmp_path, mo
         result = run_module("firewall", state=state, rules=[], owner=other)
         assert "belongs to node ra1 of a.example.org" in result["msg"]
     assert len(kernel.loaded) == 1
+
+
+@pytest.mark.parametrize("given", [{}, {"passphrase": "that of another inventory"}])
+def test_passphrase_that_the_node_wouldnt_start_with_is_refused_before_anything_is_changed(
+    kernel, run_module, tmp_path, monkeypatch, given
+):
+    """The node, whose task comes later, would refuse it: the host would be half changed."""
+    secret = "correct horse battery staple"
+    monkeypatch.setattr(firewall, "CLAIM_PATH", str(tmp_path / "claim.json"))
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/passphrase").write_text(secret[::-1])
+    owner = {"name": "ra1", "trust_domain": "a.example.org", "config_directory": str(tmp_path)}
+    owner["state_directory"] = str(tmp_path / "credentials")
+    for check_mode in (True, False):
+        refused = run_module(
+            "firewall", check_mode=check_mode, rules=RULES, owner=owner, key_secrets=given
+        )
+        assert "runs on this host with another node_passphrase" in refused["msg"]
+        assert secret not in str(refused)
+        assert given.get("passphrase", secret) not in str(refused)
+    assert kernel.loaded == []
+    assert run_module("firewall", rules=RULES, owner=owner, key_secrets={"passphrase": secret})[
+        "changed"
+    ]
+    # A node may go with all its keys.
+    assert run_module("firewall", state="absent", owner=owner, key_secrets=given)["changed"]

@@ -133,6 +133,8 @@ def test_check_run_check_run(host, arguments, run_module, tmp_path):
         again = run_module("node_service", check_mode=check_mode, **arguments)
         assert (again["changed"], again["steps"], again["diff"]) == (False, [], [])
     assert len(host.ran("systemctl", "restart")) == 1
+    assert len(host.ran("systemctl", "daemon-reload")) == 1
+    assert ("systemctl", "--quiet", "--no-reload", "enable", "peersys.service") in host.commands
     assert len(host.ran("systemd-creds", "decrypt")) == 2, "once in each run after the first"
 
 
@@ -176,10 +178,11 @@ def test_credential_that_is_no_longer_wanted_is_removed(host, arguments, run_mod
 def test_other_passphrase_than_the_keys_have_is_refused_before_anything_is_changed(
     host, arguments, run_module, tmp_path, name, check_mode
 ):
-    arguments["credentials"] = [{"name": name, "content": SECRET}]
+    secrets = {"passphrase": SECRET, "shared_passphrase": SECRET}
+    arguments["credentials"] = credentials(secrets)
     run_module("node_service", **arguments)
     (tmp_path / "state").mkdir()
-    arguments["credentials"][0]["content"] = "that of another inventory"
+    arguments["credentials"] = credentials({**secrets, name: "that of another inventory"})
     arguments["config_content"] = "name: ca1\nworkers: 2\n"
     host.commands.clear()
     result = run_module("node_service", check_mode=check_mode, **arguments)
@@ -188,12 +191,27 @@ def test_other_passphrase_than_the_keys_have_is_refused_before_anything_is_chang
         f"node ca1 of pki.example.org runs on this host with another node_{name}" in result["msg"]
     )
     assert "Remedy: give the node_" in result["msg"]
-    assert len(host.commands) == 1
+    assert host.commands
     assert (tmp_path / "etc/node.yaml").read_text() == "name: ca1\n"
     assert not (tmp_path / "etc/.restart-pending").exists()
     assert host.ran("systemd-creds", "decrypt") == host.commands
     for secret in (SECRET, "that of another inventory"):
         assert secret not in str(result)
+
+
+def credentials(secrets):
+    return [{"name": name, "content": content} for name, content in secrets.items()]
+
+
+@pytest.mark.parametrize("given", [{}, {"passphrase": "fifteen letters"}])
+def test_missing_or_short_passphrase_is_refused_before_anything_is_changed(
+    host, arguments, run_module, tmp_path, given
+):
+    result = run_module("node_service", **{**arguments, "credentials": credentials(given)})
+    assert "node_passphrase is missing or shorter than 16 characters" in result["msg"]
+    assert "Remedy: write one with ansible-vault" in result["msg"]
+    assert not (tmp_path / "etc").exists()
+    assert host.commands == []
 
 
 def test_shared_passphrase_that_keys_need_is_not_taken_away(host, arguments, run_module, tmp_path):
