@@ -38,6 +38,7 @@ NOT_IN_GROUP = {
     "postgresql_server": "runs on a host without an agent",
     "revocation": "asks an RA over the network, as a client",
     "secret_files": "writes files, before there is an agent",
+    "status_cache_service": "runs on a host without an agent",
     "trial_certificate": "asks an RA and VAs over the network, as a client",
 }
 """Modules that have no admin socket to set, and why."""

@@ -29,6 +29,7 @@ TRIED_ON_HOSTS = {
     "firewall": "replaces a table of the running kernel",
     "node_service": "makes a user and a systemd service",
     "postgresql_server": "installs a package, makes a cluster",
+    "status_cache_service": "installs a package, runs a unit",
 }
 """Modules that need root and a host of their own: molecule/high_availability tries them there."""
 

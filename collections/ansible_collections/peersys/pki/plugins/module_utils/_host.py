@@ -23,6 +23,7 @@ class HostError(Exception):
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(f"{cause}. Remedy: {remedy}, {_AGAIN}")
+        self.cause = cause
 
 
 class CommandError(HostError):

@@ -62,14 +62,20 @@ def target_of(python: str) -> t.Dict[str, str]:
     return {"python": version, "machine": found["machine"], "glibc": glibc}
 
 
-def check_service_manager() -> None:
-    """Raise HostError unless root asks and systemd with encrypted credentials answers."""
+def check_systemd() -> None:
+    """Raise HostError unless root asks, on a host that systemd runs."""
     if os.geteuid() != 0:
         raise HostError("this needs root", "set ansible_become for this host")
     if not os.path.isdir("/run/systemd/system"):
         raise HostError(
-            "this host wasn't booted with systemd", "set node_supervision to process for it"
+            "this host wasn't booted with systemd",
+            "use a host that was, or set node_supervision to process for a node",
         )
+
+
+def check_service_manager() -> None:
+    """Raise HostError unless root asks and systemd with encrypted credentials answers."""
+    check_systemd()
     if shutil.which("systemd-creds", path="/usr/bin:/bin") is None:
         raise HostError(
             "this host's systemd has no encrypted credentials", "upgrade to systemd 250 or newer"

@@ -52,14 +52,26 @@ class Service:
         try:
             run_command("systemctl", "restart", self.unit)
         except CommandError as error:
-            said = run_command(
-                *("journalctl", f"--unit={self.unit}", f"--since=@{began}", "--no-pager"),
-                *("--output=cat", f"--lines={_LOG_LINES}"),
-            )
             raise HostError(
-                f"{self.unit} doesn't start; it says: {' | '.join(said.splitlines())}",
+                f"{self.unit} doesn't start; it says: {self.said_since(began)}",
                 "clear the cause that it names",
             ) from error
+
+    def reload(self) -> None:
+        """Have the running service read its files again."""
+        run_command("systemctl", "reload", self.unit)
+
+    def main_process(self) -> int:
+        """Return the number of the service's main process, 0 when it doesn't run."""
+        return int(run_command("systemctl", "show", self.unit, "--property=MainPID", "--value"))
+
+    def said_since(self, seconds: int) -> str:
+        """Return the end of what the service has logged since a time, on one line."""
+        said = run_command(
+            *("journalctl", f"--unit={self.unit}", f"--since=@{seconds}", "--no-pager"),
+            *("--output=cat", f"--lines={_LOG_LINES}"),
+        )
+        return " | ".join(said.splitlines())
 
     def stop(self) -> None:
         """Stop the service, and keep it from starting at the next boot."""
