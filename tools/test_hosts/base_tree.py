@@ -96,6 +96,7 @@ def _make(tree: Path, release: str, lock: int) -> None:
     _write(tree, recipe.FILES)
     step("systemctl", f"--root={tree}", "mask", *recipe.MASKED)
     step("systemctl", f"--root={tree}", "enable", *recipe.ENABLED)
+    step("systemctl", f"--root={tree}", "disable", *recipe.DISABLED)
     for pattern in recipe.REMOVED:
         for path in tree.glob(pattern):
             path.unlink()

@@ -21,7 +21,7 @@ FIRST_PACKAGES = (
     "systemd-sysv",
 )
 # Their installation asks for settings that have to be there before.
-LATER_PACKAGES = ("curl", "openssl", "postgresql", "procps")
+LATER_PACKAGES = ("curl", "nginx", "openssl", "postgresql", "procps")
 
 FILES_BEFORE_LATER_PACKAGES = {
     # The package is there, as on a host prepared by its owner; clusters are made by the playbooks.
@@ -51,6 +51,8 @@ MASKED = (
     "systemd-tmpfiles-clean.timer",
 )
 ENABLED = ("systemd-networkd.service",)
+# Its package is there for the role status_cache, as on a host prepared by its owner.
+DISABLED = ("nginx.service",)
 # Each host gets its own of these, or none.
 REMOVED = (
     "etc/machine-id",
@@ -76,6 +78,7 @@ def recipe_hash(release: str) -> str:
         FILES,
         MASKED,
         ENABLED,
+        DISABLED,
         REMOVED,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -124,14 +124,14 @@ def test_a_zone_may_dial_what_either_inventory_says() -> None:
 
 
 def test_the_shipped_inventories_make_one_lab() -> None:
-    names = ("three_tier", "high_availability", "ra_chaining", "multi_tenant")
+    names = ("three_tier", "va_chaining", "high_availability", "ra_chaining", "multi_tenant")
     lab = read_inventories([f"inventories/{name}" for name in names])
     assert {host.name for host in lab.hosts} == {
-        *("ca1", "ca2", "client1", "db1", "proxy1", "ra-alpha", "ra-beta"),
-        *("ra1", "ra2", "va1", "va2"),
+        *("ca1", "ca2", "cache1", "client1", "db1", "proxy1", "ra-alpha", "ra-beta"),
+        *("ra1", "ra2", "va1", "va2", "va-exposed1", "va-exposed2"),
     }
     assert lab.zone("ca").dials == ("service",)
-    assert lab.zone("service").dials == ()
+    assert lab.zone("service").dials == ("exposed",)
     assert lab.host("ra2").address == IPv4Address("198.51.100.12")
 
 
