@@ -51,7 +51,7 @@ hosts-down: $(DEV) ## remove those hosts, their networks and their files
 
 # In this order: partition and bad_input take the hosts as the one before them left them. What begins
 # another inventory, or an empty one, resets its hosts.
-SCENARIOS ?= interrupted_deploy partition bad_input three_tier high_availability ra_chaining multi_tenant
+SCENARIOS ?= interrupted_deploy partition bad_input three_tier va_chaining high_availability ra_chaining multi_tenant
 
 acceptance: hosts-needs $(DEV) ## molecule scenarios on such hosts, all or SCENARIOS="partition three_tier"
 	@rm -rf .ansible/tmp/molecule.*

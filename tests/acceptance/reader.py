@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,14 +12,28 @@ from typing import TYPE_CHECKING
 
 from tests.acceptance.deployment import ROOT
 from tests.support.console_blocks import blocks_of
+from tools.test_hosts.commands import succeeds
 
 if TYPE_CHECKING:
     from tests.acceptance.deployment import Deployment
 
-__all__ = ["PAGES", "Reader", "commands_of"]
+__all__ = [
+    "CACHE_PAGE",
+    "ISOLATION_PAGE",
+    "PAGES",
+    "PROXY_PAGE",
+    "TENANTS_PAGE",
+    "Reader",
+    "commands_of",
+    "commands_until",
+]
 
 # In the order in which they are read.
 PAGES = ("docs/howto/three-tiers.md", "docs/howto/ansible-own-hosts.md")
+CACHE_PAGE = "docs/howto/status-cache.md"
+PROXY_PAGE = "docs/howto/ra-chaining.md"
+TENANTS_PAGE = "docs/howto/multi-tenant.md"
+ISOLATION_PAGE = "docs/howto/isolate-a-node.md"
 
 _CHECKOUT = (
     ".wheelhouse",
@@ -37,8 +52,19 @@ _KEYS = "a password of the reader's\n" * 2
 
 
 def commands_of(page: str) -> list[str]:
-    """Return every command that ``page``, relative to the repository, tells its reader to type."""
-    return [command.text for block in blocks_of(ROOT / page) for command in block.commands]
+    """Return every command for a reader with hosts on ``page``, relative to the repository."""
+    return [
+        command.text
+        for block in blocks_of(ROOT / page)
+        if block.reason == "needs-hosts"
+        for command in block.commands
+    ]
+
+
+def commands_until(word: str, page: str) -> list[str]:
+    """Return the commands of ``page`` that come before the first with ``word`` in it."""
+    commands = commands_of(page)
+    return commands[: next(number for number, text in enumerate(commands) if word in text)]
 
 
 class Reader:
@@ -90,6 +116,19 @@ class Reader:
         shutil.rmtree(inventory)
         shutil.copytree(self._directory / "inventories/mine", inventory)
         self.types(f"ansible-vault decrypt {inventory}/*_vars/*/vault.yml")
+
+    def sets(self, variable: str, value: str) -> None:
+        """Have a variable of the controller in the reader's inventory from now on."""
+        file = self._directory / "inventories/mine/host_vars/localhost/reader.yml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Every JSON document is a YAML document too.
+        file.write_text(json.dumps({variable: value}) + "\n", encoding="utf-8")
+
+    def hang_up(self) -> None:
+        """End what SSH keeps open for later commands; hosts that are made anew hear none of it."""
+        for socket in (self._directory / ".ansible/cp").glob("*"):
+            succeeds("ssh", "-o", f"ControlPath={socket}", "-O", "exit", "test-host")
+            socket.unlink(missing_ok=True)
 
     def types(self, command: str) -> str:
         """Return what ``command`` printed. Raises AssertionError when it fails."""

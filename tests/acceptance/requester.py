@@ -36,6 +36,7 @@ class Enrolment:
     serial: str
     attempts: int
     ended: float
+    certificate: str
 
 
 @dataclass
@@ -72,7 +73,14 @@ class Requester:
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
             assert names.value.get_values_for_type(x509.DNSName) == [name]
             assert certificate.serial_number == int(answer["serial"], 16)
-            return Enrolment(name, body["request_id"], answer["serial"], attempts, time.monotonic())
+            return Enrolment(
+                name,
+                body["request_id"],
+                answer["serial"],
+                attempts,
+                time.monotonic(),
+                answer["certificate"],
+            )
         raise TimeoutError(f"{name}: no certificate after {attempts} attempts")
 
     def revoke(self, authority: str, serial: str) -> None:

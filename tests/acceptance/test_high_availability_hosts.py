@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tests.acceptance.deployment import PLAIN, ROOT
+from tests.acceptance.dial import met_by_neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,20 +19,9 @@ if TYPE_CHECKING:
     from tests.acceptance.deployment import Deployment
 
 PEER, SSH, POSTGRESQL = 7443, 22, 5432
-DIAL_SECONDS = 2
 DEADLINE_SECONDS = 60
 # Between two looks.
 LOOK_SECONDS = 0.1
-DIAL = """\
-import socket, sys
-try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[3])).close()
-    print("open")
-except TimeoutError:
-    print("silent")
-except OSError as error:
-    print(error)
-"""
 DROP_IN = "/run/systemd/system/peersys.service.d/watchdog.conf"
 SHORT_WATCHDOG = f"""\
 mkdir -p $(dirname {DROP_IN}) && printf '[Service]\\nWatchdogSec=3\\n' > {DROP_IN} \
@@ -45,13 +35,6 @@ def until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < deadline, f"not so after {DEADLINE_SECONDS} s"
         time.sleep(LOOK_SECONDS)
-
-
-def dialled(deployment: Deployment, name: str, port: int) -> str:
-    """Return what somebody in the host's own zone meets at its port; no router is between them."""
-    address = deployment.variables[name]["ansible_host"]
-    dial = ("python3", "-c", DIAL, address, str(port), str(DIAL_SECONDS))
-    return deployment.controller(*dial).stdout.strip()
 
 
 @contextmanager
@@ -74,12 +57,12 @@ def test_a_ca_host_lets_nobody_in_but_ssh_whatever_listens_there(deployment: Dep
     )
     try:
         until(lambda: listens(ca1, PEER))
-        assert dialled(deployment, "ca1", SSH) == "open"
-        assert dialled(deployment, "ca1", PEER) == "silent"
+        assert met_by_neighbour(deployment, "ca1", SSH) == "open"
+        assert met_by_neighbour(deployment, "ca1", PEER) == "silent"
         # It is the host's own firewall that says nothing.
         with without_firewall(ca1):
-            assert dialled(deployment, "ca1", PEER) == "open"
-        assert dialled(deployment, "ca1", PEER) == "silent"
+            assert met_by_neighbour(deployment, "ca1", PEER) == "open"
+        assert met_by_neighbour(deployment, "ca1", PEER) == "silent"
     finally:
         ca1.check_output("systemctl stop test-listener")
 
@@ -92,8 +75,8 @@ def test_a_database_host_lets_in_ca_nodes_alone(deployment: Deployment) -> None:
             f"ss -Htn state established '( dport = :{POSTGRESQL} )'"
         )
         assert connected, f"{name} has no connection to its store"
-    assert dialled(deployment, "db1", SSH) == "open"
-    assert dialled(deployment, "db1", POSTGRESQL) == "silent"
+    assert met_by_neighbour(deployment, "db1", SSH) == "open"
+    assert met_by_neighbour(deployment, "db1", POSTGRESQL) == "silent"
 
 
 def test_an_agent_that_stands_still_is_ended_and_started_again(deployment: Deployment) -> None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.first_walk import until_stop
-from tests.acceptance.reader import PAGES, Reader, commands_of
+from tests.acceptance.reader import PAGES, Reader, commands_of, commands_until
 
 if TYPE_CHECKING:
     from tests.acceptance.deployment import Deployment
@@ -22,8 +21,8 @@ def test_readme_says_what_the_page_says() -> None:
 @pytest.mark.timeout(600)
 def test_pages_work_as_written_to_the_last_command(deployment: Deployment) -> None:
     """The last of these tests: what the pages end with leaves nothing on the hosts."""
-    reader, commands = Reader(deployment), commands_of(PAGES[1])
-    for text in commands[len(until_stop(commands)) :]:
+    reader, typed = Reader(deployment), commands_until("stop.yml", PAGES[1])
+    for text in commands_of(PAGES[1])[len(typed) :]:
         reader.types(text)
     for name in deployment.nodes:
         host = deployment.host(name)
