@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 __all__ = ["BenchAuthority", "make_authority", "make_csrs"]
+
+SignerKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 def make_csrs(count: int, *, domain: str = "bench.example.org") -> list[str]:
@@ -35,7 +37,7 @@ class BenchAuthority:
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
     signer: x509.Certificate
-    signer_key: ec.EllipticCurvePrivateKey
+    signer_key: SignerKey
     leaves: tuple[x509.Certificate, ...]
 
     def ocsp_request(self, leaf: x509.Certificate) -> bytes:
@@ -82,9 +84,10 @@ class BenchAuthority:
         }
 
 
-def make_authority(*, leaves: int) -> BenchAuthority:
-    """Return a CA that issued ``leaves`` certificates."""
-    key, signer_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+def make_authority(*, leaves: int, signer_key: SignerKey | None = None) -> BenchAuthority:
+    """Return a CA that issued ``leaves`` certificates; without ``signer_key`` that is P-256."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signer_key = signer_key or ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("Bench Issuing")
     basic = x509.BasicConstraints(ca=True, path_length=0)
     certificate = (
@@ -122,9 +125,7 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: SignerKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()

@@ -36,8 +36,8 @@ class Topology:
 
     ``store_url`` gives a node's store by its name (None: SQLite in its state directory);
     ``settings`` are further keys of every start-up file, ``cpus`` pins nodes by name. With
-    ``crypto_token`` (its specification) the issuing CA and the VA's signer have their keys there,
-    the signer's of ``signer_kind``.
+    ``crypto_token`` (its specification) the issuing CA and the VA's signer have their keys there.
+    ``signer_kind`` is the signer's key kind: else RSA in such a token, and the default elsewhere.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Topology:
         cpus: Mapping[str, str] | None = None,
         interpreter_options: Mapping[str, tuple[str, ...]] | None = None,
         crypto_token: Mapping[str, Any] | None = None,
-        signer_kind: str = "rsa-2048",
+        signer_kind: str | None = None,
     ) -> None:
         self._crypto_token = dict(crypto_token or {})
         self._signer_kind = signer_kind
@@ -148,6 +148,10 @@ class Topology:
         token = self._crypto_token
         return {"crypto_token": token["name"], "key_kind": kind} if token else {}
 
+    def _signer_key(self) -> dict[str, Any]:
+        key = self._key("rsa-2048")
+        return key if self._signer_kind is None else {**key, "key_kind": self._signer_kind}
+
     def _create_authorities(self) -> None:
         status = f"http://{self.va.listen['status']}"
         self.ca.admin.apply(
@@ -232,7 +236,7 @@ class Topology:
 
     def _connect(self) -> None:
         self.va.admin.apply(
-            signers=[{"name": AUTHORITY, "authority": AUTHORITY, **self._key(self._signer_kind)}]
+            signers=[{"name": AUTHORITY, "authority": AUTHORITY, **self._signer_key()}]
         )
         self.ca.admin.apply(
             peer_connectors=[
