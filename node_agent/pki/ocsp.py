@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from node_agent.errors import ConfigError, RequestRefused
 from node_agent.pki import der
 from node_agent.pki.keys import SigningKey, algorithm_identifier, load_spki, verify
-from node_agent.pki.outline import has_one_algorithm, outline
+from node_agent.pki.outline import is_wrapped_strictly, outline
 from node_agent.pki.revoke import Reason
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class OcspSigner:
         """
         parsed = x509.load_der_x509_certificate(self.certificate)
         is_named = outline(self.certificate).issuer == name
-        is_whole = is_named and has_one_algorithm(self.certificate)
+        is_whole = is_named and is_wrapped_strictly(self.certificate)
         if not is_whole or not verify(spki, parsed.signature, parsed.tbs_certificate_bytes):
             raise ConfigError("the signer's certificate isn't of its CA")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from node_agent.pki import der
 
-__all__ = ["CertificateOutline", "has_one_algorithm", "outline", "subject_key_id"]
+__all__ = ["CertificateOutline", "is_wrapped_strictly", "outline", "subject_key_id"]
 
 _VERSION_TAG = 0xA0
 _EXTENSIONS_TAG = 0xA3
@@ -58,14 +58,20 @@ def subject_key_id(certificate: bytes) -> bytes | None:
     return None
 
 
-def has_one_algorithm(certificate: bytes) -> bool:
-    """Tell whether a certificate names the same signature algorithm inside and outside of what is
-    signed (RFC 5280 section 4.1.1.2): outside, anybody may change it. Raises DerError.
+def is_wrapped_strictly(certificate: bytes) -> bool:
+    """Tell whether what stands around the signed part is written in the one way there is: the
+    algorithm that stands inside (RFC 5280 section 4.1.1.2), and a signature of whole octets.
+
+    None of it is signed, so anybody may change it; and where a signature ends in zero bits, DER
+    allows to call some of them unused. Raises DerError.
     """
-    _, (_, _, outside), *_ = der.children(der.read_all(certificate, der.SEQUENCE))
+    parts = der.children(der.read_all(certificate, der.SEQUENCE))
     fields = _tbs_fields(certificate)
-    _, (_, _, inside), *_ = fields[1:] if fields[0][0] == _VERSION_TAG else fields
-    return inside == outside
+    inside = fields[1:] if fields[0][0] == _VERSION_TAG else fields
+    if len(parts) != 3 or len(inside) < 2:
+        raise der.DerError("not a certificate")
+    _, (_, _, algorithm), (tag, signature, _) = parts
+    return inside[1][2] == algorithm and tag == der.BIT_STRING and signature[:1] == b"\x00"
 
 
 def _tbs_fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:

@@ -31,10 +31,14 @@ def issued_leaf():
     return issue(issuing_ca(), profile().admit(parsed_csr()), now=NOW)
 
 
-def signer(kind="ec-p256"):
+def signer(kind="ec-p256", issuer_kind="ec-p256"):
     key = LocalKey.of(key_of_kind(kind, 300))
     made = authorities.prepare_ocsp_signer(
-        issuing_ca(), key.spki, common_name="OCSP signer", now=NOW, validity_seconds=86400 * 30
+        issuing_ca(issuer_kind),
+        key.spki,
+        common_name="OCSP signer",
+        now=NOW,
+        validity_seconds=86400 * 30,
     )
     return ocsp.OcspSigner.load(key, sign(made).der)
 
@@ -243,6 +247,23 @@ def test_certificate_whose_algorithm_was_changed_around_its_signature_is_not_the
     bent = ocsp.OcspSigner.load(good.key, inside + sha384 + outside)
     with pytest.raises(ConfigError, match="isn't of its CA"):
         bent.check_issuer(authority.subject, authority.spki)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+@pytest.mark.parametrize("kind", ["ec-p256", "rsa-2048", "ed25519"])
+def test_certificate_with_any_bit_changed_is_not_the_cas(kind):
+    good = signer(issuer_kind=kind)
+    while good.certificate[-1] & 1:  # only then a count of unused bits would be DER, too
+        good = signer(issuer_kind=kind)
+    authority = outline(issuing_ca(kind).certificate)
+    good.check_issuer(authority.subject, authority.spki)
+    for bit in range(8 * len(good.certificate)):
+        bent = bytearray(good.certificate)
+        bent[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ConfigError):
+            ocsp.OcspSigner.load(good.key, bytes(bent)).check_issuer(
+                authority.subject, authority.spki
+            )
 
 
 # Requests by hand, each with one thing wrong.
