@@ -51,7 +51,7 @@ class Metrics:
         )
         self._differences = self._gauge(
             "peersys_publisher_differences",
-            "Certificates that the last comparison found different and left so.",
+            "Certificates and CRLs that the last comparison found different and left so.",
             "publisher",
         )
         self._links = self._gauge(

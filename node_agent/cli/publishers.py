@@ -31,11 +31,11 @@ def verify(namespace: argparse.Namespace, session: Session) -> int:
 
 
 def _differences(found: Json) -> int:
-    return int(found["missing"] + found["changed"] + found["surplus"])
+    return int(found["missing"] + found["changed"] + found["surplus"] + found["crls"])
 
 
 def _render(answer: Json) -> RenderableType:
-    columns = ["CA", "#certificates", "#missing", "#changed", "#surplus", "#repaired"]
-    names = ("authority", "entries", "missing", "changed", "surplus", "repaired")
+    columns = ["CA", "#certificates", "#missing", "#changed", "#surplus", "#CRLs lost", "#repaired"]
+    names = ("authority", "entries", "missing", "changed", "surplus", "crls", "repaired")
     rows = [[found[name] for name in names] for found in answer["authorities"]]
     return look.table(columns, rows)

@@ -1,7 +1,8 @@
 """When the newest CRLs end, own ones and received ones: what health and metrics say of them.
 
 Kept in memory, because health is asked for at any moment and must not wait for the store. Of a CA
-whose list is divided it is the first shard, which is made with the others.
+whose list is divided it is the shard that ends first: each is made by itself, and reaches others by
+itself.
 """
 
 from __future__ import annotations
@@ -22,43 +23,49 @@ __all__ = ["CrlEnds", "CrlWatch"]
 
 
 class CrlEnds:
-    """nextUpdate by authority id."""
+    """Number and nextUpdate of each shard's newest list, by authority id."""
 
     def __init__(self) -> None:
-        self._heads: dict[str, tuple[int, int]] = {}
+        self._lists: dict[str, dict[int, tuple[int, int]]] = {}
         self._first: float = math.inf
 
-    def load(self, newest: Mapping[str, CrlHead]) -> None:
-        """Take up what the store has."""
-        for authority_id, head in newest.items():
-            self.note(authority_id, head.number, head.next_update)
+    def load(self, newest: Mapping[tuple[str, int], CrlHead]) -> None:
+        """Take up what the store has, by authority id and shard."""
+        for (authority_id, shard), head in newest.items():
+            self.note(authority_id, shard, head.number, head.next_update)
 
     def made(self, crl: CrlRecord) -> None:
         """Take up a list that was made or received."""
-        if crl.base_number is None and crl.shard == 0:
-            self.note(crl.authority_id, crl.number, crl.next_update)
+        if crl.base_number is None:
+            self.note(crl.authority_id, crl.shard, crl.number, crl.next_update)
 
-    def note(self, authority_id: str, number: int, next_update: int) -> None:
+    def note(self, authority_id: str, shard: int, number: int, next_update: int) -> None:
         """Note when a list ends, unless a newer one is known."""
-        known, end = self._heads.get(authority_id, (0, math.inf))
+        lists = self._lists.setdefault(authority_id, {})
+        known, end = lists.get(shard, (0, math.inf))
         if known > number:
             return
-        self._heads[authority_id] = number, next_update
+        lists[shard] = number, next_update
         if end > self._first:
             self._first = min(self._first, next_update)
         else:
-            self._first = min(end for _, end in self._heads.values())
+            self._first = min(_first_end(lists) for lists in self._lists.values())
 
     def get(self, authority_id: str) -> int | None:
-        """Return when the newest list of a CA ends; None: there is none."""
-        found = self._heads.get(authority_id)
-        return None if found is None else found[1]
+        """Return when the first of a CA's newest lists ends; None: there is none."""
+        lists = self._lists.get(authority_id)
+        return None if lists is None else _first_end(lists)
 
     def overdue(self, now: float) -> list[tuple[str, int]]:
-        """Return authority id and end of the lists that have ended."""
+        """Return authority id and end of the CAs of which a list has ended."""
         if self._first > now:
             return []
-        return [(one, end) for one, (_, end) in self._heads.items() if end <= now]
+        ends = ((one, _first_end(lists)) for one, lists in self._lists.items())
+        return [(one, end) for one, end in ends if end <= now]
+
+
+def _first_end(lists: Mapping[int, tuple[int, int]]) -> int:
+    return min(end for _, end in lists.values())
 
 
 class CrlWatch:
@@ -84,7 +91,7 @@ class CrlWatch:
         return self._failed.items()
 
     def ends(self) -> Iterator[tuple[str, int]]:
-        """Yield the name of each CA that has a list, and when its newest ends."""
+        """Yield the name of each CA that has a list, and when the first of its newest ends."""
         for known in self._served():
             end = self._ends.get(known.authority_id)
             if end is not None:

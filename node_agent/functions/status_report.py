@@ -199,7 +199,7 @@ class StatusReporter:
                 or item.lag_seconds > _LAG_SECONDS
             ),
             *(
-                f"publisher {item.name}: {item.differences} certificates differ at its peer"
+                f"publisher {item.name}: {item.differences} certificates or CRLs differ at its peer"
                 for item in self.publishers()
                 if item.differences
             ),
@@ -244,6 +244,9 @@ class StatusReporter:
         # Two questions for all CAs: one for each would take a minute where there are thousands.
         counts = await self._store.certificate_counts()
         newest = await self._store.newest_crls()
+        ends: dict[str, int] = {}
+        for (identifier, _), head in newest.items():
+            ends[identifier] = min(head.next_update, ends.get(identifier, head.next_update))
         for authority in sorted(self._known.all(), key=lambda known: known.name):
             item = own.get(authority.name)
             kind = "published"
@@ -251,13 +254,13 @@ class StatusReporter:
                 if decode_state(item, AuthorityState).authority_id != authority.authority_id:
                     continue
                 kind = item.spec.kind
-            crl = newest.get(authority.authority_id)
+            crl = newest.get((authority.authority_id, 0))
             yield AuthorityStatus(
                 name=authority.name,
                 kind=kind,
                 subject=authority.subject,
                 not_after=authority.outline.not_after,
                 crl_number=crl.number if crl else None,
-                crl_next_update=crl.next_update if crl else None,
+                crl_next_update=ends.get(authority.authority_id),
                 certificates=counts.get(authority.authority_id, 0),
             )

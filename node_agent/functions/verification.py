@@ -45,7 +45,7 @@ from node_agent.web.backends import AuthorityComparison, PublisherVerification
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from node_agent.clock import Clock
     from node_agent.functions.peer_calls import PeerCalls
@@ -100,10 +100,10 @@ class Verification:
         authority_ids: Callable[[], Mapping[str, str]],
         clock: Clock,
         provenance: Provenance | None = None,
-        want_crl: Callable[[str], None] = lambda name: None,
+        renew_crl: Callable[[str, int], Awaitable[object]],
     ) -> None:
-        """``want_crl`` asks for a new CRL of a CA of this node."""
-        self._want_crl = want_crl
+        """``renew_crl`` makes a new CRL of a CA of this node: of its name and shard."""
+        self._renew_crl = renew_crl
         self._provenance = provenance or OwnWork()
         self._store = store
         self._caller = caller
@@ -145,15 +145,13 @@ class Verification:
                 await self._keeper.forget()
             await self._keeper.refresh()
             ids = self._authority_ids()
-            found = [
-                await _Comparison(self, publisher, name, ids[name], content, recompute).run(repair)
-                for name in spec.authorities
-                if name in ids
-            ]
-            for name in spec.authorities if "crl" in spec.content else ():
-                if name in ids and await self._lacks_list(publisher, name, ids[name]) and repair:
-                    # A newer one reaches it as every other: by the change log.
-                    self._want_crl(name)
+            found = []
+            for name in (one for one in spec.authorities if one in ids):
+                entries = _Comparison(self, publisher, name, ids[name], content, recompute)
+                one = await entries.run(repair)
+                if "crl" in spec.content:
+                    one = await self._with_lists(publisher, one, ids[name], repair)
+                found.append(one)
             result = PublisherVerification(
                 publisher=spec.name,
                 peer=spec.peer,
@@ -162,16 +160,38 @@ class Verification:
                 exchanges=self._exchanges[spec.name],
                 at=int(self._clock.now()),
             )
-        left = sum(one.missing + one.changed + one.surplus - one.repaired for one in found)
+        left = sum(
+            one.missing + one.changed + one.surplus + one.crls - one.repaired for one in found
+        )
         publisher.verified(result.at, left)
         return result
 
-    async def _lacks_list(self, publisher: PublisherLanes, name: str, authority_id: str) -> bool:
-        """Tell whether the peer has lost a CRL of one of our CAs: none is on its way to it, and
-        what it has is older than ours.
+    async def _with_lists(
+        self, publisher: PublisherLanes, found: AuthorityComparison, authority_id: str, repair: bool
+    ) -> AuthorityComparison:
+        """Add the CRLs that the peer has lost to what was found. Another one of each is made to
+        repair that: it reaches the peer as every CRL does, by the change log.
+        """
+        name = found.authority
+        lost = await self._lost_lists(publisher, name, authority_id)
+        made = 0
+        for shard in lost if repair else ():
+            try:
+                await self._renew_crl(name, shard)
+            except NodeAgentError as error:
+                log.warning("no CRL for a peer", authority=name, shard=shard, reason=str(error))
+            else:
+                made += 1
+        return msgspec.structs.replace(found, crls=len(lost), repaired=found.repaired + made)
+
+    async def _lost_lists(
+        self, publisher: PublisherLanes, name: str, authority_id: str
+    ) -> list[int]:
+        """Return the shards of which the peer has lost the CRL of one of our CAs: none is on its
+        way to it, and what it has is older than ours.
         """
         if not self._provenance.is_own([name]):
-            return False
+            return []
         ours = await self._store.crl_numbers(authority_id)
         position = publisher.snapshot().position
         request = RecordsRequest(authority=name, authority_id=authority_id, serials=())
@@ -181,10 +201,10 @@ class Verification:
         if not lacking or await self._store.changes(
             position, limit=1, authority_ids=[authority_id], kinds=[ChangeKind.CRL]
         ):
-            return False
+            return []
         peer = publisher.spec.name
         log.warning("peer lacks a CRL", publisher=peer, authority=name, shards=lacking)
-        return True
+        return lacking
 
     async def differences(
         self, publisher: PublisherLanes, name: str

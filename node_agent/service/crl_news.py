@@ -50,10 +50,8 @@ class CrlNews:
             await self._learn_newest(authority.authority_id)
 
     async def learn_newest(self, authority_id: str) -> None:
-        """Take up the newest CRL of a CA that the store has: another node has put it there."""
-        head = await self._base.store.crl_head(authority_id)
-        if head is not None:
-            self.ends.note(authority_id, head.number, head.next_update)
+        """Take up the newest CRLs of a CA that the store has: another node has put them there."""
+        self.ends.load(await self._base.store.newest_crls(authority_id))
         await self._learn_newest(authority_id)
 
     async def _learn_newest(self, authority_id: str) -> None:

@@ -93,7 +93,7 @@ class IssuingParts:
             authority_ids=base.known.ids_by_name,
             clock=base.clock,
             provenance=provenance,
-            want_crl=self.crls.want,
+            renew_crl=lambda name, shard: self.crls.make(name, shard=shard),
         )
         self.recovery = Recovery(
             store=base.store,

@@ -131,8 +131,10 @@ class Reader(Protocol):
         """Return what there is of full CRLs, by authority id."""
         ...
 
-    async def newest_crls(self) -> dict[str, CrlHead]:
-        """Return number and times of every CA's newest full CRL, by authority id."""
+    async def newest_crls(self, authority_id: str | None = None) -> dict[tuple[str, int], CrlHead]:
+        """Return number and times of each newest full CRL, of every CA or of one, by authority id
+        and shard.
+        """
         ...
 
     async def certificate_counts(self) -> dict[str, int]:

@@ -117,17 +117,23 @@ class SharingReads(ABC):
             for authority, count, next_update in await self._rows(lists)
         }
 
-    async def newest_crls(self) -> dict[str, CrlHead]:
-        """Return number and times of every CA's newest full CRL, by authority id."""
+    async def newest_crls(self, authority_id: str | None = None) -> dict[tuple[str, int], CrlHead]:
+        """Return number and times of each newest full CRL, of every CA or of one, by authority id
+        and shard.
+        """
         table = crls.c
         columns = (table.number, table.this_update, table.next_update, table.covers)
         statement = (
-            sa.select(table.authority_id, *columns)
-            .where(table.is_delta == 0, table.shard == 0)
+            sa.select(table.authority_id, table.shard, *columns)
+            .where(table.is_delta == 0)
             .order_by(table.number)
         )
+        if authority_id is not None:
+            statement = statement.where(table.authority_id == authority_id)
         return {
-            row[0]: CrlHead(number=row[1], this_update=row[2], next_update=row[3], covers=row[4])
+            (row[0], row[1]): CrlHead(
+                number=row[2], this_update=row[3], next_update=row[4], covers=row[5]
+            )
             for row in await self._rows(statement)
         }
 

@@ -180,7 +180,8 @@ class PublisherStatus(View, frozen=True, kw_only=True):
 
 class AuthorityComparison(View, frozen=True, kw_only=True):
     """How a publisher's peer differs from this node for one CA. ``entries`` is how many
-    certificates there are here; ``repaired`` how many rows of the peer were put right.
+    certificates there are here; ``crls`` how many CRLs (parts of one that is divided) the peer has
+    lost; ``repaired`` how many of its rows were put right, and of these CRLs made anew.
     """
 
     authority: str
@@ -188,6 +189,7 @@ class AuthorityComparison(View, frozen=True, kw_only=True):
     missing: int
     changed: int
     surplus: int
+    crls: int = 0
     repaired: int
 
 

@@ -133,6 +133,7 @@ async def restored(directory: Path, kinds: dict[str, Any], **spec: Any) -> Async
             keeper=LeafKeeper(own.store),
             authority_ids=own.known.ids_by_name,
             clock=SystemClock(),
+            renew_crl=lambda name, shard: own.crls.make(name, shard=shard),
         )
         publishers: list[PublisherLanes] = []
         recovery = Recovery(

@@ -144,12 +144,24 @@ def test_the_end_of_each_crl_is_a_metric(tmp_path: Path) -> None:
 
 def test_the_first_end_is_known_whatever_order_lists_come_in() -> None:
     ends = CrlEnds()
-    ends.note("a", 5, 100)
-    ends.note("b", 1, 50)
-    ends.note("a", 4, 10)
+    ends.note("a", 0, 5, 100)
+    ends.note("b", 0, 1, 50)
+    ends.note("a", 0, 4, 10)
     assert ends.overdue(49) == []
     assert ends.overdue(50) == [("b", 50)]
-    ends.note("b", 2, 200)
+    ends.note("b", 0, 2, 200)
     assert ends.overdue(99) == []
     assert ends.overdue(100) == [("a", 100)]
     assert (ends.get("b"), ends.get("c")) == (200, None)
+
+
+def test_of_a_divided_list_the_shard_that_ends_first_is_watched() -> None:
+    ends = CrlEnds()
+    ends.note("a", 0, 7, 300)
+    ends.note("a", 1, 3, 100)
+    ends.note("a", 2, 5, 200)
+    assert (ends.get("a"), ends.overdue(99)) == (100, [])
+    assert ends.overdue(250) == [("a", 100)]
+    ends.note("a", 1, 4, 400)
+    assert (ends.get("a"), ends.overdue(199)) == (200, [])
+    assert ends.overdue(200) == [("a", 200)]

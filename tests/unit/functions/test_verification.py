@@ -143,7 +143,7 @@ class Pair:
     async def settled(self) -> None:
         """Assert that nothing differs any more."""
         again = await self.compare()
-        assert (again.missing, again.changed, again.surplus) == (0, 0, 0)
+        assert (again.missing, again.changed, again.surplus, again.crls) == (0, 0, 0, 0)
 
 
 @asynccontextmanager
@@ -189,7 +189,7 @@ async def pair(directory: Path, **spec: Any) -> AsyncIterator[Pair]:
             keeper=LeafKeeper(own.store),
             authority_ids=own.known.ids_by_name,
             clock=SystemClock(),
-            want_crl=own.crls.want,
+            renew_crl=lambda name, shard: own.crls.make(name, shard=shard),
         )
         task = tasks.create_task(publisher.run())
         it = Pair(own, va, calls, publisher, verification, applied)
@@ -557,30 +557,5 @@ def test_a_ca_that_was_restored_from_an_old_copy_is_told(
             while it.publisher.snapshot().last_error is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert "restored from an old copy" in (it.publisher.snapshot().last_error or "")
-
-    run(scenario())
-
-
-def test_a_crl_that_a_va_has_lost_is_replaced_by_a_newer_one(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with pair(tmp_path) as it:
-            identifier = it.own.authority_id()
-            await it.own.crls.make_if_due("issuing")
-            await it.caught_up()
-            before = await it.va.latest_crl(identifier)
-            assert before is not None
-            it.by_hand("DELETE FROM crls")
-            await it.compare(repair=False)
-            await it.own.crls.make_if_due("issuing")
-            assert await it.own.store.crl_numbers(identifier) == {0: before.number}
-            await it.compare(repair=True)
-            await it.own.crls.make_if_due("issuing")
-            await it.caught_up()
-            after = await it.va.latest_crl(identifier)
-            assert after is not None
-            assert after.number == before.number + 1
-            await it.compare(repair=True)
-            await it.own.crls.make_if_due("issuing")
-            assert await it.own.store.crl_numbers(identifier) == {0: after.number}
 
     run(scenario())

@@ -83,6 +83,7 @@ verification:
       missing: 1
       changed: 0
       surplus: 0
+      crls: 0
       repaired: 1
 """
 
@@ -100,6 +101,7 @@ from ansible_collections.peersys.pki.plugins.module_utils._specifications import
 from ansible_collections.peersys.pki.plugins.module_utils._waiting import wait_until
 
 VERIFY = ArgumentSpec({"verify": {"type": "str", "choices": ["compare", "repair"]}})
+DIFFERENCES = ("missing", "changed", "surplus", "crls")
 UNAVAILABLE = 503
 
 
@@ -119,7 +121,7 @@ def verify(client: AdminClient, module: AnsibleModule) -> t.Dict[str, t.Any]:
     if isinstance(answer, AgentRefused):
         raise answer
     found = answer["authorities"]
-    differences = sum(one["missing"] + one["changed"] + one["surplus"] for one in found)
+    differences = sum(sum(one[kind] for kind in DIFFERENCES) for one in found)
     left = differences - sum(one["repaired"] for one in found)
     if repair and left:
         raise AgentError(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-DIFFERENT = {"missing": 1, "changed": 2, "surplus": 0}
-CLEAN = {"missing": 0, "changed": 0, "surplus": 0}
+DIFFERENT = {"missing": 1, "changed": 2, "surplus": 0, "crls": 1}
+CLEAN = {"missing": 0, "changed": 0, "surplus": 0, "crls": 0}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_what_differs_is_repaired_once_and_foreseen_before(run, backend):
     assert backend.verifications["va1"] == DIFFERENT
     repaired = run(verify="repair")
     assert repaired["changed"]
-    assert repaired["verification"][0]["repaired"] == 3
+    assert repaired["verification"][0]["repaired"] == 4
     again = run(verify="repair")
     assert not again["changed"]
     assert again["verification"][0]["entries"] == 9
