@@ -16,6 +16,7 @@ from node_agent.errors import NotAtWork, Outdated
 from node_agent.functions.audit_view import audit_items, select_entries
 from node_agent.functions.creation import Creation, PlanBatch
 from node_agent.functions.explanation import explain_access
+from node_agent.functions.known_authorities import unknown_authority
 from node_agent.functions.named_authorities import (
     check_named_authorities,
     check_published_authorities,
@@ -256,11 +257,19 @@ class Management:
         self, authority: str, serial: int, order: RevocationOrder, *, caller: LocalCaller
     ) -> RevocationOutcome:
         """Revoke a certificate of a local CA."""
+        self._check_authority(authority)
         return await self._authorities.revoke_locally(authority, serial, order, caller=str(caller))
 
     async def approvals(self, wanted: ApprovalSelection) -> Sequence[ApprovalView]:
         """Return requests for approval at this node's CAs, oldest first."""
+        if wanted.authority:
+            self._check_authority(wanted.authority)
         return await self._authorities.approvals.listed(wanted, self._runtime.roles)
+
+    def _check_authority(self, name: str) -> None:
+        kind = "certification_authorities"
+        if self._objects.find(kind, name) is None:
+            raise unknown_authority(name, (item.name for item in self._objects.all(kind)))
 
     async def approval(self, approval: bytes) -> ApprovalView:
         """Return one request for approval with its CSR."""

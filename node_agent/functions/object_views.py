@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from node_agent.errors import NotFound
 from node_agent.functions.encoding import certificate_pem, chain_pem, pem, reason_name
+from node_agent.functions.known_authorities import unknown_authority
 from node_agent.functions.node_objects import (
     AuthenticatorState,
     AuthorityState,
@@ -36,7 +37,7 @@ from node_agent.store.records import CertificateQuery, CertificateRecord, Certif
 from node_agent.web.backends import CertificateFilter, CertificateInfo, CrlView, ObjectView
 
 if TYPE_CHECKING:
-    from node_agent.functions.known_authorities import KnownAuthorities
+    from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
     from node_agent.functions.tokens import Tokens
     from node_agent.store.api import Reader
 
@@ -85,22 +86,18 @@ class ObjectViews:
 
     async def certificate(self, authority: str, serial: int) -> CertificateInfo:
         """Return one certificate. Raises NotFound."""
-        found = self._known.named(authority)
-        record = None
-        if found is not None:
-            record = await self._store.certificate(found.authority_id, serial)
+        found = self._known_authority(authority)
+        record = await self._store.certificate(found.authority_id, serial)
         if record is None:
-            raise NotFound(f"there is no certificate {serial:x} of a CA {authority!r}")
+            raise NotFound(f"there is no certificate {serial:x} of the CA {authority!r}")
         return self._certificate(record)
 
     async def crl(self, authority: str, *, delta: bool, shard: int) -> CrlView:
         """Return the newest CRL of a CA that this node knows. Raises NotFound."""
-        found = self._known.named(authority)
-        crl = None
-        if found is not None:
-            crl = await self._store.latest_crl(found.authority_id, shard=shard, delta=delta)
+        found = self._known_authority(authority)
+        crl = await self._store.latest_crl(found.authority_id, shard=shard, delta=delta)
         if crl is None:
-            raise NotFound(f"there is no {'delta ' if delta else ''}CRL of a CA {authority!r}")
+            raise NotFound(f"there is no {'delta ' if delta else ''}CRL of the CA {authority!r}")
         return CrlView(
             authority=authority,
             number=crl.number,
@@ -109,6 +106,12 @@ class ObjectViews:
             crl=pem("X509 CRL", await self._store.crl_der(crl)),
             base_number=crl.base_number,
         )
+
+    def _known_authority(self, name: str) -> KnownAuthority:
+        found = self._known.named(name)
+        if found is None:
+            raise unknown_authority(name, self._known.ids_by_name())
+        return found
 
     def _certificate(self, record: CertificateRecord) -> CertificateInfo:
         authority = self._known.get(record.authority_id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.admin import AdminError
 from tests.support.openssl import CertificateFiles, make_csr, openssl
 from tests.support.processes import wait_until
 
@@ -190,6 +191,43 @@ def test_without_a_credential_nothing_is_told(topology: Topology) -> None:
     rest = topology.rest()
     wrong = {"Authorization": "Bearer wrong"}
     assert rest.request("GET", "/v1/catalogue", headers=wrong)[0] == 401
+
+
+UNKNOWN = "there is no CA 'nosuch'; there are: issuing, management, root"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/certificates/nosuch/12"),
+        ("POST", "/v1/certificates/nosuch/12/revocation"),
+        ("GET", "/v1/crls/nosuch"),
+        ("GET", "/v1/approvals?authority=nosuch"),
+    ],
+)
+def test_the_operator_is_told_which_cas_there_are(
+    topology: Topology, method: str, path: str
+) -> None:
+    body = {"reason": "superseded"} if method == "POST" else None
+    with pytest.raises(AdminError) as refusal:
+        topology.ca.admin.request(method, path, body)
+    assert (refusal.value.status, refusal.value.problem["detail"]) == (404, UNKNOWN)
+
+
+def test_a_requester_can_t_tell_an_absent_ca_from_one_that_isn_t_granted(
+    topology: Topology, tmp_path: Path
+) -> None:
+    csr, rest = make_csr(tmp_path), topology.rest()
+    asked = [
+        lambda name: rest.enroll(csr, authority=name),
+        lambda name: rest.revoke("12", authority=name),
+        lambda name: rest.request("GET", f"/v1/certificates/{name}/12"),
+    ]
+    for ask in asked:
+        absent, forbidden = ask("nosuch"), ask("root")
+        assert absent == forbidden
+        assert absent[0] == 403
+        assert "issuing" not in str(absent)
 
 
 def test_every_certificate_passes_pkilint(topology: Topology, tmp_path: Path) -> None:
