@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
     from node_agent.functions.tokens import Tokens
     from node_agent.store.api import Reader
 
-__all__ = ["LiveStates", "ObjectViews", "needs_certificate"]
+__all__ = ["LiveState", "ObjectViews", "needs_certificate"]
 
 JsonObject = dict[str, Any]
 _SPKI = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-LiveStates = Callable[[str], Mapping[str, JsonObject]]
-"""kind -> name -> what the running part says of the object."""
+LiveState = Callable[[str, str], JsonObject]
+"""Kind and name of an object to what the running part says of it."""
 
 
 class ObjectViews:
     """Make views; keys and certificates are shown, private keys can't be: nothing here has one."""
 
     def __init__(
-        self, *, tokens: Tokens, store: Reader, known: KnownAuthorities, live: LiveStates
+        self, *, tokens: Tokens, store: Reader, known: KnownAuthorities, live: LiveState
     ) -> None:
         self._tokens = tokens
         self._store = store
@@ -148,7 +148,7 @@ class ObjectViews:
                 return {"generation": item.generation}
 
     def _of_live(self, item: ManagedObject) -> JsonObject:
-        return dict(self._live(item.kind).get(item.name, {}))
+        return self._live(item.kind, item.name)
 
     async def _authority(self, item: ManagedObject) -> JsonObject:
         state = decode_state(item, AuthorityState)

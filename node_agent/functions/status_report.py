@@ -21,11 +21,12 @@ from node_agent.web.backends import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from node_agent.functions.crl_ends import CrlWatch
     from node_agent.functions.known_authorities import KnownAuthorities
     from node_agent.functions.publisher_lanes import PublisherLanes
+    from node_agent.functions.publishing import PublisherSnapshot
     from node_agent.functions.signers import Signers
     from node_agent.metrics import Metrics
     from node_agent.store.api import Reader
@@ -146,41 +147,20 @@ class StatusReporter:
             for item in self._status_workers()
         )
 
-    def live_states(self, kind: str) -> Mapping[str, dict[str, object]]:
-        """Return what the running parts say of the objects of ``kind``, by name."""
+    def live_state(self, kind: str, name: str) -> dict[str, object]:
+        """Return what the running part says of one object; of a kind without any, nothing."""
         match kind:
             case "peer_connectors":
-                return {
-                    peer.connector: {
-                        "state": peer.state,
-                        "connections": peer.connections,
-                        "round_trip_ms": peer.round_trip_ms,
-                        "last_error": peer.last_error,
-                    }
-                    for peer in self._peers()
-                    if peer.connector is not None
-                }
+                peers = (peer for peer in self._peers() if peer.connector == name)
+                return next((_connector_state(peer) for peer in peers), {})
             case "publishers":
-                return {
-                    publisher.name: {
-                        "position": publisher.position,
-                        "lag_entries": publisher.lag_entries,
-                        "lag_seconds": round(publisher.lag_seconds, 3),
-                        "verified_at": publisher.verified_at,
-                        "differences": publisher.differences,
-                        "state": publisher.state,
-                    }
-                    for publisher in self.publishers()
-                }
+                found = (one for one in self._publishers() if one.spec.name == name)
+                return next((_publisher_state(one.snapshot()) for one in found), {})
             case "signers":
-                names = (item.name for item in self._objects.all("signers"))
-                return {name: {"state": self._signers.state(name)} for name in names}
+                return {"state": self._signers.state(name)}
             case "crypto_tokens":
-                return {
-                    token.name: {"state": token.state, "last_error": token.last_error}
-                    for token in self._crypto_tokens()
-                    if token.kind != "soft"
-                }
+                tokens = (one for one in self._crypto_tokens() if one.name == name)
+                return next((_token_state(one) for one in tokens if one.kind != "soft"), {})
             case _:
                 return {}
 
@@ -264,3 +244,27 @@ class StatusReporter:
                 crl_next_update=ends.get(authority.authority_id),
                 certificates=counts.get(authority.authority_id, 0),
             )
+
+
+def _connector_state(peer: PeerStatus) -> dict[str, object]:
+    return {
+        "state": peer.state,
+        "connections": peer.connections,
+        "round_trip_ms": peer.round_trip_ms,
+        "last_error": peer.last_error,
+    }
+
+
+def _publisher_state(publisher: PublisherSnapshot) -> dict[str, object]:
+    return {
+        "position": publisher.position,
+        "lag_entries": publisher.lag_entries,
+        "lag_seconds": round(publisher.lag_seconds, 3),
+        "verified_at": publisher.verified_at,
+        "differences": publisher.differences,
+        "state": publisher.state,
+    }
+
+
+def _token_state(token: CryptoTokenStatus) -> dict[str, object]:
+    return {"state": token.state, "last_error": token.last_error}

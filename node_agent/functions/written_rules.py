@@ -7,6 +7,7 @@ no plan about something else; the node says in its status what it can't do with 
 from __future__ import annotations
 
 import ssl
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -25,7 +26,7 @@ from node_agent.pool import PoolSettings
 from node_agent.web.tls import check_client_trust_anchors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from node_agent.functions.plan import Objects, Step
     from node_agent.objects import ObjectSpec
@@ -35,7 +36,7 @@ __all__ = ["check_written"]
 
 def check_written(objects: Objects, steps: Iterable[Step]) -> None:
     """Raise ConfigError when what ``steps`` write can't work. ``objects`` is their result."""
-    kinds = set()
+    kinds, signers = set(), set[str]()
     for step in steps:
         kinds.add(step.kind)
         where = f"{step.kind}.{step.name}"
@@ -51,11 +52,13 @@ def check_written(objects: Objects, steps: Iterable[Step]) -> None:
             case RequesterSpec() as spec:
                 _check_trust_anchors(spec, where)
             case SignerSpec() as spec:
-                _check_only_signer(objects.get("signers", {}), spec, where)
+                signers.add(spec.name)
             case _:
                 pass
     if "requesters" in kinds:
         _check_clients_can_come(objects.get("requesters", {}))
+    if signers:
+        _check_only_signers(objects.get("signers", {}), signers)
 
 
 def _check_authenticator(spec: AuthenticatorSpec, where: str) -> None:
@@ -97,18 +100,20 @@ def _check_trust_anchors(spec: RequesterSpec, where: str) -> None:
             ) from error
 
 
-def _check_only_signer(signers: Mapping[str, ObjectSpec], spec: SignerSpec, where: str) -> None:
-    for other in signers.values():
-        if (
-            isinstance(other, SignerSpec)
-            and other.authority == spec.authority
-            and other.name != spec.name
-        ):
+def _check_only_signers(signers: Mapping[str, ObjectSpec], written: Container[str]) -> None:
+    """Refuse each written signer of a CA that has another one, in one pass over all signers."""
+    of_one: dict[str, list[str]] = defaultdict(list)
+    for spec in signers.values():
+        assert isinstance(spec, SignerSpec)
+        of_one[spec.authority].append(spec.name)
+    for authority, names in of_one.items():
+        name = next((name for name in names if name in written), None)
+        other = next((other for other in names if other != name), None)
+        if name is not None and other is not None:
             raise ConfigError(
-                f"the CA {spec.authority} has the signer {other.name!r} already, and one answers "
-                "for a CA",
-                where=f"{where}.authority",
-                remedy=f"change {other.name!r}, or delete it in the same plan",
+                f"the CA {authority} has the signer {other!r} already, and one answers for a CA",
+                where=f"signers.{name}.authority",
+                remedy=f"change {other!r}, or delete it in the same plan",
             )
 
 

@@ -60,7 +60,7 @@ class AdministrationParts:
                 tokens=base.tokens,
                 store=base.reader,
                 known=base.known,
-                live=reporter.live_states,
+                live=reporter.live_state,
             ),
             refresh=self._refresh(),
             runtime=runtime,
