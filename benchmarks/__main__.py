@@ -28,6 +28,7 @@ from benchmarks import (
     bench_ocsp_workers,
     bench_partition,
     bench_publishing,
+    bench_signers,
     bench_sync,
 )
 from benchmarks.machine import describe_machine, library_versions
@@ -62,6 +63,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_sync.SYNC,
         bench_crl.CRL,
         bench_authorities.AUTHORITIES,
+        bench_signers.SIGNERS,
     )
 }
 

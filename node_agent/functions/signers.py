@@ -8,6 +8,7 @@ may know that the key is known.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,13 +28,14 @@ from node_agent.functions.node_objects import (
 from node_agent.functions.signal import ChangeSignal
 from node_agent.objects import SignerSpec
 from node_agent.peers.operations import CERTIFY_SIGNER, CertifySignerRequest
+from node_agent.pki.der import DerError
 from node_agent.pki.ocsp import OcspSigner
 from node_agent.pki.outline import CertificateOutline, outline
 from node_agent.pki.own_csr import prepare_csr
-from node_agent.store.records import CertificateStatus, ObjectChange, ObjectRecord
+from node_agent.store.records import ObjectChange, ObjectRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from node_agent.clock import Clock
     from node_agent.functions.known_authorities import KnownAuthorities, KnownAuthority
@@ -179,6 +181,7 @@ class Signers:
     async def look_after(self) -> bool:
         """Certify and renew what is due; return whether all of it succeeded."""
         is_done = True
+        await self._look_up_statuses()
         for item in self._objects.all("signers"):
             is_done &= await self._look_after_one(item)
         return is_done
@@ -188,7 +191,7 @@ class Signers:
             return False
         try:
             with self._contained.around(item.name):
-                if await self._is_revoked(item) or self._is_due(item):
+                if self._is_revoked(item) or self._is_due(item):
                     await self._certify(item)
         except (NodeAgentError, TimeoutError) as error:
             if isinstance(error, ConfigError):
@@ -207,29 +210,34 @@ class Signers:
             return True
         return found.outline.not_after - _seconds_ahead(found) <= self._clock.now()
 
-    async def _is_revoked(self, item: ManagedObject) -> bool:
+    def _is_revoked(self, item: ManagedObject) -> bool:
         """Return whether the signer's certificate is known to be revoked or held."""
         found = self._of(item.name)
-        if found is None:
-            return False
-        serial, authority = found.outline.serial, self._known.named(found.spec.authority)
-        if authority is not None and serial not in self._looked_up:
-            await self._look_up(authority.authority_id, serial)
-        return serial in self._revoked
+        return found is not None and found.outline.serial in self._revoked
 
-    async def _look_up(self, authority_id: str, serial: int) -> None:
+    async def _look_up_statuses(self) -> None:
+        """Find out which signers' certificates were revoked, of all that weren't looked up yet."""
+        wanted = set(self._not_looked_up())
+        serials = {serial for _, serial in wanted}
         # Noted before the look: what changes meanwhile is looked up again.
-        self._looked_up.add(serial)
+        self._looked_up |= serials
         try:
-            record = await self._store.certificate(authority_id, serial)
+            revoked = await self._store.revoked_among(wanted) if wanted else ()
         except NodeAgentError as error:
-            self._looked_up.discard(serial)
-            log.warning("a signer's status can't be read", reason=str(error))
+            self._looked_up -= serials
+            log.warning("signers' statuses can't be read", reason=str(error))
             return
-        if record is None or record.status is CertificateStatus.GOOD:
-            self._revoked.discard(serial)
-        else:
-            self._revoked.add(serial)
+        self._revoked -= serials
+        self._revoked.update(serial for _, serial in revoked)
+
+    def _not_looked_up(self) -> Iterator[tuple[str, int]]:
+        """Yield authority id and serial number of signers' certificates."""
+        for name, found in self._active.items():
+            authority = self._known.named(name)
+            # One that can't be read is met, and told, where its own signer is looked after.
+            with contextlib.suppress(DerError):
+                if authority is not None and found.outline.serial not in self._looked_up:
+                    yield authority.authority_id, found.outline.serial
 
     def _of(self, name: str) -> ActiveSigner | None:
         spec = self._objects.get("signers", name).spec

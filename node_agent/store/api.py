@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from node_agent.store.records import (
         Approval,
@@ -125,6 +125,10 @@ class Reader(Protocol):
         self, authority_id: str, *, shard: int = 0, delta: bool = False
     ) -> CrlHead | None:
         """Return number and times of the newest full (or delta) CRL of a shard."""
+        ...
+
+    async def revoked_among(self, wanted: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of the certificates, by authority id and serial, that aren't good."""
         ...
 
     async def crl_outlook(self) -> dict[str, CrlOutlook]:

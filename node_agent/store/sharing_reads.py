@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from node_agent.errors import StoreError
 from node_agent.store.prepared import Prepared
 from node_agent.store.records import (
+    CertificateStatus,
     ChangeKind,
     CrlHead,
     CrlOutlook,
@@ -19,6 +20,7 @@ from node_agent.store.records import (
     StoreHeads,
 )
 from node_agent.store.schema import (
+    SERIAL_OCTETS,
     certificates,
     change_log,
     crl_numbers,
@@ -30,9 +32,12 @@ from node_agent.store.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["SharingReads"]
+
+# Two parameters each; SQLite takes 999 in a statement where it was built with its oldest limit.
+_KEYS_AT_ONCE: Final = 400
 
 _store_heads: Final = Prepared(
     sa.select(
@@ -136,6 +141,23 @@ class SharingReads(ABC):
             )
             for row in await self._rows(statement)
         }
+
+    async def revoked_among(self, wanted: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of the certificates, by authority id and serial, that aren't good."""
+        keys = [
+            (authority_id, serial.to_bytes(SERIAL_OCTETS, "big"))
+            for authority_id, serial in sorted(wanted)
+            if 0 <= serial < 1 << 8 * SERIAL_OCTETS
+        ]
+        table, found = certificates.c, set[tuple[str, int]]()
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            statement = sa.select(table.authority_id, table.serial).where(
+                sa.tuple_(table.authority_id, table.serial).in_(some),
+                table.status != CertificateStatus.GOOD.value,
+            )
+            found.update((row[0], unpack_serial(row[1])) for row in await self._rows(statement))
+        return found
 
     async def certificate_counts(self) -> dict[str, int]:
         """Return how many certificates are recorded here, by authority id."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from node_agent.store.records import ObjectChange
     from tests.support.node_process import Agent
 
-__all__ = ["add_authorities", "authority_name"]
+__all__ = ["add_authorities", "authority_name", "opened_authorities"]
 
 _AT_ONCE = 250
 _STATUS = "http://status.example.org"
@@ -55,6 +55,13 @@ def add_authorities(
     Their CRLs become due one after the other over the days that a CRL lives.
     """
     asyncio.run(_add(agent, numbers, issuer, tuple(profiles)))
+
+
+@asynccontextmanager
+async def opened_authorities(agent: Agent) -> AsyncIterator[tuple[Authorities, Store]]:
+    """Yield the CAs of ``agent``, which must not run, and its store."""
+    async with _maker(agent) as maker:
+        yield maker.authorities, maker.store
 
 
 async def _add(agent: Agent, numbers: range, issuer: str, profiles: tuple[str, ...]) -> None:
@@ -86,9 +93,9 @@ class _Maker:
     def __init__(
         self, store: Store, objects: NodeObjects, authorities: Authorities, creation: Creation
     ) -> None:
-        self._store = store
+        self.store = store
         self._objects = objects
-        self._authorities = authorities
+        self.authorities = authorities
         self._creation = creation
 
     async def add(
@@ -107,7 +114,7 @@ class _Maker:
             _with_profiles(change, spec, profiles)
             for change, spec in zip(batch.changes, specs, strict=True)
         ]
-        await self._store.apply_plan(
+        await self.store.apply_plan(
             changes, keys=batch.keys, entries=batch.entries, certificates=batch.certificates
         )
         self._objects.apply(changes)
@@ -115,20 +122,20 @@ class _Maker:
         await asyncio.gather(*(self._publish(spec.name, age) for spec, age in pairs))
 
     async def _publish(self, name: str, age: float) -> None:
-        authority = self._authorities.get(name)
+        authority = self.authorities.get(name)
         spec = authority.spec.crl
         passed = int(age * (spec.validity_seconds - spec.overlap_seconds))
-        start = await self._store.begin_crl(authority.authority_id)
+        start = await self.store.begin_crl(authority.authority_id)
         record = await make_crl(
-            self._store,
-            self._authorities,
+            self.store,
+            self.authorities,
             authority,
             shard=0,
             start=start,
             now=int(time.time()) - passed,
             base=None,
         )
-        await self._store.record_crl(record, encode(crl_payload(record)), start=start)
+        await self.store.record_crl(record, encode(crl_payload(record)), start=start)
 
 
 def _with_profiles(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -404,13 +404,27 @@ def test_a_store_that_fails_does_not_end_the_looking_after(
 
     async def scenario() -> None:
         async with certified(tmp_path) as va:
+            revoked = va.signers.certificate("s")
             await va.revoke()
             with monkeypatch.context() as patch:
-                patch.setattr(va.own.store, "certificate", broken)
+                patch.setattr(va.own.store, "revoked_among", broken)
                 assert await va.signers.look_after()
             assert va.signers.state("s") == "active", "nobody could know better"
+            assert va.signers.certificate("s") == revoked
             assert await va.signers.look_after()
             assert va.signers.state("s") == "active"
+            assert va.signers.certificate("s") != revoked
             assert va.changes == ["changed"]
+
+
+def test_a_signer_that_can_t_be_read_keeps_no_other_from_being_looked_up(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with certified(tmp_path) as va:
+            revoked = va.signers.certificate("s")
+            known = va.signers._active["issuing"]
+            va.signers._active = {"root": replace(known, certificate=b"0"), "issuing": known}
+            await va.revoke()
+            assert await va.signers.look_after()
+            assert va.signers.certificate("s") != revoked
 
     run(scenario())

@@ -191,3 +191,19 @@ def test_revoked_comes_in_chunks(store_url: str, monkeypatch: pytest.MonkeyPatch
             assert serials == sorted(pack_serial(certificate(n).serial) for n in range(30))
 
     run(scenario())
+
+
+def test_of_many_certificates_those_that_are_not_good_are_found(store_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(store_url) as store:
+            await issue(store, 1, 2, 3)
+            await store.record_status(status(2), b"", audit())
+            await store.record_status(status(3, HOLD), b"", audit())
+            asked = [(AUTHORITY, certificate(number).serial) for number in range(1, 1000)]
+            found = await store.revoked_among(asked)
+            assert found == {asked[1], asked[2]}
+            assert await store.revoked_among([("b" * 32, asked[1][1])]) == set()
+            assert await store.revoked_among([(AUTHORITY, -1), (AUTHORITY, 1 << 160)]) == set()
+            assert await store.revoked_among([]) == set()
+
+    run(scenario())
