@@ -113,15 +113,8 @@ class RecordIssuance(_Light):
             check_approved(transaction, self.approval.request, self.approval.approvers)
         if self.quota is not None:
             transaction.counts.check(record.tenant, self.quota)
-        transaction.add_certificate(record, transaction.position + 1)
+        position = transaction.log_certificate(record, self.payload)
         transaction.counts.issued(record)
-        position = transaction.append_change(
-            ChangeKind.CERTIFICATE,
-            record.authority_id,
-            record.serial,
-            at=record.issued_at,
-            payload=self.payload,
-        )
         transaction.append_audit(self.audit)
         if self.approval is not None:
             close_issued(transaction, record)

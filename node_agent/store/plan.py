@@ -73,7 +73,7 @@ class ApplyPlan:
                 ChangeKind.AUTHORITY, authority_id, None, at=transaction.now, payload=payload
             )
         for record, payload in self.certificates:
-            _record_certificate(transaction, record, payload)
+            transaction.log_certificate(record, payload)
         for audit in self.audit:
             transaction.append_audit(audit)
         if self.changes or self.keys:
@@ -156,16 +156,3 @@ def _generation(before: ObjectRecord | None, record: ObjectRecord) -> int:
     if before is None:
         return record.generation
     return before.generation + (before.spec != record.spec)
-
-
-def _record_certificate(
-    transaction: Transaction, record: CertificateRecord, payload: bytes
-) -> None:
-    transaction.add_certificate(record, transaction.position + 1)
-    transaction.append_change(
-        ChangeKind.CERTIFICATE,
-        record.authority_id,
-        record.serial,
-        at=record.issued_at,
-        payload=payload,
-    )

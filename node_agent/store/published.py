@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from node_agent.store.transaction import Needs, Transaction
 
-__all__ = ["ApplyPublished", "News", "apply_certificate", "status_only_record"]
+__all__ = ["ApplyPublished", "News", "apply_certificate", "status_of", "status_only_record"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ def apply_certificate(transaction: Transaction, record: CertificateRecord, said:
         transaction.fill_certificate(stored, record)
         said.certificates.add(key)
     if record.status is not CertificateStatus.GOOD:
-        _apply_status(transaction, _status_of(record), said)
+        _apply_status(transaction, status_of(record), said)
 
 
 def _apply_status(transaction: Transaction, change: StatusChange, said: News) -> None:
@@ -162,7 +162,8 @@ def _apply_crl(transaction: Transaction, crl: CrlRecord, said: News) -> None:
         said.crls.add(crl.authority_id)
 
 
-def _status_of(record: CertificateRecord) -> StatusChange:
+def status_of(record: CertificateRecord) -> StatusChange:
+    """Return the change that leads to the record's status."""
     return StatusChange(
         authority_id=record.authority_id,
         serial=record.serial,

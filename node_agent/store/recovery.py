@@ -58,16 +58,8 @@ class RecoverStore:
 
 
 def _add(transaction: Transaction, record: CertificateRecord, payload: bytes) -> None:
-    if transaction.certificate(record.authority_id, record.serial) is not None:
-        return
-    transaction.add_certificate(record, transaction.position + 1)
-    transaction.append_change(
-        ChangeKind.CERTIFICATE,
-        record.authority_id,
-        record.serial,
-        at=record.issued_at,
-        payload=payload,
-    )
+    if transaction.certificate(record.authority_id, record.serial) is None:
+        transaction.log_certificate(record, payload)
 
 
 def _set(transaction: Transaction, change: StatusChange, payload: bytes) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from node_agent.store.published import News, apply_certificate
-from node_agent.store.records import CertificateStatus, StatusChange
+from node_agent.store.published import News, apply_certificate, status_of
+from node_agent.store.records import CertificateStatus
 from node_agent.store.schema import certificate_names, certificates, pack_serial
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ApplyRepair:
             )
         if _severity(record.status) > _severity(stored.status):
             said.statuses.add((record.authority_id, record.serial))
-        transaction.set_status(stored, _status_of(record))
+        transaction.set_status(stored, status_of(record))
         return True
 
 
@@ -100,14 +100,3 @@ def _remove(transaction: Transaction, number: int) -> None:
     names = certificate_names.c.certificate_id == number
     transaction.connection.execute(sa.delete(certificate_names).where(names))
     transaction.connection.execute(sa.delete(certificates).where(certificates.c.id == number))
-
-
-def _status_of(record: CertificateRecord) -> StatusChange:
-    return StatusChange(
-        authority_id=record.authority_id,
-        serial=record.serial,
-        status=record.status,
-        at=record.revoked_at or record.issued_at,
-        reason=record.reason,
-        invalidity_at=record.invalidity_at,
-    )

@@ -223,6 +223,17 @@ class Transaction:
         self._new_changes.append((self.position, kind.value, authority_id, packed, at, payload))
         return self.position
 
+    def log_certificate(self, record: CertificateRecord, payload: bytes) -> int:
+        """Stage a certificate of our own with its change-log entry; return their position."""
+        self.add_certificate(record, self.position + 1)
+        return self.append_change(
+            ChangeKind.CERTIFICATE,
+            record.authority_id,
+            record.serial,
+            at=record.issued_at,
+            payload=payload,
+        )
+
     def note_status(self, authority_id: str, shard: int, position: int) -> None:
         """Stage that a CRL is wanted which covers the change of status at ``position``."""
         self._status_positions[authority_id, shard] = position
