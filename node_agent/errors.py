@@ -10,7 +10,6 @@
     ├── NetworkError
     │   ├── ConnectError                the address can't be reached
     │   ├── HandshakeError              TLS or Hello failed: wrong trust, revoked, wrong ALPN
-    │   ├── WriteStalled                the peer stopped reading
     │   └── LinkClosed                  the link ended while something waited on it
     ├── DeadlineExceeded                also a TimeoutError
     │   ├── ConnectTimeout
@@ -83,7 +82,6 @@ __all__ = [
     "TokenLost",
     "Unavailable",
     "UnexpectedFailure",
-    "WriteStalled",
 ]
 
 
@@ -139,10 +137,6 @@ class ConnectError(NetworkError):
 
 class HandshakeError(NetworkError):
     """TLS or the Hello exchange failed."""
-
-
-class WriteStalled(NetworkError):
-    """The peer stopped reading for longer than the write-stall timeout."""
 
 
 class LinkClosed(NetworkError):

@@ -90,11 +90,6 @@ class KnownAuthority:
         """Its SubjectPublicKeyInfo, DER."""
         return self.outline.spki
 
-    @property
-    def is_root(self) -> bool:
-        """Whether it signed itself."""
-        return self.outline.issuer == self.outline.subject
-
 
 class KnownAuthorities:
     """All known CAs of a node, by id, by name, and by CertID issuer."""

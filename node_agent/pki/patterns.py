@@ -34,7 +34,6 @@ _DIGITS = frozenset(string.digits)
 _WORD = frozenset(string.ascii_letters + string.digits + "_")
 _SPACE = frozenset(" \t\n\r\f\v")
 _CLASSES = {"d": _DIGITS, "w": _WORD, "s": _SPACE}
-_EVERYTHING_SPECIAL = frozenset("\\.[](){}*+?|^$")
 
 
 @dataclass(frozen=True, slots=True)

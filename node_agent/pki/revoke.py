@@ -1,14 +1,12 @@
-"""Revocation: reasons (RFC 5280 section 5.3.1) and which status may follow which."""
+"""Revocation: reasons (RFC 5280 section 5.3.1) as numbers and as names."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
-from node_agent.errors import Conflict, RequestRefused
-from node_agent.store.records import CertificateStatus
+from node_agent.errors import RequestRefused
 
-__all__ = ["CurrentStatus", "Reason", "plan_status"]
+__all__ = ["Reason"]
 
 
 class Reason(enum.IntEnum):
@@ -62,44 +60,3 @@ _BY_NAME = {
     **{name: reason for reason, name in _RFC_NAMES.items()},
     **{reason.name.lower(): reason for reason in Reason},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentStatus:
-    """A certificate's status and the reason recorded with it."""
-
-    status: CertificateStatus
-    reason: int | None = None
-
-
-_GOOD, _HELD, _REVOKED = CertificateStatus
-_FOLLOWING: dict[tuple[CertificateStatus, CertificateStatus], CertificateStatus | None] = {
-    (_GOOD, _HELD): _HELD,
-    (_GOOD, _REVOKED): _REVOKED,
-    (_HELD, _GOOD): _GOOD,
-    (_HELD, _REVOKED): _REVOKED,
-    (_GOOD, _GOOD): None,
-    (_HELD, _HELD): None,
-    (_REVOKED, _REVOKED): None,
-}
-"""(now, asked for) -> what it becomes; None: it is so already. A missing pair is a conflict."""
-
-
-def plan_status(current: CurrentStatus, reason: Reason) -> CertificateStatus | None:
-    """Return the status that ``reason`` leads to, or None when nothing changes.
-
-    Raises Conflict for what can't be undone: a revocation is final, and so is its reason.
-    """
-    asked = _asked_status(reason)
-    pair = (current.status, asked)
-    if pair not in _FOLLOWING or (asked is _REVOKED is current.status and current.reason != reason):
-        raise Conflict(
-            f"the certificate is {current.status} already, which {reason.rfc_name} can't change"
-        )
-    return _FOLLOWING[pair]
-
-
-def _asked_status(reason: Reason) -> CertificateStatus:
-    if reason is Reason.CERTIFICATE_HOLD:
-        return _HELD
-    return _GOOD if reason is Reason.REMOVE_FROM_CRL else _REVOKED

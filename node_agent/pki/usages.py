@@ -29,7 +29,6 @@ KEY_USAGES = {
     "encipher_only": 7,
     "decipher_only": 8,
 }
-SIGNATURE_BITS = frozenset({0, 1})
 CA_BITS = frozenset({5, 6})
 
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"

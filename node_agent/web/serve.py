@@ -117,11 +117,6 @@ class HttpServer:
         """The addresses that the sockets are bound to."""
         return [item.getsockname() for item in self._sockets]
 
-    @property
-    def connection_count(self) -> int:
-        """How many connections are open (after their handshake)."""
-        return len(self._state.connections)
-
     async def start(self) -> None:
         """Begin to accept connections."""
         loop = asyncio.get_running_loop()

@@ -8,9 +8,9 @@ from cryptography.x509 import ocsp as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node_agent.errors import Conflict, RequestRefused
+from node_agent.errors import RequestRefused
 from node_agent.pki import crl, ocsp
-from node_agent.pki.revoke import CurrentStatus, Reason, plan_status
+from node_agent.pki.revoke import Reason
 from node_agent.store.records import CertificateStatus
 from tests.support.csrs import NOW, issuing_ca
 from tests.unit.pki.test_ocsp import signer
@@ -119,20 +119,3 @@ def test_any_octets_are_a_request_or_refused(octets):
         assert ocsp.parse_request(octets).cert_ids
     except RequestRefused:
         return
-
-
-@given(st.lists(st.sampled_from(Reason)))
-def test_revocation_is_never_undone(reasons):
-    current = CurrentStatus(CertificateStatus.GOOD)
-    for reason in reasons:
-        try:
-            following = plan_status(current, reason)
-        except Conflict:
-            assert current.status is REVOKED
-            continue
-        if current.status is REVOKED:
-            assert following is None
-            assert reason == current.reason
-        elif following is not None:
-            assert following is not current.status
-            current = CurrentStatus(following, int(reason))

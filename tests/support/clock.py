@@ -44,11 +44,6 @@ class ManualClock:
         """How many coroutines wait on this clock."""
         return sum(not waiter.done() for _, _, waiter in self._sleepers)
 
-    @property
-    def next_wake(self) -> float | None:
-        """The monotonic time at which the first sleeper wakes, None when nobody sleeps."""
-        return min((at for at, _, waiter in self._sleepers if not waiter.done()), default=None)
-
     def advance(self, seconds: float) -> None:
         """Move time forward and wake whoever is due."""
         if seconds < 0:

@@ -49,7 +49,6 @@ PrivateKey = (
     | ed448.Ed448PrivateKey
 )
 TRUST_DOMAIN = "test.example"
-_DAY = datetime.timedelta(days=1)
 
 
 def name(common_name: str) -> x509.Name:

@@ -1,15 +1,12 @@
-"""Reasons and the status that may follow another."""
+"""Reasons of a revocation, by number and by name."""
 
 from __future__ import annotations
 
 import pytest
 from cryptography import x509
 
-from node_agent.errors import Conflict, RequestRefused
-from node_agent.pki.revoke import CurrentStatus, Reason, plan_status
-from node_agent.store.records import CertificateStatus
-
-GOOD, HELD, REVOKED = CertificateStatus.GOOD, CertificateStatus.ON_HOLD, CertificateStatus.REVOKED
+from node_agent.errors import RequestRefused
+from node_agent.pki.revoke import Reason
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -29,31 +26,3 @@ def test_other_reasons_are_refused(value):
         Reason.parse(value)
     assert refused.value.field == "reason"
     assert "keyCompromise" in refused.value.remedy
-
-
-@pytest.mark.parametrize(
-    ("status", "reason", "following"),
-    [
-        (GOOD, Reason.KEY_COMPROMISE, REVOKED),
-        (GOOD, Reason.UNSPECIFIED, REVOKED),
-        (GOOD, Reason.CERTIFICATE_HOLD, HELD),
-        (GOOD, Reason.REMOVE_FROM_CRL, None),
-        (HELD, Reason.REMOVE_FROM_CRL, GOOD),
-        (HELD, Reason.SUPERSEDED, REVOKED),
-        (HELD, Reason.CERTIFICATE_HOLD, None),
-    ],
-)
-def test_status_follows(status, reason, following):
-    assert plan_status(CurrentStatus(status), reason) is following
-
-
-def test_same_revocation_again_changes_nothing():
-    assert plan_status(CurrentStatus(REVOKED, 1), Reason.KEY_COMPROMISE) is None
-
-
-@pytest.mark.parametrize(
-    "reason", [Reason.REMOVE_FROM_CRL, Reason.CERTIFICATE_HOLD, Reason.SUPERSEDED]
-)
-def test_revocation_is_final(reason):
-    with pytest.raises(Conflict, match=reason.rfc_name):
-        plan_status(CurrentStatus(REVOKED, 1), reason)

@@ -26,7 +26,6 @@ _EXPECTED = {
     "RemoteProtocolError": 502,
     "ConnectError": 503,
     "HandshakeError": 503,
-    "WriteStalled": 503,
     "LinkClosed": 503,
     "ConnectTimeout": 504,
     "AcquireTimeout": 504,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import pytest
 
 DIFFERENT = {"missing": 1, "changed": 2, "surplus": 0, "crls": 1}
-CLEAN = {"missing": 0, "changed": 0, "surplus": 0, "crls": 0}
 
 
 @pytest.fixture
