@@ -3,7 +3,7 @@
 The first octet chooses what the rest stands for: a whole request, or the subject or the extensions
 of one that is properly signed, since no mutation would get past the signature. Run for as long as
 you like: ``python tests/fuzz/fuzz_csr.py tests/fuzz/corpus/csr -max_total_time=60``.
-``tests/unit/pki/test_fuzz.py`` runs it for a moment.
+``tests/fuzz/test_short_runs.py`` runs it for a moment.
 """
 
 from __future__ import annotations

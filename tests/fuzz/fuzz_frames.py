@@ -2,7 +2,7 @@
 
 Run for as long as you like:
 ``python tests/fuzz/fuzz_frames.py tests/fuzz/corpus/frames -max_total_time=60``.
-``tests/unit/wire/test_fuzz_frames.py`` runs it for a moment.
+``tests/fuzz/test_short_runs.py`` runs it for a moment.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fuzz the status port's HTTP: any bytes in any pieces give whole HTTP answers and no error.
 
 Run for as long as you like: ``python tests/fuzz/fuzz_http.py -max_total_time=60``.
-``tests/unit/web/test_fuzz_http.py`` runs it for a moment.
+``tests/fuzz/test_short_runs.py`` runs it for a moment.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 so that another program finds the same certificates and nonce in the answer.
 
 Run for as long as you like: ``python tests/fuzz/fuzz_ocsp.py tests/fuzz/corpus/ocsp
--max_total_time=60``. ``tests/unit/pki/test_fuzz.py`` runs it for a moment.
+-max_total_time=60``. ``tests/fuzz/test_short_runs.py`` runs it for a moment.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fuzz roles and requests: a role parses or is refused by ConfigError; a decision never raises.
 
 Run for as long as you like: ``python tests/fuzz/fuzz_policy.py -max_total_time=60``.
-``tests/unit/policy/test_fuzz_policy.py`` runs it for a moment.
+``tests/fuzz/test_short_runs.py`` runs it for a moment.
 """
 
 from __future__ import annotations
