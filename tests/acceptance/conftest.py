@@ -11,6 +11,7 @@ import pytest
 from tests.acceptance.deployment import VARIABLE, Deployment
 from tests.acceptance.enrolment_load import EnrolmentLoad
 from tests.acceptance.requester import Requester
+from tools.test_hosts import lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,6 +65,13 @@ def requester(urls: list[str], token: str, trust_anchors: str) -> Iterator[Reque
     own = Requester(urls, token, trust_anchors)
     yield own
     own.close()
+
+
+@pytest.fixture
+def healed_after(deployment: Deployment) -> Iterator[None]:
+    """Let every host reach the others again when the test is over."""
+    yield
+    lab.heal(deployment.places)
 
 
 @pytest.fixture

@@ -117,6 +117,22 @@ class Deployment:
         """
         return ["nsenter", f"--net=/proc/{os.getppid()}/ns/net", "--"]
 
+    def run_playbook(
+        self, command: list[str], *options: str, timeout_seconds: float | None = None
+    ) -> tuple[int, str]:
+        """Run ``command``, as ``play`` returns it; return its status and all that it says."""
+        done = subprocess.run(
+            [*command, *options],
+            cwd=ROOT,
+            env=PLAIN,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
     def play(self, playbook: str) -> list[str]:
         """Return the command that runs a shipped playbook on this inventory."""
         program = str(Path(sys.executable).parent / "ansible-playbook")

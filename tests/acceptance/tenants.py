@@ -6,13 +6,11 @@ import http.client
 import json
 import re
 import ssl
-import subprocess
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from tests.acceptance.deployment import PLAIN, ROOT
 from tests.acceptance.enrolment_load import EnrolmentLoad
 
 if TYPE_CHECKING:
@@ -32,17 +30,8 @@ _ANSWER_SECONDS = 40
 def play(deployment: Deployment, playbook: str, **variables: str) -> tuple[int, str]:
     """Run a shipped playbook; return its status and what it says."""
     options = [f"--extra-vars={name}={value}" for name, value in variables.items()]
-    done = subprocess.run(
-        [*deployment.play(playbook), *options],
-        cwd=ROOT,
-        env=PLAIN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_PLAY_SECONDS,
-        check=False,
-    )
-    return done.returncode, done.stdout
+    command = deployment.play(playbook)
+    return deployment.run_playbook(command, *options, timeout_seconds=_PLAY_SECONDS)
 
 
 def changes(said: str) -> dict[str, int]:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.deployment import PLAIN, ROOT
 from tools.test_hosts import lab
 
 if TYPE_CHECKING:
@@ -80,16 +78,9 @@ class Site:
             command[command.index(own)] = f"--inventory={inventory}"
         # Every JSON document is a YAML document too. The last inventory's variables count.
         self._faults.write_text(json.dumps({"all": {"hosts": faults or {}}}), encoding="utf-8")
-        done = subprocess.run(
-            [*command, f"--inventory={self._faults}", *options],
-            cwd=ROOT,
-            env=PLAIN,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return done.returncode, re.sub(r"\s+", " ", done.stdout)
+        faults_too = f"--inventory={self._faults}"
+        status, said = self._deployment.run_playbook(command, faults_too, *options)
+        return status, re.sub(r"\s+", " ", said)
 
     def refused(self, faults: Faults, *options: str, inventory: Path | None = None) -> str:
         """Run and return what is said. Fails if the run doesn't, or lacks a host or a remedy."""

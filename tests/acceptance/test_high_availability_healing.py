@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -11,7 +9,7 @@ from uuid import uuid4
 import pytest
 from cryptography.x509.ocsp import OCSPCertStatus
 
-from tests.acceptance.deployment import AUTHORITY, PROFILE, ROOT
+from tests.acceptance.deployment import AUTHORITY, PROFILE
 from tests.acceptance.status import issuer_of, status_of
 
 if TYPE_CHECKING:
@@ -134,17 +132,9 @@ def test_a_va_that_lost_its_store_needs_only_the_playbook_that_made_it(
     deployment.host("va2").check_output(
         f"systemctl stop peersys && find {STATE} -mindepth 1 -delete"
     )
-    played = subprocess.run(
-        deployment.play("site.yml"),
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SITE_SECONDS,
-        check=False,
-    )
-    assert played.returncode == 0, played.stdout
+    command = deployment.play("site.yml")
+    status, said = deployment.run_playbook(command, timeout_seconds=SITE_SECONDS)
+    assert status == 0, said
     seconds = statuses.wait("va2", revoked, OCSPCertStatus.REVOKED)
     statuses.wait("va2", good, OCSPCertStatus.GOOD)
     print(f"va2 knew everything again {seconds:.1f} s after the playbook")

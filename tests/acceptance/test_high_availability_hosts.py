@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.acceptance.deployment import PLAIN, ROOT
+from tests.acceptance.deployment import ROOT
 from tests.acceptance.dial import met_by_neighbour
 
 if TYPE_CHECKING:
@@ -116,15 +115,7 @@ def test_an_ra_runs_on_the_other_debian_release(deployment: Deployment) -> None:
 def test_modules_that_need_a_host_foresee_do_and_repeat_nothing(deployment: Deployment) -> None:
     command = deployment.play("site.yml")
     command[-1] = str(ROOT / "tests/acceptance/modules/main.yml")
-    done = subprocess.run(
-        [*command, f"--extra-vars=source={ROOT}"],
-        cwd=ROOT,
-        env=PLAIN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    refused = [int(count) for count in re.findall(r"ignored=(\d+)", done.stdout)]
-    assert sum(refused) == 6, done.stdout
+    status, said = deployment.run_playbook(command, f"--extra-vars=source={ROOT}")
+    assert status == 0, said
+    refused = [int(count) for count in re.findall(r"ignored=(\d+)", said)]
+    assert sum(refused) == 6, said

@@ -13,7 +13,7 @@ from tests.acceptance.status import issuer_of, status_of
 from tools.test_hosts import lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cryptography.x509 import Certificate
 
@@ -27,12 +27,6 @@ CA, RA, VA = "ca1", "ra1", "va1"
 NOTICED_SECONDS = 120
 # Between two looks.
 LOOK_SECONDS = 0.01
-
-
-@pytest.fixture
-def healed_after(deployment: Deployment) -> Iterator[None]:
-    yield
-    lab.heal(deployment.places)
 
 
 def link_is_down(deployment: Deployment) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.deployment import AUTHORITY, PLAIN, PROFILE, ROOT
+from tests.acceptance.deployment import AUTHORITY, PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,18 +126,12 @@ def test_requesters_in_parallel_get_a_certificate_each(
 
 def failed_verify(deployment: Deployment) -> str:
     """Return what the playbook verify says, which must fail."""
-    done = subprocess.run(
-        [*deployment.play("verify.yml"), "--extra-vars", "verification_wait_seconds=2"],
-        cwd=ROOT,
-        env=PLAIN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
+    impatient = "--extra-vars=verification_wait_seconds=2"
+    status, said = deployment.run_playbook(
+        deployment.play("verify.yml"), impatient, timeout_seconds=120
     )
-    assert done.returncode != 0, done.stdout
-    return " ".join(done.stdout.split())
+    assert status != 0, said
+    return " ".join(said.split())
 
 
 def test_verify_names_both_hosts_of_a_port_that_must_be_closed(deployment: Deployment) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from tests.acceptance.deployment import PLAIN, ROOT
+from tests.acceptance.deployment import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,16 +24,9 @@ VERSIONS = "/opt/peersys/versions"
 
 
 def play(deployment: Deployment, playbook: str, *options: str) -> None:
-    done = subprocess.run(
-        [*deployment.into_machine_network, *deployment.play(playbook), *options],
-        cwd=ROOT,
-        env=PLAIN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    command = [*deployment.into_machine_network, *deployment.play(playbook)]
+    status, said = deployment.run_playbook(command, *options)
+    assert status == 0, said
 
 
 def link(host: Host, name: str) -> str:

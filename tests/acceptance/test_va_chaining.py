@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,14 @@ import pytest
 from cryptography import x509
 from cryptography.x509.ocsp import OCSPCertStatus
 
-from tests.acceptance.deployment import AUTHORITY, PLAIN, PROFILE, ROOT
+from tests.acceptance.deployment import AUTHORITY, PROFILE
 from tests.acceptance.dial import met_by_client, met_by_host, met_by_neighbour
 from tests.acceptance.status import issuer_of, status_of
 from tests.support.openssl import CertificateFiles, openssl
 from tools.test_hosts import lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.acceptance.deployment import Deployment
@@ -50,12 +49,6 @@ UNIT = "peersys-status-cache"
 def cache(deployment: Deployment) -> str:
     """Return where clients ask."""
     return f"http://{deployment.variables[CACHE]['ansible_host']}"
-
-
-@pytest.fixture
-def healed_after(deployment: Deployment) -> Iterator[None]:
-    yield
-    lab.heal(deployment.places)
 
 
 def enrol(requester: Requester) -> Enrolment:
@@ -223,16 +216,9 @@ def test_the_cache_asks_the_second_va_while_the_first_is_down(
 
 def test_a_decommissioned_cache_leaves_nothing(deployment: Deployment) -> None:
     """The last of these tests."""
-    done = subprocess.run(
-        [*deployment.play("decommission.yml"), f"--limit={CACHE}"],
-        cwd=ROOT,
-        env=PLAIN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    command = deployment.play("decommission.yml")
+    status, said = deployment.run_playbook(command, f"--limit={CACHE}")
+    assert status == 0, said
     host = deployment.host(CACHE)
     assert not host.service(UNIT).exists
     for path in (f"/etc/{UNIT}", f"/var/cache/{UNIT}", f"/var/cache/private/{UNIT}"):

@@ -1,7 +1,7 @@
 """Fuzz queries of the certificate store: one search key, or RequestRefused, and nothing else.
 
 Run for as long as you like: ``python tests/fuzz/fuzz_certificate_search.py -max_total_time=60``.
-``tests/unit/web/test_certificate_search.py`` runs it for a moment.
+``tests/fuzz/test_short_runs.py`` runs it for a moment.
 """
 
 from __future__ import annotations
