@@ -80,9 +80,12 @@ def test_who_talks_and_never_reads_is_given_up_and_logged(attacker: Foothold) ->
         peer.send(make(Ping))
         return bool(attacker.audited(reason))
 
+    assert not attacker.audited(reason)
     with attacker.link() as peer:
         peer.send(make(Open, stream=peer.own(), method="x"))
         wait_until(lambda: is_given_up(peer), timeout_seconds=20, what="it is given up")
+    (entry,) = attacker.audited(reason)
+    assert not entry["allowed"]
 
 
 def test_an_honest_requester_is_served_beside_requests_that_stall(

@@ -245,3 +245,4 @@ def test_status_workers_are_given_signatures_of_an_elliptic_curve_in_the_token(
         certificate = files(running, tmp_path, issued["certificate"])
         status = running.va.listen["status"]
         wait_until(lambda: certificate.ocsp(status) == "good", what="the VA says good")
+        assert token_of(running.va)["keys"] == 1

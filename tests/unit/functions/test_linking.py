@@ -170,7 +170,10 @@ def test_a_connector_with_another_authenticator_shows_that(tmp_path: Path) -> No
     async def other() -> None:
         async with scene(tmp_path) as here:
             await here.certify("second")
+            before = here.shown()
+            assert before == here.in_force() != here.in_force("second")
             await here.connect(authenticator="second")
-            await until(lambda: here.shown() == here.in_force("second"))
+            await until(lambda: not here.shown() & before)
+            assert here.shown() == here.in_force("second")
 
     run(other())

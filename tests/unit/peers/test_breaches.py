@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from structlog.testing import capture_logs
+
 from node_agent.errors import StoreError
 from node_agent.identity import PeerIdentity
 from node_agent.peers.breaches import BreachLog
@@ -85,11 +87,18 @@ def test_what_is_remembered_of_peers_is_bounded() -> None:
 
 def test_a_full_disk_ends_nothing() -> None:
     async def scene() -> None:
+        refused: list[AuditRecord] = []
+
         async def audit(record: AuditRecord) -> None:
+            refused.append(record)
             raise StoreError("the disk is full")
 
         breaches = BreachLog(audit, ManualClock())
         breaches.note(RA, "protocol: garbage")
-        await breaches.close()
+        breaches.note(OTHER, "protocol: garbage")
+        with capture_logs() as logged:
+            await breaches.close()
+        assert len(refused) == 2
+        assert [entry["reason"] for entry in logged] == ["the disk is full"] * 2
 
     run(scene())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,9 +78,13 @@ def test_readiness_of_a_program_that_ends_shows_its_log(tmp_path: Path) -> None:
 
 
 def test_cpu_seconds_counts_work(tmp_path: Path) -> None:
+    began = time.monotonic()
     process = start(tmp_path, "print('up', flush=True)\nwhile True: pass")
     wait_until(lambda: process.cpu_seconds() > 0.05, timeout_seconds=10, what="CPU time grows")
+    used, passed = process.cpu_seconds(), time.monotonic() - began
     process.kill()
+    # One thread has one CPU at most; user and system time come in whole ticks.
+    assert used <= passed + 2 / os.sysconf("SC_CLK_TCK")
 
 
 def test_free_addresses_can_be_bound_at_once() -> None:
