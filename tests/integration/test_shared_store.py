@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from tests.support.openssl import CertificateFiles, make_csr
 from tests.support.postgres import PostgresCluster, postgres_url, require_postgres
 from tests.support.processes import wait_until
 from tests.support.shared_store import SharedTopology
+from tests.support.stubborn_client import StubbornClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,36 +225,13 @@ def test_a_node_without_the_shared_passphrase_does_not_start(
     assert message in stranger.log_path.read_text()
 
 
-class Client:
-    """Enrols one CSR under one request id until it has a certificate, whatever happens."""
+class Client(StubbornClient):
+    """One of many under load, with a name of its own."""
 
     def __init__(self, topology: SharedTopology, number: int) -> None:
-        self._topology = topology
         self.name = f"{number}{CLIENTS_DOMAIN}"
-        self.request_id = uuid.uuid4()
-        self.certificates: set[str] = set()
-        self.failures: list[Any] = []
-        self._csr = pem("CERTIFICATE REQUEST", csr_der(names=[f"dns:{self.name}"]))
-
-    def enroll(self) -> None:
-        wait_until(self._has_certificate, timeout_seconds=90, what=f"a certificate: {self}")
-        # Asked again, it must be the same one.
-        wait_until(self._has_certificate, timeout_seconds=90, what=f"the certificate: {self}")
-
-    def _has_certificate(self) -> bool:
-        try:
-            status, answer = self._topology.rest().enroll(self._csr, request_id=self.request_id)
-        except OSError as error:
-            self.failures.append(str(error))
-            return False
-        if status not in (200, 201):
-            self.failures.append(answer)
-            return False
-        self.certificates.add(answer["certificate"])
-        return True
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.failures[-2:]}"
+        csr = pem("CERTIFICATE REQUEST", csr_der(names=[f"dns:{self.name}"]))
+        super().__init__(topology, csr)
 
 
 def issued_names(agent: Agent) -> list[str]:
@@ -273,6 +250,8 @@ def test_a_ca_that_is_killed_under_load_costs_nobody_a_certificate(
     begun = threading.Semaphore(0)
 
     def work(client: Client) -> None:
+        client.enroll()
+        # Asked again, it must be the same one.
         client.enroll()
         begun.release()
 
@@ -333,6 +312,7 @@ def test_a_revoked_authenticator_loses_its_links_at_both_nodes(shared: SharedTop
             timeout_seconds=5,
             what=f"{agent.name}'s link to va1 is closed",
         )
+        assert "revoked" in links_to(agent, "va1")["last_error"]
 
 
 def test_a_database_that_was_away_costs_nobody_a_certificate(tmp_path: Path) -> None:

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["AdminClient", "AdminError", "Agent", "Topology", "allow"]
+__all__ = [
+    "AdminClient",
+    "AdminError",
+    "Agent",
+    "Topology",
+    "allow",
+    "server_authenticator",
+    "tester",
+]
 
 AUTHORITY = "issuing"
 PROFILE = "server"
@@ -29,6 +37,29 @@ PROFILE = "server"
 def allow(*resources: str) -> list[dict[str, str]]:
     """Return access rules that allow these resources."""
     return [{"resource": resource} for resource in resources]
+
+
+def server_authenticator(host: str) -> dict[str, Any]:
+    """Return the authenticator ``rest`` of an RA whose REST interface is at ``host``."""
+    return {
+        "name": "rest",
+        "purpose": "server",
+        "dns_names": ["localhost"],
+        "ip_addresses": [host],
+    }
+
+
+def tester(token: str, rules: list[dict[str, str]]) -> dict[str, Any]:
+    """Return a requester with an API token, who may ask as often as tests and benchmarks like:
+    their load comes from this one.
+    """
+    return {
+        "name": "tester",
+        "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
+        "rules": rules,
+        "requests_per_second": 100_000,
+        "burst_requests": 100_000,
+    }
 
 
 class Topology:
@@ -189,23 +220,9 @@ class Topology:
             crypto_tokens=[{"name": "default"}],
             authenticators=[
                 {"name": "peer"},
-                {
-                    "name": "rest",
-                    "purpose": "server",
-                    "dns_names": ["localhost"],
-                    "ip_addresses": [host],
-                },
+                server_authenticator(host),
             ],
-            requesters=[
-                {
-                    "name": "tester",
-                    "token_sha256": hashlib.sha256(self.token.encode()).hexdigest(),
-                    "rules": requester_rules(),
-                    # Load comes from one requester here.
-                    "requests_per_second": 100_000,
-                    "burst_requests": 100_000,
-                }
-            ],
+            requesters=[tester(self.token, requester_rules())],
         )
         self.va.admin.apply(
             crypto_tokens=[{"name": "default"}, *self._more_tokens()],

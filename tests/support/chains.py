@@ -7,13 +7,18 @@ peers; CAs and tenants dial them, and an inner proxy dials an outer one.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.support.agents import PROFILE, allow, server_profile
+from tests.support.agents import (
+    PROFILE,
+    allow,
+    server_authenticator,
+    server_profile,
+    tester,
+)
 from tests.support.node_process import Agent
 from tests.support.processes import free_address, wait_until
 from tests.support.rest import RestClient
@@ -281,23 +286,9 @@ class Chain:
         agent.admin.apply(
             authenticators=[
                 {"name": "peer"},
-                {
-                    "name": "rest",
-                    "purpose": "server",
-                    "dns_names": ["localhost"],
-                    "ip_addresses": [host],
-                },
+                server_authenticator(host),
             ],
-            requesters=[
-                {
-                    "name": "tester",
-                    "token_sha256": hashlib.sha256(self.token.encode()).hexdigest(),
-                    # Load comes from one requester here.
-                    "requests_per_second": 100_000,
-                    "burst_requests": 100_000,
-                    "rules": allow(*self.rules_for(*authorities)),
-                }
-            ],
+            requesters=[tester(self.token, allow(*self.rules_for(*authorities)))],
         )
 
     def _explain(self, error: BaseException) -> None:

@@ -6,11 +6,10 @@ proxy and at the CA, the operator's issuer at the tenant's RA. Nothing is restar
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.support.agents import allow
+from tests.support.agents import allow, server_authenticator, tester
 from tests.support.chains import relay_role, role, tenant_rules
 from tests.support.node_process import Agent
 from tests.support.processes import free_address, wait_until
@@ -58,18 +57,9 @@ class Tenant:
             ],
             authenticators=[
                 {"name": "peer"},
-                {"name": "rest", "purpose": "server", "ip_addresses": [host]},
+                server_authenticator(host),
             ],
-            requesters=[
-                {
-                    "name": "tester",
-                    "token_sha256": hashlib.sha256(self.chain.token.encode()).hexdigest(),
-                    # Load comes from one requester here.
-                    "requests_per_second": 100_000,
-                    "burst_requests": 100_000,
-                    "rules": allow(*tenant_rules(*self.authorities)),
-                }
-            ],
+            requesters=[tester(self.chain.token, allow(*tenant_rules(*self.authorities)))],
             peer_issuers=[self.operators_issuer()],
             peer_roles=[
                 role(
