@@ -76,7 +76,7 @@ def _pages(admin: AdminClient, *, after: int, **span: str) -> Iterator[Json]:
 
 def _write_lines(entries: Iterator[Json], file: TextIO) -> int:
     count = 0
-    for count, entry in enumerate(entries, 1):  # noqa: B007
+    for count, entry in enumerate(entries, 1):  # noqa: B007  # the last one counts
         file.write(json.dumps(entry, ensure_ascii=False, sort_keys=True) + "\n")
     return count
 

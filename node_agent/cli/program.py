@@ -104,7 +104,7 @@ class _ShowVersion(argparse.Action):
         # Reading package metadata takes longer than most commands: only on demand.
         from importlib.metadata import version
 
-        print(f"peersys {version('peersys')}")  # noqa: T201
+        print(f"peersys {version('peersys')}")  # noqa: T201  # what was asked for
         parser.exit()
 
 

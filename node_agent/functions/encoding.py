@@ -31,8 +31,7 @@ Cursor = tuple[int, str, int]
 """issued_at, authority_id, serial of the last certificate of a page."""
 
 _REASON_NAMES: dict[int, RevocationReason] = {
-    number: name  # type: ignore[misc]
-    for name, number in REASON_NUMBERS.items()
+    number: name for name, number in REASON_NUMBERS.items()
 }
 
 

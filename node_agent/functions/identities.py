@@ -309,6 +309,7 @@ def _load_all(texts: Iterable[str]) -> list[x509.Certificate]:
 
 def _is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     try:
+        # A key that can't sign CRLs at all raises TypeError.
         return crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
     except (TypeError, UnsupportedAlgorithm):
         return False

@@ -363,7 +363,7 @@ class Management:
                 return await self._carry_out(make_plan(), named, dry_run=dry_run, caller=caller)
             except Outdated as reason:
                 outdated = reason
-                await self._clock.sleep(random.uniform(0, _MOST_PAUSE_SECONDS))  # noqa: S311
+                await self._clock.sleep(random.uniform(0, _MOST_PAUSE_SECONDS))  # noqa: S311  # no secret
         raise outdated
 
     async def _carry_out(

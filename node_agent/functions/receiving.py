@@ -304,10 +304,11 @@ def _read_crl(authority: KnownAuthority, payload: CrlPayload) -> CrlRecord:
     crl = x509.load_der_x509_crl(payload.der)
     key = authority.certificate.public_key()
     try:
-        genuine = crl.issuer == authority.certificate.subject and crl.is_signature_valid(key)  # type: ignore[arg-type]
+        # A key that can't sign CRLs at all raises TypeError.
+        is_signed = crl.is_signature_valid(key)  # type: ignore[arg-type]
     except (TypeError, UnsupportedAlgorithm) as error:
         raise ValueError("the CRL's signature can't be checked") from error
-    if not genuine:
+    if not is_signed or crl.issuer != authority.certificate.subject:
         raise ValueError("the CRL isn't signed by its CA")
     return record
 

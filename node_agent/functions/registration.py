@@ -264,7 +264,7 @@ def certificate_info(item: CertificateDescription) -> CertificateInfo:
         requester=item.requester,
         not_before=item.not_before,
         not_after=item.not_after,
-        status=item.status,  # type: ignore[arg-type]
+        status=item.status,  # type: ignore[arg-type]  # read as one of these words
         revoked_at=item.revoked_at,
         reason=reason_name(item.reason),
         certificate=certificate_pem(item.der) if item.der else None,

@@ -105,10 +105,11 @@ def is_crl_of(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> 
             return False
     except x509.ExtensionNotFound:
         pass
+    # A key that can't sign CRLs at all raises TypeError.
     key: CertificateIssuerPublicKeyTypes = issuer.public_key()  # type: ignore[assignment]
     try:
         return crl.is_signature_valid(key)
-    except (TypeError, UnsupportedAlgorithm):  # a key that can't sign CRLs at all
+    except (TypeError, UnsupportedAlgorithm):
         return False
 
 

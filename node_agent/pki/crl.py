@@ -122,6 +122,7 @@ class CrlWriter:
         self._extensions = _crl_extensions(
             issuer, number, base_number, distribution_point_urls, freshest_urls
         )
+        # Closed by __exit__.
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
         self._entry_bytes = 0
         self.entry_count = 0

@@ -119,12 +119,12 @@ def _to_der(data: bytes) -> bytes:
 def _read(encoded: bytes, request: CertificateSigningRequest) -> Csr:
     public_key = request.public_key()
     kind = key_kind_of(public_key)
-    if fault := weakness(public_key):  # type: ignore[arg-type]
+    if fault := weakness(public_key):  # type: ignore[arg-type]  # of a kind just found
         raise _refused(f"the key is weak: {fault}", field="key", remedy="generate a new key")
     _verify_possession(request, public_key)
     return Csr(
         der=encoded,
-        spki=spki_of(public_key),  # type: ignore[arg-type]
+        spki=spki_of(public_key),  # type: ignore[arg-type]  # as above
         key_kind=kind,
         subject=_subject(request.subject),
         alternative_names=_alternative_names(request),

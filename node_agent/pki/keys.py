@@ -253,7 +253,7 @@ def load_spki(spki: bytes) -> PublicKey:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _unsupported("the public key can't be read") from error
     key_kind_of(public_key)
-    return public_key  # type: ignore[return-value]
+    return public_key  # type: ignore[return-value]  # of a kind just found
 
 
 def start_digest(kind: str, spki: bytes) -> Digest | None:

@@ -89,7 +89,7 @@ class KeyEncryption:
             ) from None
         # New keys join the salt of the stored ones, so that a process derives once.
         self._salt = self._salt or (salt if cost == self._cost else b"")
-        return key  # type: ignore[return-value]
+        return key  # type: ignore[return-value]  # of a kind that was sealed here
 
     def _cipher(self, salt: bytes, cost: ScryptCost, iv: bytes) -> Cipher[modes.CBC]:
         key = self._derived.get((salt, cost))

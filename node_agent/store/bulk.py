@@ -39,7 +39,7 @@ class Lookup:
     def __init__(
         self, table: sa.Table, columns: Sequence[str], value: str, *, group: str | None = None
     ) -> None:
-        self.head = f"SELECT {', '.join(columns)} FROM {table.name} WHERE {value} "  # noqa: S608
+        self.head = f"SELECT {', '.join(columns)} FROM {table.name} WHERE {value} "  # noqa: S608  # of the schema
         self._group = group
 
     def tail(self, mark: str) -> str:
@@ -63,7 +63,7 @@ class Bulk(ABC):
         """Set ``columns`` of the rows whose primary key is each tuple's last value."""
         (key,) = table.primary_key.columns
         settings = ", ".join(f"{name} = {self.mark}" for name in columns)
-        statement = f"UPDATE {table.name} SET {settings} WHERE {key.name} = {self.mark}"  # noqa: S608
+        statement = f"UPDATE {table.name} SET {settings} WHERE {key.name} = {self.mark}"  # noqa: S608  # of the schema
         _execute_for_each(connection, statement, rows)
 
     @abstractmethod
@@ -149,7 +149,7 @@ def _rows(connection: sa.Connection, statement: str, values: Sequence[Any]) -> R
 @functools.cache
 def _insert_statement(table: sa.Table, mark: str) -> str:
     marks = ", ".join([mark] * len(table.columns))
-    return f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})"  # noqa: S608
+    return f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})"  # noqa: S608  # of the schema
 
 
 def _names(table: sa.Table) -> str:

@@ -45,7 +45,7 @@ RevocationReason = Literal[
     "aACompromise",
 ]
 
-REASON_NUMBERS: dict[str, int] = {
+REASON_NUMBERS: dict[RevocationReason, int] = {
     "unspecified": 0,
     "keyCompromise": 1,
     "cACompromise": 2,
