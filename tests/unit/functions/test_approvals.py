@@ -360,7 +360,7 @@ async def told(desk: Desk, ra: str, approval: bytes) -> list[tuple[str, list[str
         work.clear()
         asking = context(ra, requester="bob", roles=desk.roles)
         try:
-            answer = repr(await method(asking, request))  # type: ignore[operator]
+            answer = repr(await method(asking, request))
         except NodeAgentError as error:
             answer = f"{type(error).__name__}: {error}"
         said.append((answer, list(work)))

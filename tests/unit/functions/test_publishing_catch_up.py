@@ -117,7 +117,7 @@ def publisher_to(va: Va, store: Any, changed: ChangeSignal, name: str = "va1") -
         ),
         own_log=OwnLog(NODE.uri),
         store=store,
-        caller=va,  # type: ignore[arg-type]
+        caller=va,
         changed=changed,
         authority_ids=lambda: {"issuing": "a" * 32},
         clock=SystemClock(),

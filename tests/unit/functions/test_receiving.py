@@ -111,7 +111,7 @@ async def receiving(directory: Path) -> AsyncIterator[Receiving]:
 
 def changed(entry: PublishedEntry, **fields: object) -> PublishedEntry:
     values = {name: getattr(entry, name) for name in entry.__struct_fields__}
-    return PublishedEntry(**{**values, **fields})  # type: ignore[arg-type]
+    return PublishedEntry(**{**values, **fields})
 
 
 def test_a_log_is_applied_and_its_position_answered(tmp_path: Path) -> None:

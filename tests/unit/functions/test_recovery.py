@@ -100,7 +100,7 @@ class Restored:
             part,
             own_log=OwnLog(NODE.uri, begin=begin),
             store=self.own.store,
-            caller=self.calls,  # type: ignore[arg-type]
+            caller=self.calls,
             changed=self.own.changed,
             authority_ids=self.own.known.ids_by_name,
             clock=SystemClock(),
@@ -129,7 +129,7 @@ async def restored(directory: Path, kinds: dict[str, Any], **spec: Any) -> Async
         calls = ToVa(receiver, compared)
         verification = Verification(
             store=own.store,
-            caller=calls,  # type: ignore[arg-type]
+            caller=calls,
             keeper=LeafKeeper(own.store),
             authority_ids=own.known.ids_by_name,
             clock=SystemClock(),

@@ -133,7 +133,7 @@ async def serving(
         responder = Responder(
             store=own.store,
             known=own.known,
-            signers=signers,  # type: ignore[arg-type]
+            signers=signers,
             pool=own.pool,
             clock=own.clock,
             health=lambda: "ok",

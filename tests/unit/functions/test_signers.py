@@ -95,7 +95,7 @@ def signers_of(own: OwnAuthority, calls: ToCa, changes: list[str]) -> Signers:
         pool=own.pool,
         known=own.known,
         store=own.store,
-        caller=calls,  # type: ignore[arg-type]
+        caller=calls,
         upstreams=calls,  # type: ignore[arg-type]
         clock=own.clock,
         on_change=lambda _: changes.append("changed"),
@@ -207,7 +207,7 @@ def restarted(va: Va, records: Any, keys: Any) -> Signers:
         pool=va.own.pool,
         known=va.own.known,
         store=va.own.store,
-        caller=va.calls,  # type: ignore[arg-type]
+        caller=va.calls,
         upstreams=va.calls,  # type: ignore[arg-type]
         clock=va.own.clock,
         on_change=lambda _: None,

@@ -178,14 +178,14 @@ async def pair(directory: Path, **spec: Any) -> AsyncIterator[Pair]:
             ),
             own_log=OwnLog(NODE.uri),
             store=own.store,
-            caller=calls,  # type: ignore[arg-type]
+            caller=calls,
             changed=own.changed,
             authority_ids=own.known.ids_by_name,
             clock=SystemClock(),
         )
         verification = Verification(
             store=own.store,
-            caller=calls,  # type: ignore[arg-type]
+            caller=calls,
             keeper=LeafKeeper(own.store),
             authority_ids=own.known.ids_by_name,
             clock=SystemClock(),

@@ -26,7 +26,7 @@ def entries(count: int) -> list[RevokedRow]:
 def made(kind: str = "ec-p256", count: int = 3, **fields: int) -> tuple[bytes, CrlCheck]:
     """Return a CRL and a check for its CA."""
     issuer = issuing_ca(kind)
-    encoded = crl.build_crl(issuer, entries(count), **{"number": 7, **TIMES, **fields})  # type: ignore[arg-type]
+    encoded = crl.build_crl(issuer, entries(count), **{"number": 7, **TIMES, **fields})
     return encoded, CrlCheck(issuer.name, issuer.spki)
 
 

@@ -122,7 +122,7 @@ class MemoryStatus:
                 x509.OCSPNonce
             )
             builder = builder.add_extension(nonce.value, critical=False)
-        der = builder.sign(self.authority.key, hashes.SHA256()).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+        der = builder.sign(self.authority.key, hashes.SHA256()).public_bytes(Encoding.DER)
         answer = OcspAnswer(
             der=der,
             last_modified=int(now.timestamp()),

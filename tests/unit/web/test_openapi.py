@@ -96,7 +96,7 @@ def test_every_documented_rest_path_is_served_and_refuses_strangers() -> None:
             "query_string": b"",
             "headers": [],
         }
-        await app(scope, receive, send)  # type: ignore[arg-type]
+        await app(scope, receive, send)
         return int(sent[0]["status"])
 
     for path, operations in documents()["rest"]["paths"].items():
