@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,17 @@ TENANTS = sorted((REPOSITORY / "inventories").glob("*/tenants/*.yml"))
 
 def read_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_the_readme_names_every_part() -> None:
+    named = set(re.findall(r"`(\w+)`", (COLLECTION / "README.md").read_text(encoding="utf-8")))
+    plugins = {
+        path.stem
+        for kind in ("filter", "inventory", "modules")
+        for path in (COLLECTION / "plugins" / kind).glob("*.py")
+    }
+    roles = {path.name for path in (COLLECTION / "roles").iterdir()}
+    assert plugins | roles <= named
 
 
 def test_each_module_is_in_the_action_group_or_excluded_with_a_reason() -> None:

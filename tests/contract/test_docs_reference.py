@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from node_agent.config import ListenConfig, NodeConfig
+from node_agent.objects import RequesterSpec
+from node_agent.web.admin import admin_openapi, admin_routes
+from node_agent.web.registration import registration_openapi, registration_routes
+from tests.unit.web.management_double import MemoryManagement
+from tests.unit.web.registration_double import MemoryRegistration
 from tools.draw_cli_reference import PAGE, reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +65,30 @@ def test_every_page_below_docs_is_reached_from_the_readme() -> None:
         waiting += [(page.parent / target).resolve() for target in targets if "://" not in target]
     missing = [shown(page) for page in PAGES if page not in reached]
     assert missing == [], "list them in docs/README.md"
+
+
+@pytest.mark.parametrize(
+    ("page", "document"),
+    [
+        ("admin-api.md", admin_openapi(admin_routes(MemoryManagement()))),
+        ("rest.md", registration_openapi(registration_routes(MemoryRegistration()))),
+    ],
+)
+def test_reference_of_an_api_names_its_operations_and_no_other(page: str, document: bytes) -> None:
+    text = (ROOT / "docs/reference" / page).read_text(encoding="utf-8")
+    served = {
+        f"{method.upper()} {path}"
+        for path, operations in json.loads(document)["paths"].items()
+        for method in operations
+    }
+    named = set(re.findall(r"^\| `((?:GET|PUT|POST|DELETE) /[^`?]*)", text, re.MULTILINE))
+    assert named | {"GET /v1/openapi.json"} == served | {"GET /v1/openapi.json"}
+
+
+def test_rest_reference_tells_how_often_a_requester_may_ask() -> None:
+    page = (ROOT / "docs/reference/rest.md").read_text(encoding="utf-8")
+    spec = RequesterSpec(name="x", token_sha256="0" * 64)
+    assert f"| {spec.requests_per_second}/s, bursts of {spec.burst_requests}," in page
 
 
 def test_start_up_file_reference_names_every_key() -> None:
