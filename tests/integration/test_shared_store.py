@@ -320,18 +320,21 @@ def test_a_database_that_was_away_costs_nobody_a_certificate(tmp_path: Path) -> 
     cluster = PostgresCluster(durable=True)
     cluster.start()
     try:
-        with cluster.database() as url, SharedTopology(tmp_path / "nodes", url) as topology:
-            cluster.stop()
-            client = Client(topology, 1)
-            worker = threading.Thread(target=client.enroll, daemon=True)
-            worker.start()
-            wait_until(lambda: client.failures, timeout_seconds=60, what="a refusal")
-            assert client.failures[0]["status"] in (503, 504)
-            cluster.start()
-            worker.join(90)
-            assert len(client.certificates) == 1
-            topology.wait_healthy()
-            assert issued_names(topology.ca2) == [client.name]
-            topology.stop()
+        with cluster.database() as url:
+            nodes = SharedTopology(tmp_path / "nodes", url)
+            nodes.ra.module = "tests.support.short_patience"
+            with nodes as topology:
+                cluster.stop()
+                client = Client(topology, 1)
+                worker = threading.Thread(target=client.enroll, daemon=True)
+                worker.start()
+                wait_until(lambda: client.failures, timeout_seconds=60, what="a refusal")
+                assert client.failures[0]["status"] in (503, 504)
+                cluster.start()
+                worker.join(90)
+                assert len(client.certificates) == 1
+                topology.wait_healthy()
+                assert issued_names(topology.ca2) == [client.name]
+                topology.stop()
     finally:
         cluster.remove()
