@@ -15,10 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node_agent.clock import SystemClock
 from node_agent.errors import NodeAgentError, UnexpectedFailure
-from node_agent.functions.range_digests import LeafKeeper
-from node_agent.functions.verification import Verification
 from node_agent.objects import PublisherSpec
 from node_agent.peers.approval_messages import Waiting
 from node_agent.peers.operations import (
@@ -169,14 +166,7 @@ def test_a_comparison_ends_in_a_result_or_an_error_of_the_tree(
 ) -> None:
     spec = PublisherSpec(name="va1", peer=NODE.uri, authorities=("issuing",))
     peer = OneOfTheSort(spec, answers=answers)
-    verification = Verification(
-        store=own.store,
-        caller=peer,
-        keeper=LeafKeeper(own.store),
-        authority_ids=own.known.ids_by_name,
-        clock=SystemClock(),
-        renew_crl=lambda name, shard: own.crls.make(name, shard=shard),
-    )
+    verification = own.verification(peer)
     try:
         result = loop.run(verification.verify(peer, repair=True))  # type: ignore[arg-type]
     except NodeAgentError:

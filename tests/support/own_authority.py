@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from node_agent.clock import SystemClock
 from node_agent.functions.authorities import Authorities
 from node_agent.functions.authority import AuthorityService
 from node_agent.functions.creation import Creation, PlanBatch
@@ -19,8 +20,10 @@ from node_agent.functions.crl_issuing import CrlIssuing
 from node_agent.functions.known_authorities import KnownAuthorities
 from node_agent.functions.node_objects import NodeObjects
 from node_agent.functions.plan import check_objects, copy_objects, plan_node
+from node_agent.functions.range_digests import LeafKeeper
 from node_agent.functions.signal import ChangeSignal
 from node_agent.functions.tokens import Tokens
+from node_agent.functions.verification import Verification
 from node_agent.identity import NodeIdentity, PeerIdentity
 from node_agent.objects import AccessRule, CryptoTokenSpec, NodeSpecification, PeerRoleSpec
 from node_agent.peers.context import Context
@@ -106,6 +109,17 @@ class OwnAuthority:
         self.objects.apply(batch.changes)
         self.tokens.configure(self.objects.specs("crypto_tokens", CryptoTokenSpec))
         self.authorities.announce()
+
+    def verification(self, caller: Any) -> Verification:
+        """Return what compares peers with this CA and repairs them; ``caller`` reaches them."""
+        return Verification(
+            store=self.store,
+            caller=caller,
+            keeper=LeafKeeper(self.store),
+            authority_ids=self.known.ids_by_name,
+            clock=SystemClock(),
+            renew_crl=lambda name, shard: self.crls.make(name, shard=shard),
+        )
 
     def authority_id(self, name: str = "issuing") -> str:
         """Return a CA's authority id."""

@@ -25,7 +25,6 @@ from node_agent.functions.range_digests import LeafKeeper
 from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.recovery import Recovery
 from node_agent.functions.signal import ChangeSignal
-from node_agent.functions.verification import Verification
 from node_agent.objects import PublisherSpec
 from node_agent.store import Store, open_store
 from node_agent.store.records import CertificateStatus
@@ -127,14 +126,7 @@ async def restored(directory: Path, kinds: dict[str, Any], **spec: Any) -> Async
         )
         compared = ComparedStore(va, known, LeafKeeper(va), on_applied=_ignore, settled=settled)
         calls = ToVa(receiver, compared)
-        verification = Verification(
-            store=own.store,
-            caller=calls,
-            keeper=LeafKeeper(own.store),
-            authority_ids=own.known.ids_by_name,
-            clock=SystemClock(),
-            renew_crl=lambda name, shard: own.crls.make(name, shard=shard),
-        )
+        verification = own.verification(calls)
         publishers: list[PublisherLanes] = []
         recovery = Recovery(
             store=own.store,

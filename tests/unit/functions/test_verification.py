@@ -22,7 +22,6 @@ from node_agent.functions.range_digests import LeafKeeper
 from node_agent.functions.receipts import receipt_for
 from node_agent.functions.receiving import Applied, PublicationReceiver
 from node_agent.functions.signal import ChangeSignal
-from node_agent.functions.verification import Verification
 from node_agent.objects import AccessRule, PeerRoleSpec, PublisherSpec
 from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.operations import (
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+    from node_agent.functions.verification import Verification
     from node_agent.web.backends import AuthorityComparison
 
 
@@ -183,14 +183,7 @@ async def pair(directory: Path, **spec: Any) -> AsyncIterator[Pair]:
             authority_ids=own.known.ids_by_name,
             clock=SystemClock(),
         )
-        verification = Verification(
-            store=own.store,
-            caller=calls,
-            keeper=LeafKeeper(own.store),
-            authority_ids=own.known.ids_by_name,
-            clock=SystemClock(),
-            renew_crl=lambda name, shard: own.crls.make(name, shard=shard),
-        )
+        verification = own.verification(calls)
         task = tasks.create_task(publisher.run())
         it = Pair(own, va, calls, publisher, verification, applied)
         serials = it.serials = await it.issue(10)

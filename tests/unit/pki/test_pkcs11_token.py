@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from node_agent.errors import Conflict, TokenClosed, TokenError, TokenLost, Unavailable
 from node_agent.pki import keys, pkcs11_encoding, signing_tasks
@@ -21,13 +20,8 @@ from tests.support.judges import require_module
 from tests.support.softhsm import PIN, make_softhsm
 
 pkcs11 = require_module("pkcs11", "python-pkcs11")
+pytestmark = pytest.mark.usefixtures("logs")
 MODULUS_3072 = b"\xc0" + bytes(382) + b"\x01"
-
-
-@pytest.fixture(autouse=True)
-def logs():
-    with capture_logs() as captured:
-        yield captured
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from structlog.testing import capture_logs
 
 from node_agent.errors import ConfigError, Conflict, TokenError, Unavailable
 from node_agent.pki import keys, signing_tasks, signing_worker, soft_keys
@@ -23,13 +22,8 @@ from tests.support.cheap_scrypt import FAST
 from tests.support.csrs import NOW, key_of_kind, parsed_csr, profile, root_ca
 from tests.support.event_loop import run
 
+pytestmark = pytest.mark.usefixtures("logs")
 PASSPHRASE = b"a passphrase that must not leak"
-
-
-@pytest.fixture(autouse=True)
-def logs():
-    with capture_logs() as captured:
-        yield captured
 
 
 def token_with(kind, *, activation="automatic"):
