@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Turn", "Turns"]
 
 # Enough that writes are committed in company, few enough that what is begun is soon done.
-_PLACES: Final = 16
+_PLACES: Final = 8
 _SMALLEST_SHARE: Final = 4
 # Who asks one thing after the other, with pauses in between, is there all the time.
 _REMEMBERED_SECONDS: Final = 1.0

@@ -18,7 +18,7 @@ from tests.support.event_loop import run
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PLACES = 16
+PLACES = 8
 CREDITS = 50
 
 
