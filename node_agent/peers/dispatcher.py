@@ -176,6 +176,8 @@ class Dispatcher:
             case.is_permitted = True
             if operation.may_be_replayed:
                 self._reads.add(verified)
+            if operation.reads_body:
+                case.turn.end()
             payload = await self._run(registered, case.context(decision), request)
             return self._signed(case, Status.OK, payload)
         return await self._pass_on(case, operation, decision)

@@ -374,7 +374,8 @@ class Operation(Generic[RequestT, AnswerT]):
     nothing that could be held against anyone. ``is_for_one_node`` lets
     an operation without an audience of its own pass relays: it is then addressed to one node, and
     everyone in the chain needs some role there. Of ``one_of``, which resources a request needs
-    though it may name none of them, each identity needs one at least.
+    though it may name none of them, each identity needs one at least. How long a handler that
+    ``reads_body`` takes is up to who sends it.
     """
 
     method: str
@@ -386,6 +387,7 @@ class Operation(Generic[RequestT, AnswerT]):
     audits_allowed: bool = True
     is_for_one_node: bool = False
     one_of: tuple[str, ...] = ()
+    reads_body: bool = False
 
     @property
     def may_be_replayed(self) -> bool:
@@ -500,6 +502,7 @@ PUBLISH_CONTENT: Operation[ContentRequest, ContentAnswer] = Operation(
     lambda r: None,
     changes_state=True,
     audits_allowed=False,
+    reads_body=True,
 )
 PUBLISH_DIGESTS: Operation[DigestsRequest, DigestsAnswer] = Operation(
     "publish.digests",

@@ -69,7 +69,7 @@ class Reader(Protocol):
         ...
 
     async def certificate_state(self, authority_id: str, serial: int) -> CertificateState | None:
-        """Return what is said of one certificate, or None: a tenth of a read of all of it."""
+        """Return what is said of one certificate to who checks it, or None."""
         ...
 
     async def certificate_by_request(

@@ -25,11 +25,14 @@ from node_agent.peers.operations import (
     CATALOGUE,
     ENROLL,
     PUBLISH,
+    PUBLISH_CONTENT,
     PUBLISH_POSITION,
     STATUS,
     CatalogueAnswer,
     CatalogueRequest,
     CertificateAnswer,
+    ContentAnswer,
+    ContentRequest,
     EnrollRequest,
     PositionRequest,
     PublishAnswer,
@@ -281,6 +284,52 @@ def test_who_may_publish_nothing_has_no_position_either(authorities: tuple[str, 
                     await ra.caller.call(operation, request, peers=[ca.node], timeout_seconds=5)
             assert [record.action for record in ca.denials] == ["publish.batch", "publish.position"]
             assert "is granted none of /peer/publish/" in ca.denials[0].reason
+
+    run(scene())
+
+
+def test_long_bodies_keep_no_place_from_what_else_their_peer_asks() -> None:
+    async def scene() -> None:
+        async with Meadow() as meadow:
+            grants = ["/peer/incoming", "/peer/publish/crl", "/ca/issuing"]
+            va = meadow.node("va1", {"ca1": grants, "ca2": grants})
+            cas = [meadow.node(name, {"va1": CA_GRANTS}) for name in ("ca1", "ca2")]
+            for ca in cas:
+                await meadow.link(ca, va)
+            begun, all_came = list[str](), asyncio.Event()
+
+            async def take(context: Context, request: ContentRequest) -> ContentAnswer:
+                begun.append(context.peer.node.name)
+                await all_came.wait()
+                return ContentAnswer(held=0)
+
+            async def catalogue(context: Context, request: CatalogueRequest) -> CatalogueAnswer:
+                return CatalogueAnswer(authorities=())
+
+            va.dispatcher.register(PUBLISH_CONTENT, take)
+            va.dispatcher.register(CATALOGUE, catalogue)
+
+            async def ask(ca: PeerNode, operation: Any, request: msgspec.Struct) -> object:
+                return await ca.caller.call(operation, request, peers=[va.node], timeout_seconds=5)
+
+            content = ContentRequest(
+                authority="issuing",
+                authority_id="a" * 32,
+                number=1,
+                is_delta=False,
+                sha256=bytes(32),
+                octets=1,
+                offset=0,
+            )
+            # The other one is here, too: nobody has all places.
+            await ask(cas[1], CATALOGUE, CatalogueRequest())
+            sending = [
+                asyncio.create_task(ask(cas[0], PUBLISH_CONTENT, content)) for _ in range(20)
+            ]
+            await until(lambda: len(begun) == 20)
+            await ask(cas[0], CATALOGUE, CatalogueRequest())
+            all_came.set()
+            await asyncio.gather(*sending)
 
     run(scene())
 

@@ -429,6 +429,7 @@ def test_a_dial_that_meets_a_defect_is_a_failed_dial_and_not_the_end() -> None:
         FlakyNetwork.dial = broken  # type: ignore[method-assign]
         stage.up[0].abort()
         await until(lambda: len(stage.up) == 2)
+        assert FlakyNetwork.dial is real, "the defect wasn't met"
 
     scene(play)
 
