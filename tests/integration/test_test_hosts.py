@@ -42,10 +42,12 @@ _DIAL = "import socket,sys; socket.create_connection((sys.argv[1], 22), 2)"
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     """Boot the small lab for all tests of this file."""
     own = Places(tmp_path_factory.mktemp("lab"), CACHE)
+    before = os.umask(0o077)  # hosts are what they are, whoever makes them
     try:
         lab.up(SMALL, own)
         yield own
     finally:
+        os.umask(before)
         lab.down(own)
         assert traces(own) == []
 

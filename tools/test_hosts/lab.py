@@ -19,6 +19,7 @@ from tools.test_hosts.errors import LabError
 from tools.test_hosts.host_processes import HostProcesses, cut_power, find_processes
 from tools.test_hosts.inventory_writer import write_inventory
 from tools.test_hosts.keys import ensure_key
+from tools.test_hosts.modes import usual_umask
 from tools.test_hosts.mounts import unmount_below
 from tools.test_hosts.network import (
     ensure_network,
@@ -51,7 +52,8 @@ def up(wanted: Lab, places: Places, *, asks_sudo_password: bool = False) -> None
 
     Hosts that are there already stay as they are; they stay in the lab, too.
     """
-    trees = base_trees(places.cache, wanted.releases)
+    with usual_umask():
+        trees = base_trees(places.cache, wanted.releases)
     with locked(places):
         present = recorded_lab(places)
         lab = wanted if present is None else _extended(present, wanted)
@@ -197,8 +199,9 @@ def _start(chosen: list[Host] | tuple[Host, ...], lab: Lab, places: Places) -> N
         if running.get(host.name, _NO_PROCESSES).init is None:
             # A starter that was interrupted may hold the name still.
             cut_power(places, [host.name])
-            hosts.prepare(host, lab, places)
-            hosts.start(host, lab, places)
+            with usual_umask():
+                hosts.prepare(host, lab, places)
+                hosts.start(host, lab, places)
     _wait(chosen, places)
 
 
