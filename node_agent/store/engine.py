@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +31,8 @@ BUSY_TIMEOUT_SECONDS: Final = 10.0
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 """How long a PostgreSQL connection may take to open."""
+
+_LOOK_AGAIN_SECONDS: Final = 0.02
 
 WAL_CHECKPOINT_PAGES: Final = 8000
 """About 32 MiB of write-ahead log: a hot page is copied back once instead of once a batch."""
@@ -158,6 +162,8 @@ def _sqlite_engine(url: sa.URL, *, pool_size: int, read_only: bool = False) -> s
         poolclass=sa.QueuePool,
         pool_size=pool_size,
         max_overflow=0,
+        # Each has a page cache: who reads alone keeps one of them warm, and fills no other.
+        pool_use_lifo=True,
         # Connections move between threads of one pool; the pool gives each to one at a time.
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
     )
@@ -169,14 +175,30 @@ def _sqlite_engine(url: sa.URL, *, pool_size: int, read_only: bool = False) -> s
 def _prepare_sqlite_writer(connection: Any, record: object) -> None:
     # Without the driver's own BEGIN (it starts none before DDL), transactions are ours alone.
     connection.isolation_level = None
+    _write_ahead(connection)
     for setting in (
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         f"wal_autocheckpoint = {WAL_CHECKPOINT_PAGES}",
         "cache_size = -65536",
     ):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have a write-ahead log. Whoever asks for it while another, who makes the file, is writing is
+    refused at once: SQLite's own timeout doesn't hold there.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _prepare_sqlite_reader(connection: Any, record: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from alembic.script import ScriptDirectory
 
 import node_agent.store.migrate as migrate_module
 from node_agent.errors import StoreError
-from node_agent.store import open_store
+from node_agent.store import engine, open_store
 from node_agent.store.schema import metadata
 from tests.support.event_loop import run
 from tests.support.store_records import audit
@@ -48,6 +49,31 @@ def test_nodes_that_start_together_migrate_once(store_url: str) -> None:
         await asyncio.gather(*(store.close() for store in stores))
 
     run(scenario())
+
+
+def test_a_node_waits_for_another_that_makes_the_file(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sa.make_url(sqlite_url).database
+    assert path is not None
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ended: list[float] = []
+
+    def end(seconds: float) -> None:
+        if not ended:
+            other.execute("COMMIT")
+        ended.append(seconds)
+
+    monkeypatch.setattr(engine.time, "sleep", end)
+
+    async def scenario() -> None:
+        async with open_store(sqlite_url) as store:
+            assert await store.append_audit([audit()]) == 1
+
+    run(scenario())
+    other.close()
+    assert len(ended) == 1
 
 
 def test_database_of_a_newer_version_is_refused(store_url: str) -> None:
