@@ -31,8 +31,8 @@ __all__ = ["CrlToBeSigned", "CrlWriter", "EncodedEntries", "build_crl", "entry_e
 
 _VERSION_2 = der.integer(1)
 _CHUNK_BYTES = 1 << 20
-# Below this the spool stays in memory: 4 MiB hold about 100,000 entries.
-_SPOOL_BYTES = 4 << 20
+# Below this the spool stays in memory: 1 MiB holds about 25,000 entries.
+_SPOOL_BYTES = 1 << 20
 # Some 10 MB at most: as many differing dates and reasons of revocation are remembered.
 _MOST_REMEMBERED = 50_000
 _BehindSerial = tuple[str, int | None, int | None, int | None, int | None]
