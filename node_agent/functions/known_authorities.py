@@ -15,7 +15,7 @@ import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from node_agent.errors import NotFound, PolicyDenied
+from node_agent.errors import PolicyDenied
 from node_agent.pki.names import authority_id
 from node_agent.pki.ocsp import IssuerHashes, issuer_hashes
 from node_agent.pki.outline import CertificateOutline, outline
@@ -32,11 +32,7 @@ __all__ = [
     "kept_authority",
     "load_authority",
     "to_record",
-    "unknown_authority",
 ]
-
-_MOST_NAMED = 20
-"""How many CAs an error names: of thousands nobody reads all."""
 
 KIND = "known_authorities"
 """Kind of the store's object; not among ``objects.KINDS``: nobody manages it, it is learned."""
@@ -166,17 +162,6 @@ class KnownAuthorities:
         same_name.append(authority)
         for hashes in issuer_hashes(authority.outline.subject, authority.outline.spki):
             self._by_issuer[hashes] = authority
-
-
-def unknown_authority(name: str, names: Iterable[str]) -> NotFound:
-    """Return the error for a CA that isn't among ``names``, and which it tells.
-
-    For the node's own operator alone: a peer or requester must not learn which CAs there are.
-    """
-    there = sorted(names)
-    more = len(there) - _MOST_NAMED
-    told = ", ".join(there[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-    return NotFound(f"there is no CA {name!r}; there {f'are: {told}' if there else 'is none'}")
 
 
 def load_authority(name: str, chain: tuple[bytes, ...], publisher: str) -> KnownAuthority:

@@ -16,11 +16,11 @@ from node_agent.errors import NotAtWork, Outdated
 from node_agent.functions.audit_view import audit_items, select_entries
 from node_agent.functions.creation import Creation, PlanBatch
 from node_agent.functions.explanation import explain_access
-from node_agent.functions.known_authorities import unknown_authority
 from node_agent.functions.named_authorities import (
     check_named_authorities,
     check_published_authorities,
 )
+from node_agent.functions.node_objects import unknown
 from node_agent.functions.peer_issuers import check_peer_issuers
 from node_agent.functions.plan import (
     Step,
@@ -213,7 +213,10 @@ class Management:
 
     async def object(self, kind: str, name: str) -> ObjectView:
         """Return one object."""
-        return await self._views.view(self._objects.get(kind, name))
+        there = {item.name: item for item in self._objects.all(kind)}
+        if name not in there:
+            raise unknown(f"object {name!r} among {kind}", there)
+        return await self._views.view(there[name])
 
     async def apply_object(
         self, spec: ObjectSpec, *, dry_run: bool, caller: LocalCaller
@@ -269,7 +272,7 @@ class Management:
     def _check_authority(self, name: str) -> None:
         kind = "certification_authorities"
         if self._objects.find(kind, name) is None:
-            raise unknown_authority(name, (item.name for item in self._objects.all(kind)))
+            raise unknown(f"CA {name!r}", (item.name for item in self._objects.all(kind)))
 
     async def approval(self, approval: bytes) -> ApprovalView:
         """Return one request for approval with its CSR."""

@@ -29,7 +29,11 @@ __all__ = [
     "decode_state",
     "encode_state",
     "load_object",
+    "unknown",
 ]
+
+_MOST_NAMED = 20
+"""How many an error names of what there is: of thousands nobody reads all."""
 
 SpecT = TypeVar("SpecT", bound=msgspec.Struct)
 StateT = TypeVar("StateT", bound=msgspec.Struct)
@@ -70,6 +74,17 @@ class ManagedObject:
     def name(self) -> str:
         """The object's name, unique in its kind."""
         return self.spec.name
+
+
+def unknown(what: str, names: Iterable[str]) -> NotFound:
+    """Return the error for ``what`` (``CA 'issuing'``), with the ``names`` that there are.
+
+    For the node's own operator alone: a peer or requester must not learn what there is.
+    """
+    there = sorted(names)
+    more = len(there) - _MOST_NAMED
+    told = ", ".join(there[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return NotFound(f"there is no {what}; there {f'are: {told}' if there else 'is none'}")
 
 
 class NodeObjects:

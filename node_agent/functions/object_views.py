@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from node_agent.errors import NotFound
 from node_agent.functions.encoding import certificate_pem, chain_pem, pem, reason_name
-from node_agent.functions.known_authorities import unknown_authority
 from node_agent.functions.node_objects import (
     AuthenticatorState,
     AuthorityState,
     ManagedObject,
     SignerState,
     decode_state,
+    unknown,
 )
 from node_agent.functions.peer_issuers import read_issuer
 from node_agent.net.crls import crl_number
@@ -110,7 +110,7 @@ class ObjectViews:
     def _known_authority(self, name: str) -> KnownAuthority:
         found = self._known.named(name)
         if found is None:
-            raise unknown_authority(name, self._known.ids_by_name())
+            raise unknown(f"CA {name!r}", self._known.ids_by_name())
         return found
 
     def _certificate(self, record: CertificateRecord) -> CertificateInfo:
