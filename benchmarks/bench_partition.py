@@ -29,6 +29,7 @@ LONG_SECONDS = 30.0
 _HALF_OPEN_SECONDS = 0.1
 _RETRY_SECONDS = 0.1
 _TIMEOUT_SECONDS = 60
+_COME_LATER = (503, 504)
 
 
 def _name(seconds: float) -> str:
@@ -129,7 +130,7 @@ def _enrol(topology: Topology, csr: str) -> tuple[float, int]:
         status, answer = client.enroll(csr, request_id=request_id)
         if status == 201:
             return time.monotonic(), refused
-        if status != 503 or time.monotonic() > deadline:
+        if status not in _COME_LATER or time.monotonic() > deadline:
             raise RuntimeError(f"enrolment answered {status}: {answer}")
         refused += 1
         time.sleep(_RETRY_SECONDS)

@@ -75,7 +75,9 @@ async def _connect(
             server_hostname="",  # no SNI: the peer is known by its identity, not by a host name
         )
     except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
-        raise HandshakeError(f"TLS failed: {getattr(error, 'reason', None) or error}") from error
+        # asyncio says nothing of a connection that ends in the middle of the handshake.
+        reason = getattr(error, "reason", None) or str(error) or "the connection was closed"
+        raise HandshakeError(f"TLS failed: {reason}") from error
     except OSError as error:
         raise ConnectError(f"{sockaddr[0]}:{sockaddr[1]}: {error.strerror or error}") from error
     except BaseException:
