@@ -15,6 +15,7 @@ from node_agent.functions.change_payloads import (
     status_only,
     status_payload,
 )
+from node_agent.functions.held_crls import drop_spoilt, held_lists
 from node_agent.functions.range_digests import DigestTree, LeafKeeper, read_tree
 from node_agent.functions.receiving import Applied, read_certificate
 from node_agent.peers.codec import UNREADABLE
@@ -32,7 +33,6 @@ from node_agent.peers.operations import (
     serial_number,
     serial_octets,
 )
-from node_agent.peers.repair_messages import HeldList
 from node_agent.store.records import CertificateStatus, ChangeEntry, ChangeKind, StatusChange
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class ComparedStore:
         return EntriesAnswer(entries=entries, has_more=len(entries) == _ENTRIES_AT_ONCE)
 
     async def records(self, context: Context, request: RecordsRequest) -> RecordsAnswer:
-        """Tell a CA that was restored what is here of its work. Raises RequestRefused for what is
-        no serial number.
+        """Tell a CA what is here of its work: rows to one that was restored, CRLs to any. Raises
+        RequestRefused for what is no serial number.
         """
         authority = self._authority(request.authority, request.authority_id)
         try:
@@ -117,10 +117,12 @@ class ComparedStore:
         except ValueError as error:
             raise RequestRefused(str(error), field="serials") from error
         found = [await self._store.certificate(authority.authority_id, item) for item in serials]
-        numbers = await self._store.crl_numbers(authority.authority_id)
+        if not serials and (left := await drop_spoilt(self._store, authority)):
+            self._on_applied(Applied(crls=left))
+            await self._settled()
         return RecordsAnswer(
             entries=tuple(repaired_entry(record) for record in found if record is not None),
-            lists=tuple(HeldList(shard=shard, number=number) for shard, number in numbers.items()),
+            lists=await held_lists(self._store, authority.authority_id),
         )
 
     async def repair(self, context: Context, request: RepairRequest) -> RepairAnswer:

@@ -24,8 +24,8 @@ from node_agent.functions.change_payloads import (
     decode,
     encode,
 )
+from node_agent.functions.held_crls import check_crl
 from node_agent.peers.operations import ContentAnswer, ContentRequest
-from node_agent.pki.crl_check import CrlCheck, CrlFacts
 from node_agent.pki.der import DerError
 from node_agent.store.contents import CHUNK_OCTETS
 from node_agent.store.records import ChangeKind, CrlContent, CrlRecord
@@ -87,7 +87,7 @@ async def find_long_crl(store: Reader, entry: ChangeEntry) -> LongCrl | None:
     if record.content is None:
         if len(record.der) <= INLINE_OCTETS:
             return None
-        # Recorded by a version that knew no pieces: the entry itself carries the list.
+        # Its signature brought it over the line: the entry itself carries the list.
         digest = hashlib.sha256(record.der).digest()
         content = CrlContent(sha256=digest, octets=len(record.der))
         return LongCrl(record, content, encode(crl_in_pieces(payload, content)))
@@ -169,29 +169,10 @@ class ContentReceiver:
         if held != content.octets:
             raise Conflict(f"{held} of {content.octets} octets of CRL {crl.number} are here")
         try:
-            facts = await self._read(authority, crl)
+            await check_crl(self._store, authority, crl)
         except DerError as error:
             await self._store.drop_crl_chunks(crl.authority_id, content.sha256)
             raise RequestRefused(f"CRL {crl.number}: {error}", field="entries") from error
-        said = CrlFacts(
-            number=crl.number,
-            base_number=crl.base_number,
-            this_update=crl.this_update,
-            next_update=crl.next_update,
-        )
-        if facts != said:
-            raise RequestRefused(f"CRL {crl.number} isn't what its entry says", field="entries")
-
-    async def _read(self, authority: KnownAuthority, crl: CrlRecord) -> CrlFacts:
-        assert crl.content is not None
-        check = CrlCheck(authority.certificate.subject.public_bytes(), authority.spki)
-        digest = hashlib.sha256()
-        async for piece in self._store.crl_pieces(crl):
-            digest.update(piece)
-            check.feed(piece)
-        if digest.digest() != crl.content.sha256:
-            raise DerError("the pieces don't have the announced digest")
-        return check.finish()
 
     async def _take(self, body: AsyncIterator[bytes], request: ContentRequest) -> int:
         held = await self._store.held_octets(request.authority_id, request.sha256)

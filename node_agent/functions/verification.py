@@ -22,6 +22,7 @@ from node_agent.errors import (
     Unavailable,
     UnexpectedFailure,
 )
+from node_agent.functions.change_payloads import crl_payload, encode
 from node_agent.functions.compared import repaired_entry
 from node_agent.functions.compared_answers import TheirEntries, check_repair, digests_of
 from node_agent.functions.containment import Containment
@@ -45,11 +46,13 @@ from node_agent.web.backends import AuthorityComparison, PublisherVerification
 from node_agent.wire.codes import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from node_agent.clock import Clock
     from node_agent.functions.peer_calls import PeerCalls
     from node_agent.functions.publisher_lanes import PublisherLanes
+    from node_agent.functions.signal import ChangeSignal
+    from node_agent.identity import NodeIdentity
     from node_agent.peers.operations import Operation
     from node_agent.store.api import Writer
 
@@ -100,10 +103,12 @@ class Verification:
         authority_ids: Callable[[], Mapping[str, str]],
         clock: Clock,
         provenance: Provenance | None = None,
-        renew_crl: Callable[[str, int], Awaitable[object]],
+        changed: ChangeSignal,
+        is_linked: Callable[[NodeIdentity], bool],
     ) -> None:
-        """``renew_crl`` makes a new CRL of a CA of this node: of its name and shard."""
-        self._renew_crl = renew_crl
+        """``changed`` is announced when the change log has grown."""
+        self._changed = changed
+        self._is_linked = is_linked
         self._provenance = provenance or OwnWork()
         self._store = store
         self._caller = caller
@@ -120,12 +125,9 @@ class Verification:
         """Compare, and with ``repair`` put right what differs.
 
         Raises Unavailable while the peer isn't followed, and for a repair while this node isn't
-        up to date itself; Conflict for a publisher of CRLs alone.
+        up to date itself; Conflict while the peer knows more than this node.
         """
         spec = publisher.spec
-        content = tuple(kind for kind in spec.content if kind != "crl")
-        if not content:
-            raise Conflict(f"the publisher {spec.name!r} sends only CRLs: nothing can be compared")
         if repair and await publisher.is_peer_ahead():
             # Ours is an old copy: a repair would take back what was revoked since.
             raise Conflict(
@@ -133,6 +135,11 @@ class Verification:
             )
         if publisher.snapshot().state != "up":
             raise Unavailable(f"{spec.peer} isn't reached now", retry_after_seconds=5)
+        if not self._is_linked(publisher.peer):
+            # Its publisher learns of that with the next that there is to say.
+            raise Unavailable(
+                f"no link to {spec.peer} is up: `peersys status` says why", retry_after_seconds=5
+            )
         if repair and not self._is_current(spec.authorities):
             raise Unavailable(
                 f"this node isn't up to date with {', '.join(spec.authorities)} itself, so it "
@@ -145,13 +152,11 @@ class Verification:
                 await self._keeper.forget()
             await self._keeper.refresh()
             ids = self._authority_ids()
-            found = []
-            for name in (one for one in spec.authorities if one in ids):
-                entries = _Comparison(self, publisher, name, ids[name], content, recompute)
-                one = await entries.run(repair)
-                if "crl" in spec.content:
-                    one = await self._with_lists(publisher, one, ids[name], repair)
-                found.append(one)
+            found = [
+                await self._verify_one(publisher, name, ids[name], repair, recompute)
+                for name in spec.authorities
+                if name in ids
+            ]
             result = PublisherVerification(
                 publisher=spec.name,
                 peer=spec.peer,
@@ -166,51 +171,66 @@ class Verification:
         publisher.verified(result.at, left)
         return result
 
-    async def _with_lists(
-        self, publisher: PublisherLanes, found: AuthorityComparison, authority_id: str, repair: bool
+    async def _verify_one(
+        self, publisher: PublisherLanes, name: str, identifier: str, repair: bool, recompute: bool
     ) -> AuthorityComparison:
-        """Add the CRLs that the peer has lost to what was found. Another one of each is made to
-        repair that: it reaches the peer as every CRL does, by the change log.
-        """
-        name = found.authority
-        lost = await self._lost_lists(publisher, name, authority_id)
-        made = 0
-        for shard in lost if repair else ():
-            try:
-                await self._renew_crl(name, shard)
-            except NodeAgentError as error:
-                log.warning("no CRL for a peer", authority=name, shard=shard, reason=str(error))
-            else:
-                made += 1
-        return msgspec.structs.replace(found, crls=len(lost), repaired=found.repaired + made)
+        found = AuthorityComparison(
+            authority=name, entries=0, missing=0, changed=0, surplus=0, repaired=0
+        )
+        if content := _content_of_rows(publisher):
+            entries = _Comparison(self, publisher, name, identifier, content, recompute)
+            found = await entries.run(repair)
+        if "crl" not in publisher.spec.content:
+            return found
+        lost = await self._lost_lists(publisher, name, identifier)
+        told = await self._announce(identifier, lost) if repair else 0
+        return msgspec.structs.replace(found, crls=len(lost), repaired=found.repaired + told)
 
     async def _lost_lists(
         self, publisher: PublisherLanes, name: str, authority_id: str
-    ) -> list[int]:
-        """Return the shards of which the peer has lost the CRL of one of our CAs: none is on its
-        way to it, and what it has is older than ours.
+    ) -> list[tuple[int, bool]]:
+        """Return the CRLs, by shard and whether it is a delta CRL, that the peer has lost: none is
+        on its way to it, and what it has is older than ours.
         """
-        if not self._provenance.is_own([name]):
-            return []
         ours = await self._store.crl_numbers(authority_id)
         position = publisher.snapshot().position
         request = RecordsRequest(authority=name, authority_id=authority_id, serials=())
         answer = await self.ask(publisher, PUBLISH_RECORDS, request)
-        theirs = {one.shard: one.number for one in answer.lists}
-        lacking = [shard for shard, number in ours.items() if theirs.get(shard, 0) < number]
+        theirs = {(one.shard, one.is_delta): one.number for one in answer.lists}
+        lacking = [
+            (shard, is_delta)
+            for (shard, is_delta), number in sorted(ours.items())
+            if theirs.get((shard, is_delta), 0) < number
+            # The full one has taken an older delta's place.
+            and not (is_delta and number < ours.get((shard, False), 0))
+        ]
         if not lacking or await self._store.changes(
             position, limit=1, authority_ids=[authority_id], kinds=[ChangeKind.CRL]
         ):
             return []
         peer = publisher.spec.name
-        log.warning("peer lacks a CRL", publisher=peer, authority=name, shards=lacking)
+        log.warning("peer lacks a CRL", publisher=peer, authority=name, lists=len(lacking))
         return lacking
+
+    async def _announce(self, authority_id: str, lists: Iterable[tuple[int, bool]]) -> int:
+        """Put CRLs into the change log again; return how many there still were. They reach the
+        peer as every CRL does, and who has them takes no notice.
+        """
+        told = 0
+        for shard, is_delta in lists:
+            crl = await self._store.latest_crl(authority_id, shard=shard, delta=is_delta)
+            if crl is not None:
+                await self._store.announce_crl(crl, encode(crl_payload(crl)))
+                told += 1
+        if told:
+            self._changed.announce()
+        return told
 
     async def differences(
         self, publisher: PublisherLanes, name: str
     ) -> tuple[list[int], list[int]]:
         """Return the serials of a CA that differ, and those that only the peer has."""
-        content = tuple(kind for kind in publisher.spec.content if kind != "crl")
+        content = _content_of_rows(publisher)
         if not content:
             return [], []
         await self._keeper.refresh()
@@ -441,3 +461,8 @@ class _Comparison:
 
 def _part(digests: bytes, child: int) -> bytes:
     return digests[child * DIGEST_OCTETS : (child + 1) * DIGEST_OCTETS]
+
+
+def _content_of_rows(publisher: PublisherLanes) -> tuple[str, ...]:
+    """Return what is published of certificates: nothing by a publisher of CRLs alone."""
+    return tuple(kind for kind in publisher.spec.content if kind != "crl")

@@ -24,7 +24,7 @@ class VerificationSchedule:
 
         A peer that isn't reached stays due. A shorter interval takes effect at once.
         """
-        if spec.verify_seconds == 0 or set(spec.content) <= {"crl"}:
+        if spec.verify_seconds == 0:
             self._due.pop(spec.name, None)
             return False
         latest = now + spec.verify_seconds

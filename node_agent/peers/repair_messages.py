@@ -56,7 +56,10 @@ class RepairAnswer(_Message, frozen=True):
 
 
 class RecordsRequest(_Message, frozen=True):
-    """Ask for the rows of some serials, and for the newest CRL numbers: a CA was restored."""
+    """Ask for the rows of some serials, for a CA that was restored, and for the newest CRLs.
+
+    Without serials the CRLs are looked at first: one that isn't what its CA signed counts for none.
+    """
 
     authority: str
     authority_id: str
@@ -64,9 +67,10 @@ class RecordsRequest(_Message, frozen=True):
 
 
 class HeldList(_Message, frozen=True, array_like=True):
-    """The number of the newest CRL of a shard."""
+    """The number of the newest full or delta CRL of a shard."""
 
     shard: _Counted
+    is_delta: bool
     number: _Counted
 
 

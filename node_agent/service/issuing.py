@@ -93,7 +93,8 @@ class IssuingParts:
             authority_ids=base.known.ids_by_name,
             clock=base.clock,
             provenance=provenance,
-            renew_crl=lambda name, shard: self.crls.make(name, shard=shard),
+            changed=base.changed,
+            is_linked=links.linking.directory.is_connected,
         )
         self.recovery = Recovery(
             store=base.store,

@@ -145,7 +145,7 @@ class Reader(Protocol):
         """Return how many certificates are recorded here, by authority id."""
         ...
 
-    async def crl_numbers(self, authority_id: str) -> dict[int, int]:
+    async def crl_numbers(self, authority_id: str) -> dict[tuple[int, bool], int]:
         """Return the number of the newest CRL of each shard."""
         ...
 
@@ -298,6 +298,14 @@ class Writer(Reader, Protocol):
         Raises Conflict unless its number is new; Superseded when there is another since ``start``
         that holds as much.
         """
+        ...
+
+    async def announce_crl(self, crl: CrlRecord, payload: bytes) -> int:
+        """Commit another change-log entry of a CRL that is here already: a peer has lost it."""
+        ...
+
+    async def drop_crl(self, crl: CrlRecord) -> None:
+        """Forget a CRL that isn't what its CA signed, with all of its pieces."""
         ...
 
     async def put_crl_chunks(

@@ -193,6 +193,39 @@ class RecordCrl(_Light):
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceCrl(_Light):
+    """Another change-log entry of a CRL that was recorded before."""
+
+    crl: CrlRecord
+    payload: bytes
+
+    def stage(self, transaction: Transaction) -> int:
+        """Stage the entry; return its position."""
+        crl = self.crl
+        return transaction.append_change(
+            ChangeKind.CRL, crl.authority_id, None, at=crl.this_update, payload=self.payload
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DropCrl(_Light):
+    """Forget a CRL that isn't what its CA signed."""
+
+    crl: CrlRecord
+
+    def stage(self, transaction: Transaction) -> None:
+        """Drop its row, and the pieces that only it had."""
+        crl = self.crl
+        mine = sa.and_(
+            crls.c.authority_id == crl.authority_id,
+            crls.c.shard == crl.shard,
+            crls.c.is_delta == int(crl.base_number is not None),
+            crls.c.number == crl.number,
+        )
+        drop_superseded(transaction, crl.authority_id, mine)
+
+
+@dataclass(frozen=True, slots=True)
 class BeginCrl(_Light):
     """A number, and what a list that is read from now on is sure to hold."""
 

@@ -165,15 +165,15 @@ class SharingReads(ABC):
         statement = sa.select(owner, sa.func.count()).group_by(owner)
         return {row[0]: int(row[1]) for row in await self._rows(statement)}
 
-    async def crl_numbers(self, authority_id: str) -> dict[int, int]:
-        """Return the number of the newest CRL of each shard."""
+    async def crl_numbers(self, authority_id: str) -> dict[tuple[int, bool], int]:
+        """Return the number of the newest CRL by shard and whether it is a delta CRL."""
         table = crls.c
         statement = (
-            sa.select(table.shard, sa.func.max(table.number))
+            sa.select(table.shard, table.is_delta, sa.func.max(table.number))
             .where(table.authority_id == authority_id)
-            .group_by(table.shard)
+            .group_by(table.shard, table.is_delta)
         )
-        return {row[0]: row[1] for row in await self._rows(statement)}
+        return {(row[0], bool(row[1])): row[2] for row in await self._rows(statement)}
 
     async def uncovered_shards(self, authority_id: str, *, delta: bool = False) -> set[int]:
         """Return the shards in which a status has changed that the newest full (or delta) CRL may

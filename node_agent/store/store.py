@@ -9,8 +9,10 @@ from node_agent.clock import Clock, SystemClock
 from node_agent.errors import StoreError
 from node_agent.store.approvals import AddVote, EndApproval, OpenApproval
 from node_agent.store.commands import (
+    AnnounceCrl,
     AppendAudit,
     BeginCrl,
+    DropCrl,
     RecordCrl,
     RecordIssuance,
     RecordStatus,
@@ -194,6 +196,14 @@ class Store(StoreReader):
         that holds as much.
         """
         return await self._committer.submit(RecordCrl(crl, payload, start))
+
+    async def announce_crl(self, crl: CrlRecord, payload: bytes) -> int:
+        """Commit another change-log entry of a CRL that is here already: a peer has lost it."""
+        return await self._committer.submit(AnnounceCrl(crl, payload))
+
+    async def drop_crl(self, crl: CrlRecord) -> None:
+        """Forget a CRL that isn't what its CA signed, with all of its pieces."""
+        await self._committer.submit(DropCrl(crl))
 
     async def put_crl_chunks(
         self, authority_id: str, sha256: bytes, first: int, chunks: Sequence[bytes]

@@ -86,7 +86,9 @@ class Answers:
             found, has_more = self.entries[min(number, len(self.entries) - 1)]
             return EntriesAnswer(entries=tuple(found), has_more=has_more)
         if operation is PUBLISH_RECORDS:
-            lists = tuple(HeldList(shard=one % 3, number=one) for one in self.repaired)
+            lists = tuple(
+                HeldList(shard=one % 3, is_delta=one % 2 == 1, number=one) for one in self.repaired
+            )
             return RecordsAnswer(entries=(), lists=lists)
         assert operation is PUBLISH_REPAIR
         return RepairAnswer(repaired=self.repaired[min(number, len(self.repaired) - 1)])

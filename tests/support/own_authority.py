@@ -118,7 +118,8 @@ class OwnAuthority:
             keeper=LeafKeeper(self.store),
             authority_ids=self.known.ids_by_name,
             clock=SystemClock(),
-            renew_crl=lambda name, shard: self.crls.make(name, shard=shard),
+            changed=self.changed,
+            is_linked=lambda peer: True,
         )
 
     def authority_id(self, name: str = "issuing") -> str:

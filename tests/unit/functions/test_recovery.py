@@ -232,7 +232,7 @@ def test_a_recovered_ca_goes_on_and_its_crls_are_newer_and_whole(tmp_path: Path)
             fresh = await enroll(it.own, 4)
             await it.caught_up()
             after = await it.va.crl_numbers(identifier)
-            assert all(after[shard] > before[shard] for shard in (1, 2))
+            assert all(after[shard, False] > before[shard, False] for shard in (1, 2))
             for certificate in (old, revoked):
                 shard = certificate.serial_number % 2 + 1
                 record = await it.va.latest_crl(identifier, shard=shard)

@@ -26,6 +26,7 @@ from node_agent.objects import AccessRule, PeerRoleSpec, PublisherSpec
 from node_agent.peers.codec import ENCODER, UNREADABLE
 from node_agent.peers.operations import (
     PUBLISH,
+    PUBLISH_CONTENT,
     PUBLISH_DIGESTS,
     PUBLISH_ENTRIES,
     PUBLISH_POSITION,
@@ -72,7 +73,9 @@ class ToVa:
     liar: LyingVa = dataclasses.field(default_factory=LyingVa)
     rules: tuple[AccessRule, ...] = (AccessRule(resource="/peer/publish/**"),)
 
-    async def call(self, operation: Operation[Any, Any], request: msgspec.Struct, **_: Any) -> Any:
+    async def call(
+        self, operation: Operation[Any, Any], request: msgspec.Struct, **options: Any
+    ) -> Any:
         """Hand the request over as if it had come over a link of ca1."""
         await asyncio.sleep(0)
         self.asked.append(operation.method)
@@ -80,20 +83,24 @@ class ToVa:
             await asyncio.Event().wait()
         if operation in self.liar.lies:
             return as_decoded(operation, self.liar.answer(operation.method, request))
-        handlers: dict[Any, Any] = {
-            PUBLISH: self.receiver.publish,
-            PUBLISH_POSITION: self.receiver.position,
-            PUBLISH_DIGESTS: self.compared.digests,
-            PUBLISH_ENTRIES: self.compared.entries,
-            PUBLISH_RECORDS: self.compared.records,
-            PUBLISH_REPAIR: self.compared.repair,
+        handlers: dict[str, Any] = {
+            PUBLISH.method: self.receiver.publish,
+            PUBLISH_CONTENT.method: self.receiver.content,
+            PUBLISH_POSITION.method: self.receiver.position,
+            PUBLISH_DIGESTS.method: self.compared.digests,
+            PUBLISH_ENTRIES.method: self.compared.entries,
+            PUBLISH_RECORDS.method: self.compared.records,
+            PUBLISH_REPAIR.method: self.compared.repair,
         }
-        method = next(key.method for key in handlers if key is operation)
-        assert method == operation.method
         roles = parse_roles([PeerRoleSpec(name="ca", members=(NODE.uri,), rules=self.rules)])
-        return await next(h for key, h in handlers.items() if key is operation)(
-            dataclasses.replace(context("ca1"), roles=roles), request
-        )
+        body = options.get("body") or _no_body
+        came = dataclasses.replace(context("ca1"), roles=roles, body=body())
+        return await handlers[operation.method](came, request)
+
+
+async def _no_body() -> AsyncIterator[bytes]:
+    for piece in ():
+        yield piece
 
 
 @dataclasses.dataclass
@@ -485,10 +492,11 @@ def test_what_a_repair_adds_goes_on_to_others(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_publisher_of_crls_alone_has_nothing_to_compare(tmp_path: Path) -> None:
+def test_who_has_no_link_is_not_waited_for(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with pair(tmp_path, content=("crl",)) as it:
-            with pytest.raises(Conflict, match="only CRLs"):
+        async with pair(tmp_path) as it:
+            it.verification._is_linked = lambda peer: False
+            with pytest.raises(Unavailable, match=r"no link to \S+va1 is up: `peersys status`"):
                 await it.compare()
 
     run(scenario())
