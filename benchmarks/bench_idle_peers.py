@@ -24,8 +24,8 @@ __all__ = ["IDLE_PEERS"]
 PEERS = 1000
 BARE = "links alone"
 ASKING = "RAs that refresh their catalogue"
-# CPU time is counted in hundredths of a second, of which 3 % of a core are three in a second.
-_LEAST_SECONDS = 10.0
+# Two keep-alives of each link, and one catalogue of each RA: in less they come by chance.
+_LEAST_SECONDS = 30.0
 _SETTLING_SECONDS = 2.0
 _LINKING_SECONDS = 180
 _OPEN_FILES = 16_384

@@ -86,7 +86,13 @@ async def _deny(call: IncomingCall) -> RawAnswer:
 
 
 def _roles(ca: NodeIdentity) -> RoleSet:
-    resources = ("/peer/incoming", "/peer/upstream", "/peer/publish/crl", "/ca/**")
+    resources = (
+        "/peer/incoming",
+        "/peer/upstream",
+        "/peer/publish/crl",
+        "/peer/publish/read",
+        "/ca/**",
+    )
     rules = tuple(AccessRule(resource=resource) for resource in resources)
     return parse_roles([PeerRoleSpec(name="upstream", members=(ca.uri,), rules=rules)])
 

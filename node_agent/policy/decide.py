@@ -40,15 +40,16 @@ __all__ = ["RoleSet", "decide", "grants", "name_of"]
 AnswerT = TypeVar("AnswerT")
 
 # A peer chooses the names that it asks for. What is remembered of them is bounded: this many
-# subjects and this many resources of each, then forgotten and computed anew.
+# subjects and this many verdicts (some 80 MB), then forgotten and computed anew. A publisher for
+# 10,000 CAs names each of them in every batch.
 _MAX_SUBJECTS = 4096
-_MAX_RESOURCES = 4096
+_MAX_VERDICTS = 1 << 18
 
 
 class RoleSet:
     """All roles of a node, compiled. Immutable to its users; safe to share between tasks."""
 
-    __slots__ = ("_grants", "_roles_of_member", "roles")
+    __slots__ = ("_grants", "_remembered", "_roles_of_member", "roles")
 
     def __init__(self, roles: Iterable[Role] = ()) -> None:
         self.roles = tuple(roles)
@@ -57,6 +58,7 @@ class RoleSet:
             for member in role.members:
                 self._roles_of_member.setdefault(member, []).append(role)
         self._grants: dict[Subject, _Grants] = {}
+        self._remembered = 0
 
     def roles_of(self, subject: Subject) -> tuple[Role, ...]:
         """Return the roles that ``subject`` belongs to, each once, by whichever of its marks."""
@@ -77,7 +79,7 @@ class RoleSet:
 
     def verdict(self, subject: Subject, resource: str) -> Verdict:
         """Return whether ``subject`` is granted ``resource``, and by or for lack of which rule."""
-        return self._grants_of(subject).verdict(resource)
+        return self._verdict(self._grants_of(subject), resource)
 
     def permitted_names(self, subject: Subject) -> tuple[PermittedName, ...]:
         """Return which names ``subject`` may ask for; nothing where none of its roles says."""
@@ -85,13 +87,28 @@ class RoleSet:
 
     def permits(self, subject: Subject, resource: str) -> bool:
         """Tell whether ``subject`` is granted ``resource``."""
-        return self._grants_of(subject).verdict(resource).allowed
+        return self.verdict(subject, resource).allowed
+
+    def _verdict(self, known: _Grants, resource: str) -> Verdict:
+        verdict = known.verdicts.get(resource)
+        if verdict is None:
+            if self._remembered >= _MAX_VERDICTS:
+                self._forget()
+            self._remembered += 1
+            verdict = known.verdicts[resource] = known.judge(resource)
+        return verdict
+
+    def _forget(self) -> None:
+        for known in self._grants.values():
+            known.verdicts.clear()
+        self._remembered = 0
 
     def _grants_of(self, subject: Subject) -> _Grants:
         known = self._grants.get(subject)
         if known is None:
             if len(self._grants) >= _MAX_SUBJECTS:
                 self._grants.clear()
+                self._remembered = 0
             known = self._grants[subject] = _Grants(subject, self._find_roles(subject))
         return known
 
@@ -115,7 +132,7 @@ def decide(request: AccessRequest, roles: RoleSet) -> Decision:
     for subject in request.chain:
         subject_grants = roles._grants_of(subject)
         for resource in request.resources:
-            verdict = subject_grants.verdict(resource)
+            verdict = roles._verdict(subject_grants, resource)
             trace.append(verdict)
             if refusal is None and not verdict.allowed:
                 refusal = verdict
@@ -169,7 +186,7 @@ def _members_of(subject: Subject) -> tuple[Member, ...]:
 class _Grants:
     """What one subject may do, with the verdicts and other answers given so far."""
 
-    __slots__ = ("_allow", "_deny", "_subject", "_verdicts", "answers", "roles")
+    __slots__ = ("_allow", "_deny", "_subject", "answers", "roles", "verdicts")
 
     def __init__(self, subject: Subject, roles: tuple[Role, ...]) -> None:
         rules = [rule for role in roles for rule in role.rules]
@@ -178,17 +195,10 @@ class _Grants:
         self._subject = subject
         self._allow = _Trie(rule for rule in rules if rule.allows)
         self._deny = _Trie(rule for rule in rules if not rule.allows)
-        self._verdicts: dict[str, Verdict] = {}
+        self.verdicts: dict[str, Verdict] = {}
 
-    def verdict(self, resource: str) -> Verdict:
-        known = self._verdicts.get(resource)
-        if known is None:
-            if len(self._verdicts) >= _MAX_RESOURCES:
-                self._verdicts.clear()
-            known = self._verdicts[resource] = self._judge(resource)
-        return known
-
-    def _judge(self, resource: str) -> Verdict:
+    def judge(self, resource: str) -> Verdict:
+        """Return whether ``resource`` is granted, whatever was said before."""
         segments = split_path(resource)
         who = name_of(self._subject)
         if segments is None or not is_resource(resource):

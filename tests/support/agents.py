@@ -231,7 +231,16 @@ class Topology:
 
     def _grant_roles(self) -> None:
         self.ra.admin.apply(
-            peer_roles=[_role("upstream", self.ca, "/peer/upstream", "/peer/publish/crl", "/ca/**")]
+            peer_roles=[
+                _role(
+                    "upstream",
+                    self.ca,
+                    "/peer/upstream",
+                    "/peer/publish/crl",
+                    "/peer/publish/read",
+                    "/ca/**",
+                )
+            ]
         )
         self.va.admin.apply(
             peer_roles=[_role("upstream", self.ca, "/peer/upstream", "/peer/publish/**", "/ca/**")]

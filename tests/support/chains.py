@@ -231,7 +231,7 @@ class Chain:
     def _role_of_ca(self, name: str) -> dict[str, Any]:
         resources = ["/peer/incoming", "/peer/upstream", *(f"/ca/{ca}" for ca in self.cas[name])]
         if self[name] is self.management:
-            resources += ["/peer/publish/crl", "/ca/management"]
+            resources += ["/peer/publish/crl", "/peer/publish/read", "/ca/management"]
         return role(name, self[name], *resources)
 
     def _roles_at_ca(self, name: str) -> list[dict[str, Any]]:

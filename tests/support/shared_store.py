@@ -45,8 +45,11 @@ class SharedTopology(Topology):
 
     def _grant_roles(self) -> None:
         super()._grant_roles()
-        for agent, publishing in ((self.ra, "/peer/publish/crl"), (self.va, "/peer/publish/**")):
-            rules = allow("/peer/incoming", "/peer/upstream", publishing, "/ca/**")
+        for agent, publishing in (
+            (self.ra, ["/peer/publish/crl", "/peer/publish/read"]),
+            (self.va, ["/peer/publish/**"]),
+        ):
+            rules = allow("/peer/incoming", "/peer/upstream", *publishing, "/ca/**")
             members = [authority.identity for authority in self.authorities]
             agent.admin.apply(peer_roles=[{"name": "upstream", "members": members, "rules": rules}])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 
 import pytest
@@ -207,14 +208,27 @@ def test_every_resource_of_every_operation_is_known() -> None:
         assert all(is_resource(path) for path in needed), needed
 
 
-def test_what_is_remembered_of_hostile_names_is_bounded() -> None:
-    roles = parse_roles([role("ra1", "/ca/*")])
-    for number in range(10_000):
+def test_what_is_remembered_of_hostile_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package has a function of the module's name.
+    module = importlib.import_module("node_agent.policy.decide")
+    monkeypatch.setattr(module, "_MAX_VERDICTS", 2000)
+    monkeypatch.setattr(module, "_MAX_SUBJECTS", 300)
+    roles = parse_roles([role("ra1", "/ca/*"), role("ra2", "/ca/*")])
+    for number in range(5000):
         assert roles.permits(peer("ra1"), f"/ca/x{number}")
-        assert not roles.permits(peer(f"n{number}"), "/ca/x")
-    assert len(roles._grants) <= 4096
-    assert all(len(known._verdicts) <= 4096 for known in roles._grants.values())
+        assert roles.permits(peer("ra2"), f"/ca/x{number}")
+        assert not roles.permits(peer(f"n{number % 500}"), "/ca/x")
+        assert len(roles._grants) <= 300
+        assert sum(len(known.verdicts) for known in roles._grants.values()) <= 2000
     assert roles.permits(peer("ra1"), "/ca/x1")
+
+
+def test_ten_thousand_cas_of_one_publisher_are_remembered() -> None:
+    roles = parse_roles([role("ca1", "/ca/*")])
+    names = [f"/ca/x{number}" for number in range(10_000)]
+    first = [roles.verdict(peer("ca1"), name) for name in names]
+    again = [roles.verdict(peer("ca1"), name) for name in names]
+    assert all(known is before for known, before in zip(again, first, strict=True))
 
 
 def test_the_trace_names_every_verdict_and_the_decision_the_one_that_denies() -> None:
