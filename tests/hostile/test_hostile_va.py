@@ -43,6 +43,7 @@ def va(topology: Topology) -> Iterator[HostilePeer]:
     topology.va.stop()
     with HostilePeer(topology, topology.va) as peer:
         wait_until(peer.is_linked, timeout_seconds=30, what="the CA dialled the hostile VA")
+        wait_until(lambda: is_linked(topology), timeout_seconds=30, what="the CA says so")
         yield peer
 
 
@@ -58,6 +59,11 @@ def liar(topology: Topology, va: HostilePeer) -> Iterator[LyingVa]:
 
 async def denying(call: IncomingCall) -> RawAnswer:
     return RawAnswer(Status.DENIED, b"")
+
+
+def is_linked(topology: Topology) -> bool:
+    peers = topology.ca.admin.get("/v1/peers")
+    return any(peer["connector"] == "va1" and peer["state"] == "up" for peer in peers)
 
 
 def published(topology: Topology) -> dict[str, Any]:
