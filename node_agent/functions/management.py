@@ -213,10 +213,11 @@ class Management:
 
     async def object(self, kind: str, name: str) -> ObjectView:
         """Return one object."""
-        there = {item.name: item for item in self._objects.all(kind)}
-        if name not in there:
+        found = self._objects.find(kind, name)
+        if found is None:
+            there = (item.name for item in self._objects.all(kind))
             raise unknown(f"object {name!r} among {kind}", there)
-        return await self._views.view(there[name])
+        return await self._views.view(found)
 
     async def apply_object(
         self, spec: ObjectSpec, *, dry_run: bool, caller: LocalCaller

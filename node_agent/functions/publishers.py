@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from node_agent.errors import NotFound
+from node_agent.functions.node_objects import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ class Publishers:
     def named(self, name: str) -> PublisherLanes:
         """Return a running publisher. Raises NotFound."""
         if name not in self._running:
-            raise NotFound(f"there is no publisher {name!r}")
+            raise unknown(f"publisher {name!r}", self._running)
         return self._running[name][0]
 
     async def configure(

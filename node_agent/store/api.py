@@ -146,7 +146,7 @@ class Reader(Protocol):
         ...
 
     async def crl_numbers(self, authority_id: str) -> dict[tuple[int, bool], int]:
-        """Return the number of the newest CRL of each shard."""
+        """Return the number of the newest CRL by shard and whether it is a delta CRL."""
         ...
 
     async def uncovered_shards(self, authority_id: str, *, delta: bool = False) -> set[int]:
